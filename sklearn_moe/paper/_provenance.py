@@ -124,7 +124,8 @@ class _Module:
                 node.body = kept or [ast.Pass()]
                 self.classes[prefix + node.name] = [node]
             elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-                for name in {n.id for n in ast.walk(node) if _is_name(n, ast.Store)}:
+                names = (n for n in ast.walk(node) if isinstance(n, ast.Name))
+                for name in {n.id for n in names if isinstance(n.ctx, ast.Store)}:
                     self.constants.setdefault(prefix + name, []).append(node)
             elif isinstance(node, ast.ImportFrom) and node.level:
                 above = self.name.split("/")[: -node.level]
@@ -150,21 +151,17 @@ class _Module:
         return None
 
     def find(self, name):
-        """Return (module, name) of where a name is defined that is used here."""
+        """Return module and name of where a name is defined that is used here."""
         if name not in self.imports:
-            return self, name
+            return self.name, name
         place, original = self.imports[name]
-        is_folder = (_LIBRARY / place).is_dir()
-        return _module(f"{place}/__init__".strip("/") if is_folder else place).find(original)
+        return _module(place).find(original)
 
 
 @cache
-def _module(name):
-    return _Module(name)
-
-
-def _is_name(node, context):
-    return isinstance(node, ast.Name) and isinstance(node.ctx, context)
+def _module(path):
+    is_folder = (_LIBRARY / path).is_dir()
+    return _Module(f"{path}/__init__".strip("/") if is_folder else path)
 
 
 def _decorators(node):
@@ -183,12 +180,15 @@ def _parts_at(code):
 
 
 def _read(module, name):
-    """Yield (module, name) of all that a function or constant uses by name in the library."""
-    nodes = (n for node in _module(module).nodes(name) for n in ast.walk(node))
-    for used in sorted({node.id for node in nodes if _is_name(node, ast.Load)}):
-        where, original = _module(module).find(used)
-        if where.nodes(original):
-            yield where.name, original
+    """Return (module, name) of all that a function or constant uses by name in the library."""
+    used, here = set(), _module(module)
+    for part in (part for node in here.nodes(name) for part in ast.walk(node)):
+        if isinstance(part, ast.Name):
+            used.add(here.find(part.id))
+        elif isinstance(part, ast.Attribute) and getattr(part.value, "id", "") in here.imports:
+            # Of a module, if it is one.
+            used.add(_module("/".join(here.imports[part.value.id]).strip("/")).find(part.attr))
+    return {(where, original) for where, original in used if _module(where).nodes(original)}
 
 
 def _closure(part, is_followed):

@@ -70,13 +70,6 @@ def test_gated_units_are_found_again(gate):
     assert found["voronoi"] < 0.5
     X, y, *_ = problem.draw(0)
     assert np.std(y[:3000] - model.predict(X[:3000])) == pytest.approx(0.01, rel=0.1)
-    rows = np.c_[X[3000:], np.ones(500)] @ model.parameters_["scores"].detach().numpy().T
-    gates = np.exp(rows)
-    gates = gates / gates.sum(1, keepdims=True) if gate == "softmax" else gates / (1 + gates)
-    weight = gates.mean(0) * np.abs(model.parameters_["out"].detach().numpy())
-    experts, true = model.parameters_["experts"].detach().numpy(), later._TRUE["experts"]
-    nearest = [min(np.linalg.norm(e - t) for t in true) for e in experts]
-    assert found["voronoi"] == pytest.approx(np.average(nearest, weights=weight))
 
 
 def test_rows_that_are_alike_have_cosine_one():

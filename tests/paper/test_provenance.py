@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from sklearn_moe import MoEClassifier
@@ -13,6 +12,7 @@ from sklearn_moe.paper._run import Run
 LIBRARY = {
     "limits": "LEAST = 3\nMOST = 5\n",
     "parts/__init__": "from .sums import add, WIDTH\n",
+    "whole": "from . import parts\n\n\ndef double(x):\n    return x * parts.WIDTH\n",
     "parts/sums": '''"""Sums."""
 from functools import cache
 
@@ -72,7 +72,8 @@ def library(tmp_path, monkeypatch):
 def test_a_hash_is_of_code_and_of_the_constants_that_it_reads(library, monkeypatch):
     names = ("add", "Sum", "Sum.total", "draw")
     usual = {name: hash_of("parts/sums", name) for name in names}
-    assert len(set(usual.values())) == 4
+    of_double = hash_of("whole", "double")
+    assert len({of_double, *usual.values()}) == 5
     for module, old, new, changed in (
         ("parts/sums", '"""Return a sum."""', '"""Another."""', set()),
         ("parts/sums", "  # of three", "", set()),
@@ -86,6 +87,7 @@ def test_a_hash_is_of_code_and_of_the_constants_that_it_reads(library, monkeypat
         ("parts/sums", "OTHER = 1", "OTHER = 2", {"draw"}),
     ):
         library(module, old, new)
+        assert (hash_of("whole", "double") != of_double) == ("WIDTH" in old)
         now = {name: hash_of("parts/sums", name) for name in names}
         assert {name for name in names if now[name] != usual[name]} == changed, (old, new)
     assert hash_of("parts/sums", "gone") == hash_of("gone", "add") == ""
@@ -132,9 +134,3 @@ def test_functions_of_several_kinds_of_runs_are_put_together():
     both = {"a": {"C.g": "3", "f": "1", "k": "4"}, "b": {"h": "2"}}
     assert merged([one, {"a": {"C.g": "3", "k": "4"}}]) == both
     assert merged([{"a": {"C.g": "3", "k": "4"}}, one]) == both
-
-
-def test_the_machine_is_named_by_its_processor():
-    made = _provenance.origin()
-    assert made["machine"].endswith(" cores")
-    assert made["versions"]["numpy"] == np.__version__

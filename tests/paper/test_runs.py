@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from sklearn_moe.paper import (
 )
 from sklearn_moe.paper._artificial_runs import DeepSet
 from sklearn_moe.paper._experiment import Cell
-from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
+from sklearn_moe.paper._protocols import NOISY_AT_TEST
 from sklearn_moe.paper._provenance import hash_of
 from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._run import Run
@@ -43,14 +42,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCo
 
 SMALL = Problem(1, n_train=120, n_test=80)
 SHORT = {"max_iter": 4, "tol": None, "device": "cpu"}
-TITLES = {"title": "Small", "question": "Does it run?"}
 
 
 def small(**changes):
     """Return an experiment of four cells that takes a moment."""
     models = {"single": MoEClassifier(1, **SHORT), "mixture": MoEClassifier(4, **SHORT)}
     options = {"models": models, "grid": {"activation": ["linear", "cubic"]}, "trace": 2}
-    return Experiment(**{"name": "small", "problems": (SMALL,)} | TITLES | options | changes)
+    texts = dict.fromkeys(("name", "title", "question"), "small")
+    return Experiment(**{"problems": (SMALL,)} | texts | options | changes)
 
 
 def numbers(results):
@@ -109,9 +108,6 @@ def test_a_run_takes_any_classifier():
     result = Run(SMALL, make_pipeline(StandardScaler(), LogisticRegression()), 0, 2).perform()
     assert 30 < result["accuracy"] < 90
     assert "entropy" not in result
-    model = make_pipeline(StandardScaler(), MoEClassifier(4, **SHORT))
-    (cell,) = small(models={"pipeline": model}, grid={}).cells(1, device="cpu")
-    assert cell.runs[0].estimator[-1].device == "cpu"
 
 
 def test_settings_hold_everything_but_the_clock():
@@ -120,14 +116,10 @@ def test_settings_hold_everything_but_the_clock():
     assert run.settings == same.settings
     estimators = (
         MoEClassifier(4, tol=1e-3),
-        MoEClassifier(4, callbacks=[NotebookStopping()]),
         MoEClassifier(4, callbacks=[NotebookStopping(margin=0.1)]),
         make_pipeline(StandardScaler(), MoEClassifier(4)),
-        MoEClassifier(4, router=NOISY_AT_TEST),
         MoEClassifier(4, router=replace(NOISY_AT_TEST, noise_at_predict=False)),
-        MoEClassifier(4, solver=SUM_OF_NORMS),
         MoEClassifier(4, solver=partial(NormalizedSGD, norm="l2")),
-        MoEClassifier(4, expert=EXPERTS["patch"]),
         MoEClassifier(4, expert=EXPERTS["patch"].with_options(bias=True)),
         MoEClassifier(4, expert=DeepSet),
     )
@@ -147,7 +139,6 @@ def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
     assert len(performed) == 8
     assert [run.seed for run in performed] == [0] * 4 + [1] * 4  # a table takes shape early
     assert numbers(second) == numbers(replace(first, cells=first.select(activation="cubic")))
-    assert numbers(run_experiment(small(), tmp_path, runs=2, progress=False)) == numbers(first)
     for options, experiment, n_performed in (
         ({"runs": 2}, small(), 8),
         ({"runs": 3}, small(), 12),
@@ -174,20 +165,6 @@ def test_a_run_is_read_only_when_it_is_complete_and_its_functions_are_as_they_we
     # Runs of other code are not read, though they are there.
     store.put(run, {"accuracy": 0.5}, {"paper/_run": {"Run.fit": "changed"}})
     assert store.get(run) is store.get(other) is None
-
-
-def test_an_interrupt_that_a_fit_swallows_is_not_lost(tmp_path, monkeypatch):
-    def perform(run):
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        return {"accuracy": 1.0}
-
-    usual = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Run, "perform", perform)
-    with pytest.raises(KeyboardInterrupt):
-        run_experiment(small(), tmp_path, runs=1, progress=False)
-    assert not stored(tmp_path)
-    assert signal.getsignal(signal.SIGINT) is usual
 
 
 SCRIPT = """
@@ -240,7 +217,6 @@ def test_means_and_what_is_inside_the_published_range():
     cell = result([1.0, 2.0, 3.0, 6.0])
     gain = cell.interval("accuracy", over=result([0.0, 1.0, 3.0, 5.0]))  # 1, 1, 0 and 1 more
     assert gain == pytest.approx((0.75, 0.75 - 3.1824 / 4, 0.75 + 3.1824 / 4), abs=1e-4)
-    assert cell.mean("accuracy") == 3.0
     for published, value, inside in (
         (Published(90.0, 1.0), 91.9, True),
         (Published(90.0, 1.0), 92.1, False),
@@ -259,16 +235,12 @@ def test_means_and_what_is_inside_the_published_range():
 def test_cells_are_told_apart_and_found_by_their_labels():
     results = Results(small(), [result([1.0], model="a", k=1), result([2.0], model="a", k=2)])
     assert results.cell(k=2).mean("accuracy") == 2.0
-    cells = results.by("k", model="a")
-    assert [(k, cell.mean("accuracy")) for k, cell in cells.items()] == [(1, 1), (2, 2)]
     assert results.by("model", k=1)["a"] is results.cells[0]
     raises(KeyError, "2 cells have the labels", results.cell, model="a")
     problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))
     cells = small(problems=problems).cells(1)
-    labels = [tuple(cell.labels.values()) for cell in cells]
-    assert len(set(labels)) == len(labels) == 12
+    assert len({tuple(cell.labels.values()) for cell in cells}) == len(cells) == 12
     assert list(cells[0].labels) == ["setting", "n_test", "data_seed", "model", "activation"]
-    assert len(small(grid={"callbacks": [None, [NotebookStopping()]]}).cells(1)) == 4
     starts = {s: {"expert": EXPERTS["patch"].with_options(init_scale=s)} for s in (0.1, 1.0)}
     for cell in small(grid={"init_scale": starts, "activation": ["cubic", "linear"]}).cells(1):
         estimator = cell.runs[0].estimator

@@ -89,17 +89,8 @@ def test_features_are_those_of_training_texts(folder, few, setting):
     if setting != "all n-grams":
         np.testing.assert_allclose(X.var(0).mean(), 1, rtol=1e-5)
         assert (np.abs(X.mean(0)).max() < 1e-5) == (setting != "SVD 256, not centered")
-    again = Texts(setting, folder).draw(0)[0][1]
-    other = Texts(setting, folder).draw(1)[0][1]
-    np.testing.assert_array_equal(y, again)
-    assert (y != other).any()
-
-
-def test_settings_name_the_texts_not_their_place(folder):
-    one, two = (json.dumps(Texts("SVD 64", at).settings) for at in (folder, None))
-    assert one == two
-    assert folder not in one
-    assert one != json.dumps(Texts("SVD 256", folder).settings)
+    assert (y != Texts(setting, folder).draw(1)[0][1]).any()
+    assert folder not in json.dumps(Texts(setting, folder).settings)
 
 
 def test_a_model_per_language_is_told_the_language():

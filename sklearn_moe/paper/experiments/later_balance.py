@@ -47,16 +47,10 @@ def _loss_free_findings(results):
             )
             for kind, weights in _WEIGHTS.items()
         }
-        shown = ", ".join(
-            f"{c.labels['balance']}: MaxVio {c.mean('max_violation'):.2f}, "
-            f"{c.mean('accuracy'):.2f} %"
-            for c in (cells[_NONE], *best.values())
-        )
         even, right = (
             best["bias"].interval(measure, over=best["switch"])
             for measure in ("max_violation", "accuracy")
         )
-        yield Finding(f"{model}: {shown}.")
         yield Finding(
             f"{model}: the bias balances better: MaxVio {even.with_mean(2, sign='+')}.",
             even.below(0),
