@@ -161,6 +161,15 @@ class Draft(dict):
         Whether something is set that acts on a router only while it is trained in steps.
     steps_by_expert : bool
         Whether a solver is set that takes steps of each expert by itself, of which all are alike.
+    reads_vector, is_encoded : bool
+        Whether the experts read a row of a table, or the features of a trunk; and whether they read
+        standardized columns. These and what follows are known when the model is chosen.
+    mixes : bool
+        Whether the distributions of several experts are mixed: each has a loss of its own.
+    rehearses : bool
+        Whether a bag may find out for how many epochs a single network learns.
+    is_linear : bool
+        Whether all experts are linear.
     """
 
     def __init__(self, params, known, data, head, is_chunk):
@@ -193,29 +202,6 @@ class Draft(dict):
             self[name] = self.resolved[short] = self.known.get(short, default)
         return self[name]
 
-    # -- what the pages ask ---------------------------------------------------------------
-
-    @property
-    def reads_vector(self):
-        """Whether the experts read a row of a table, or the features of a trunk."""
-        return self.data.is_table or self["trunk"] is not None
-
-    @property
-    def is_encoded(self):
-        """Whether the experts read standardized columns."""
-        return self.data.is_table and self["trunk"] is None and self["standardize"]
-
-    @property
-    def mixes(self):
-        """Whether the distributions of several experts are mixed: each has a loss of its own."""
-        return self.router.router_class.mixes_distributions and self["n_experts"] > 1
-
-    @property
-    def rehearses(self):
-        """Whether a bag may find out for how many epochs a single network learns."""
-        has_bag = self["n_experts"] == 1 and self.data.is_table
-        return has_bag and overrides(self.head, nn.Head, "mix")
-
     def rates_of_solver(self):
         """Return the learning rates of experts and router, for samples of this scale.
 
@@ -225,8 +211,6 @@ class Draft(dict):
         if self.solver.scale_by_input_norm:
             return rate / self.data.scale, router_rate / self.data.scale**2
         return rate, router_rate
-
-    # -- what the pages pick, by rules of all kinds of data --------------------------------
 
     def pick_batch_size(self, growth=1):
         """Pick the size of a batch: that of the solver, times `growth`."""
@@ -331,6 +315,10 @@ def _plan_model(draft):
     specs = [nn.ExpertSpec.of(nn.EXPERTS.resolve(kind)) for kind in chosen][:n_experts]
     kinds = [spec for i, spec in enumerate(specs) if spec not in specs[:i]]
     router = draft.router = draft.router or nn.RouterSpec.of(draft["router__kind"])
+    draft.reads_vector = data.is_table or draft["trunk"] is not None
+    draft.is_encoded = data.is_table and draft["trunk"] is None and draft["standardize"]
+    draft.mixes = router.router_class.mixes_distributions and n_experts > 1
+    draft.rehearses = n_experts == 1 and data.is_table and overrides(draft.head, nn.Head, "mix")
     refusals.refuse_model(draft, kinds)
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")
     draft.solver = SolverSpec.of(SOLVERS.resolve(draft.pick("solver__kind", usual)))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ..._registry import Registry, call_factory
 from ..functional import Shape, dry_run
@@ -184,7 +184,16 @@ def make_router(
         gate = standard_gate(spec.gate or spec.gates[0])
         _check_parts(spec, gate, noise)
         router_class.check(input_shape, n_experts, top_k, gate)
-    _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
+    # Functions of the user are called on a sample of zeros.
+    x, zeros, generator = torch.zeros(1, *input_shape), torch.zeros(1, n_experts), Generator()
+    if callable(gate):
+        chosen = None
+        if router_class.noisy:
+            chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0)
+        shape = (1, n_experts if chosen is None else chosen.shape[1])
+        dry_run(GATES.expected(gate), gate, zeros, zeros, chosen, shape=shape)
+    if noise is not None and not isinstance(noise, Noise):
+        dry_run(NOISES.expected(noise), noise, x, zeros, generator, shape=zeros.shape)
     std = 0.0
     if spec.random_init:
         std = init_std
@@ -225,18 +234,6 @@ def _check_parts(spec, gate, noise):
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not spec.router_class.noisy:
         raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
-
-
-def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k):
-    """Call the functions of the user on a sample of zeros."""
-    scores = torch.zeros(1, n_experts)
-    if callable(gate):
-        chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0) if router_class.noisy else None
-        shape = scores.shape if chosen is None else chosen.shape
-        dry_run(GATES.expected(gate), gate, scores, scores, chosen, shape=shape)
-    if noise is not None and not isinstance(noise, Noise):
-        x, generator = torch.zeros(1, *input_shape), torch.Generator()
-        dry_run(NOISES.expected(noise), noise, x, scores, generator, shape=scores.shape)
 
 
 def _check_balance(needs, router_class, scores):
