@@ -144,7 +144,7 @@ def test_batches_of_uneven_weight_are_larger():
 @pytest.mark.parametrize("solver", ["normalized_sgd", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_a_step_is_as_long_as_its_batch_is_heavy(solver):
     X, y, weight = no_information()
-    options = {"solver": solver, "batch_size": 50, "max_iter": 40, "random_state": 0}
+    options = {"solver": solver, "batch_size": 50, "max_iter": 15, "random_state": 0}
     options |= {"early_stopping": False, "tol": None, "learning_rate_init": 0.02}
     model = MoEClassifier(1, **options).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(model.predict_proba(X[:2])[:, 1], 0.5, atol=0.15)

@@ -229,6 +229,7 @@ print(first / max(1, faults()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is a habit of glibc")
 def test_a_training_keeps_the_memory_of_its_steps():
     done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
