@@ -24,7 +24,7 @@ def room(path):
 
 def imports(path, in_functions=True, for_types=True):
     """Yield the dotted names of everything a file imports, own modules as sklearn_moe.x."""
-    package = ["sklearn_moe", *path.relative_to(PACKAGE).parent.parts]
+    package = [*path.relative_to(ROOT).parent.parts]
     only_for_types = set()
     if not for_types:
         checks = [n for n in ast.walk(tree(path)) if isinstance(n, ast.If)]
