@@ -5,7 +5,6 @@ All metrics take arrays, such as those that a fitted :class:`~sklearn_moe.MoECla
 :func:`specialization_report` and the scorers take the estimator itself.
 """
 
-from ._experts import expert_error_matrix
 from ._report import SpecializationReport, specialization_report
 from ._router import dead_experts, expert_load, load_cv, max_violation, routing_agreement
 from ._routing import dispatch_entropy, routing_matrix
@@ -20,7 +19,6 @@ __all__ = [
     "dead_experts",
     "dispatch_entropy",
     "dispatch_entropy_test",
-    "expert_error_matrix",
     "expert_load",
     "load_cv",
     "max_violation",

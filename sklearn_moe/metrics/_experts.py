@@ -1,11 +1,10 @@
 """What the outputs of the experts score, sample by sample, and whether the experts differ."""
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
 
 from .._validation import check_column, check_named, check_same_length
-from ._routing import check_weights, encode, validated
+from ._routing import encode
 
 
 def evaluate(estimator, X, y):
@@ -102,32 +101,22 @@ def _class_scores(y, expert_proba, classes):
     With several labels per sample it is the share of right ones.
     """
     y = check_named(y, "y", dtype=None, ensure_2d=False)
-    if not _is_multilabel(y):
-        y = check_column(y, "y")
-    expert_proba = check_named(expert_proba, "expert_proba", axes="n_samples, n_experts, n_classes")
-    check_same_length(y=y, expert_proba=expert_proba)
+    expert_proba = np.asarray(expert_proba)
     n_classes = expert_proba.shape[2]
-    if y.ndim == 2:
+    if _is_multilabel(y):
         if y.shape[1] != n_classes or not np.isin(y, (0, 1)).all():
             raise ValueError(
-                f"expert_proba is about {n_classes} labels: y must hold as many columns of zeros "
-                f"and ones, or a single class per sample, got shape {y.shape} and entries "
-                f"{np.unique(y)[:5].tolist()}."
+                f"y must hold {n_classes} columns of zeros and ones, as the model was fitted on, "
+                f"got shape {y.shape} and entries {np.unique(y)[:5].tolist()}."
             )
         return _share_right(y, expert_proba > 0.5)
-    labels = encode(y, "y")[0]
-    classes = labels if classes is None else check_column(classes, "classes")
-    if len(classes) != n_classes:
-        raise ValueError(
-            f"expert_proba is about {n_classes} classes, got {len(classes)}: "
-            f"{classes.tolist()}. Pass classes=clf.classes_, in the order of the last axis."
-        )
+    y = check_column(y, "y")
     if not np.isin(y, classes).any():
         raise ValueError(
             f"y has no label in common with the classes {classes.tolist()}, got "
-            f"{labels[:5].tolist()}. Pass the labels that the model was fitted on."
+            f"{encode(y, 'y')[0][:5].tolist()}. Pass the labels that the model was fitted on."
         )
-    return _share_right(y, classes[expert_proba.argmax(axis=2)])
+    return _share_right(y, np.asarray(classes)[expert_proba.argmax(axis=2)])
 
 
 def _regression_scores(y, predicted):
@@ -167,69 +156,8 @@ def _share_right(y, predicted):
     return right.reshape(*right.shape[:2], -1).mean(axis=2)
 
 
-def _group_means(scores, groups, n_groups, weight=None):
+def _group_means(scores, groups, n_groups):
     """Return the mean score of every expert on every group, (n_groups, n_experts)."""
-    if weight is None:
-        weight = np.ones(len(scores))
-    sums = np.stack([np.bincount(groups, weight * own, n_groups) for own in scores.T], axis=1)
-    total = np.bincount(groups, weight, n_groups)[:, np.newaxis]
+    sums = np.stack([np.bincount(groups, own, n_groups) for own in scores.T], axis=1)
+    total = np.bincount(groups, minlength=n_groups)[:, np.newaxis]
     return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
-
-
-@validated("y clusters expert_proba", "classes sample_weight")
-def expert_error_matrix(
-    y: ArrayLike,
-    clusters: ArrayLike,
-    expert_proba: ArrayLike,
-    classes: ArrayLike | None = None,
-    *,
-    sample_weight: ArrayLike | None = None,
-) -> np.ndarray:
-    """Compute the error rate of every expert on every cluster, for all samples of the cluster.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        The true class labels; or several labels, as zeros and ones.
-
-    clusters : array-like of shape (n_samples,)
-        The true cluster of every sample, labels of any type.
-
-    expert_proba : array-like of shape (n_samples, n_experts, n_classes)
-        The output of every expert, such as `MoEClassifier.expert_proba`.
-
-    classes : array-like of shape (n_classes,), default=None
-        The labels of the last axis of `expert_proba`, such as `MoEClassifier.classes_`. If
-        None, the sorted distinct labels of `y`, which must then contain every class.
-
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh the same.
-
-    Returns
-    -------
-    errors : ndarray of shape (n_experts, n_clusters)
-        Row i stands for expert i, column j for the j-th of the sorted distinct labels of
-        `clusters`. NaN if all samples of a cluster have weight 0. With several labels it is the
-        share of wrong ones.
-
-    Raises
-    ------
-    ValueError
-        If lengths or shapes do not fit each other, or the number of classes is not that of
-        `expert_proba`.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import expert_error_matrix
-    >>> yes, no = [0, 1], [1, 0]
-    >>> expert_proba = [[yes, yes], [yes, no], [no, no], [yes, no]]  # 4 samples, 2 experts
-    >>> expert_error_matrix([1, 1, 0, 0], ["cat", "cat", "dog", "dog"], expert_proba)
-    array([[0. , 0.5],
-           [0.5, 0. ]])
-    """
-    scores = _class_scores(y, expert_proba, classes)
-    check_same_length(expert_proba=scores, clusters=clusters, sample_weight=sample_weight)
-    labels, groups = encode(check_column(clusters, "clusters"), "clusters")
-    if sample_weight is not None:
-        sample_weight = check_weights(sample_weight, "sample_weight")
-    return 1 - _group_means(scores, groups, labels.size, sample_weight).T

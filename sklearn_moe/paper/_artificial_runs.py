@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import MixtureRegressor
 from .._training import Callback
 from .._training.placement import one_thread
-from ..metrics import dispatch_entropy, expert_error_matrix, routing_matrix
+from ..metrics import dispatch_entropy, routing_matrix
 from ._run import Problem, Run, Samples, routes, seconds
 
 GOOD = 5.0  # percent: an expert is good on a cluster if its error there is below
@@ -133,8 +133,9 @@ def probabilities(scores, noise=True):
 
 def on_clusters(fitted, X, y, clusters):
     """Return error in percent (M, K) and routes (K, M) of every expert on every cluster."""
-    errors = expert_error_matrix(y, clusters, fitted.expert_proba(X), fitted.classes_)
-    return 100 * errors, routing_matrix(
+    right = fitted.classes_[fitted.expert_proba(X).argmax(axis=2)] == y[:, np.newaxis]
+    errors = [1 - right[clusters == cluster].mean(axis=0) for cluster in np.unique(clusters)]
+    return 100 * np.transpose(errors), routing_matrix(
         clusters, fitted.apply(X), n_experts=len(fitted.expert_load_)
     )
 

@@ -12,14 +12,12 @@ from sklearn_moe import datasets, metrics, preprocessing
 
 N_SAMPLES = 12
 IMAGES = np.random.default_rng(0).random((N_SAMPLES, 3, 8, 8)).astype(np.float32)
-CLUSTERS, EXPERTS, Y = (np.arange(N_SAMPLES) % n for n in (3, 4, 2))
-EXPERT_PROBA = np.full((N_SAMPLES, 4, 2), 0.5)
+CLUSTERS, EXPERTS = (np.arange(N_SAMPLES) % n for n in (3, 4))
 BY_CLUSTER, LOAD = {"clusters": CLUSTERS, "experts": EXPERTS}, {"load": np.full(4, 0.25)}
 
 ARGUMENTS = {
     metrics.dispatch_entropy: BY_CLUSTER,
     metrics.dispatch_entropy_test: BY_CLUSTER | {"n_permutations": 5, "n_bootstraps": 5},
-    metrics.expert_error_matrix: {"y": Y, "clusters": CLUSTERS, "expert_proba": EXPERT_PROBA},
     metrics.expert_load: {"experts": EXPERTS},
     **dict.fromkeys((metrics.load_cv, metrics.dead_experts, metrics.max_violation), LOAD),
     metrics.routing_agreement: {"first": EXPERTS, "second": CLUSTERS},

@@ -119,6 +119,10 @@ def test_wrong_input_is_explained(fitted, patches):
         specialization_report(fitted, X, y, clusters[1:])
     with pytest.raises(TypeError, match=r"stability must be .* got dict"):
         specialization_report(fitted, X, y, stability={})
+    raises(ValueError, "y has no label in common", specialization_report, fitted, X, y + 9)
+    labels = fit_kind("labels", *piecewise("labels")[:2], max_iter=1)
+    with pytest.raises(ValueError, match="y must hold 3 columns"):
+        specialization_report(labels, X[:, 0, :2], np.c_[y, y])
     for name in ("n_permutations", "random_state"):
         raises(ValueError, f"'{name}'", specialization_report, fitted, X, y, **{name: -1})
 

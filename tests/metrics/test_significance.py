@@ -1,67 +1,13 @@
-"""Metrics of the outputs of experts against loops, and the test of the dispatch entropy."""
+"""The test of the dispatch entropy: its null, its interval, its seeds."""
 
 from functools import partial
 
 import numpy as np
 import pytest
-from helpers import draw_routes, raises
+from helpers import draw_routes
 from scipy.stats import entropy, kstest
 
-from sklearn_moe.metrics import dispatch_entropy, dispatch_entropy_test, expert_error_matrix
-
-N_CLUSTERS, N_EXPERTS = 4, 6
-CLUSTERS = np.arange(60) % N_CLUSTERS
-
-
-def draw_outputs():
-    """Draw labels, outputs of all experts, and integer weights."""
-    rng = np.random.RandomState(0)
-    expert_proba = rng.dirichlet(np.ones(3), size=(60, N_EXPERTS))
-    return rng.randint(3, size=60), expert_proba, rng.randint(3, size=60)
-
-
-@pytest.mark.parametrize("kind", ["classes", "labels"])
-def test_match_loops(kind):
-    y, expert_proba, _ = draw_outputs()
-    right = expert_proba.argmax(axis=2) == y[:, np.newaxis]
-    if kind == "labels":
-        rng = np.random.RandomState(0)
-        y, expert_proba = rng.randint(2, size=(60, 3)), rng.uniform(size=(60, N_EXPERTS, 3))
-        right = ((expert_proba > 0.5) == y[:, np.newaxis]).mean(axis=2)
-    errors = expert_error_matrix(y, CLUSTERS, expert_proba)
-    assert errors.shape == (N_EXPERTS, N_CLUSTERS)
-    for expert in range(N_EXPERTS):
-        expected = [1 - right[CLUSTERS == cluster, expert].mean() for cluster in range(N_CLUSTERS)]
-        np.testing.assert_allclose(errors[expert], expected)
-
-
-def test_weights_repeat_samples_and_labels_may_be_of_any_type():
-    y, expert_proba, weight = draw_outputs()
-    arrays = y, CLUSTERS, expert_proba
-    weighted = expert_error_matrix(*arrays, classes=[0, 1, 2], sample_weight=weight)
-    repeated = (np.repeat(array, weight, axis=0) for array in arrays)
-    np.testing.assert_allclose(weighted, expert_error_matrix(*repeated, classes=[0, 1, 2]))
-    names = np.array(["no", "perhaps", "yes"])
-    given = expert_error_matrix(names[y].tolist(), CLUSTERS, expert_proba, names)
-    np.testing.assert_array_equal(given, expert_error_matrix(y, CLUSTERS, expert_proba))
-    # A label that is not among the classes is an error of all experts.
-    assert (expert_error_matrix([0, 9], [0, 1], np.ones((2, 3, 2)), [0, 1])[:, 1] == 1).all()
-
-
-def test_wrong_outputs_are_explained():
-    classes, three = {"classes": [0, 1]}, {"sample_weight": [1] * 3}
-    two = [0, 1]
-    for y, shape, params, message in (
-        *((two, (2, 3), {}, "expert_proba"), (two, (2, 3, 4), {}, "4 classes, got 2")),
-        *((two, (3, 3, 2), {}, "y and expert_proba"), (two, (2, 3, 2), three, "sample_weight")),
-        *((y, (2, 3, 2), classes, rf"y .* got .*{y[0]}") for y in ([5, 6], ["a", "b"])),
-        ([[0, 1], [1, 0]], (2, 3, 3), {}, r"3 labels: y .* \(2, 2\)"),
-        ([[0, 2], [2, 0]], (2, 3, 2), {}, r"y .* entries \[0, 2\]"),
-    ):
-        raises(ValueError, message, expert_error_matrix, y, two, np.ones(shape), **params)
-
-
-# -- test of the dispatch entropy ---------------------------------------------------------
+from sklearn_moe.metrics import dispatch_entropy, dispatch_entropy_test
 
 
 def test_independence_has_uniform_p_values():
