@@ -170,9 +170,7 @@ def _draw_lines(problem, random_state):
     Samples are drawn by places on a line, on which each is as long as its weight: a sample of
     weight 2 is drawn as if it were there twice.
     """
-    y = problem.y
-    family = problem.family
-    n_experts = len(problem.experts)
+    y, family, n_experts = problem.y, problem.family, len(problem.experts)
     order = problem.codes.argsort(kind="stable")
     ends = np.cumsum(problem.weight[order])
     density = np.empty((len(y), n_experts))
@@ -236,11 +234,8 @@ def _unfitted(problem, components, seed):
 
 
 def _maximize(problem, components, responsibilities, before, experts):
-    y = problem.y
-    family = problem.family
-    fitted = list(experts or ())
-    predictions = []
-    scales = []
+    y, family = problem.y, problem.family
+    fitted, predictions, scales = list(experts or ()), [], []
     for k, component in enumerate(components):
         template = problem.experts[component]
         weight = problem.weight * responsibilities[:, k]
@@ -271,8 +266,7 @@ def _maximize(problem, components, responsibilities, before, experts):
 
 def _fit_gate(problem, responsibilities, priors, before):
     """Return the gate, None for constant priors, and the logarithm of its probabilities."""
-    template = problem.gate
-    n_components = len(priors)
+    template, n_components = problem.gate, len(priors)
     if template is None or n_components == 1:
         return None, np.log(priors)
 

@@ -96,14 +96,12 @@ class Design:
         deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
         scale = np.where(is_number & (deviations > 0), deviations, 1)
         Z = np.pad((Z - center) / scale, [(0, 0), (0, 1)], constant_values=1.0)
-        of_classes = problem.y.dtype.kind == "i"
-        if of_classes:
-            y_scale = 1.0
+        if problem.y.dtype.kind == "i":
             y = np.eye(problem.y.max() + 1)[problem.y]
-        else:
-            y_scale = np.std(problem.y) or 1.0
-            y = problem.y[:, np.newaxis] / y_scale
-        return cls(Z, S, y, weight, of_classes, center, scale, y_scale)
+            return cls(Z, S, y, weight, True, center, scale, 1.0)
+        y_scale = np.std(problem.y) or 1.0
+        y = problem.y[:, np.newaxis] / y_scale
+        return cls(Z, S, y, weight, False, center, scale, y_scale)
 
     def at(self, rows):
         """Return the design of some samples."""
@@ -159,15 +157,12 @@ class Design:
         curvatures = [self.mean(curvature) for _, curvature in self.slopes(self.level)]
         return self.n_rows_above * np.mean(curvatures)
 
-    def fit(self, start, penalty=None, n_steps=None):
+    def fit(self, start, penalty=None, n_steps=_N_STEPS):
         """Return lines that are shrunk toward others."""
         if penalty is None:
             penalty = self.shrinkage
-        if n_steps is None:
-            n_steps = _N_STEPS if self.of_classes else 1
-        lines = start
-        before = self.weight @ self.losses(start)
-        for _ in range(n_steps):
+        lines, before = start, self.weight @ self.losses(start)
+        for _ in range(n_steps if self.of_classes else 1):
             step = np.empty_like(lines)
             for k, (residual, curvature) in enumerate(self.slopes(lines)):
                 slope = (self.weight * residual) @ self.Z - penalty * (lines - start)[k]
@@ -179,8 +174,7 @@ class Design:
                 change = penalty / 2 * ((moved - start) ** 2).sum()
                 after = self.weight @ self.losses(moved) + change
                 if after <= before:
-                    lines = moved
-                    before = after
+                    lines, before = moved, after
                     break
                 step = step / 2
         return lines
@@ -189,18 +183,12 @@ class Design:
 # -- growing ---------------------------------------------------------------------------------------
 
 
-class _Candidate(NamedTuple):
-    """The best split of a leaf, and what it gains."""
-
-    gain: float
-    column: int
-    cut: float
-
-
 class _Leaf(NamedTuple):
+    """Samples, their lines, and gain, column and threshold of the best way to part them."""
+
     design: Design
     lines: np.ndarray
-    best: _Candidate | None
+    best: tuple | None
 
 
 class Split(NamedTuple):
@@ -225,50 +213,31 @@ def _cuts(values, weight, n_cuts=_MAX_CUTS, low=-np.inf, high=np.inf):
 
 
 def _best_split(design, lines, columns, cuts, least):
-    """Return the best of some splits, None if there is none with enough samples on both sides."""
-    weight = design.weight
-    penalty = design.shrinkage
+    """Return gain, column and threshold of the best of some splits, None if there is none."""
+    weight, penalty = design.weight, design.shrinkage
     is_left = design.S[:, columns] <= cuts
     size = weight @ is_left
     is_large = np.minimum(size, weight.sum() - size) >= least
     if not is_large.any():
         return None
-    columns = columns[is_large]
-    cuts = cuts[is_large]
-    is_left = is_left[:, is_large]
-    share = size[is_large, np.newaxis] / weight.sum()
+    columns, cuts, is_left = columns[is_large], cuts[is_large], is_left[:, is_large]
     part = (weight[:, np.newaxis] * is_left).T
+    share = size[is_large, np.newaxis] / weight.sum()
     gains = np.zeros(len(cuts))
     for residual, curvature in design.slopes(lines):
         # As if the columns had the same covariances on both sides.
         values, vectors = np.linalg.eigh((design.Z.T * (weight * curvature)) @ design.Z)
-        values = values.clip(min=0)
         scores = (residual[:, np.newaxis] * design.Z) @ vectors
         left = part @ scores
-        right = weight @ scores - left
-        gains += (left**2 / (share * values + penalty)).sum(axis=1)
-        gains += (right**2 / ((1 - share) * values + penalty)).sum(axis=1)
+        for slope, rows in ((left, share), (weight @ scores - left, 1 - share)):
+            gains += (slope**2 / (rows * values.clip(min=0) + penalty)).sum(axis=1)
     before = weight @ design.losses(lines)
-    candidates = []
+    splits = []
     for place in np.argsort(-gains, kind="stable")[:_N_EXACT]:
         sides = [design.at(side) for side in (is_left[:, place], ~is_left[:, place])]
         after = sum(s.weight @ s.losses(s.fit(lines, penalty, n_steps=1)) for s in sides)
-        candidates.append(_Candidate(before - after, int(columns[place]), float(cuts[place])))
-    return max(candidates)
-
-
-def _closer(leaf, near, least):
-    """Return the best split of a leaf with an exact threshold, from one of those near it."""
-    best = leaf.best
-    values = leaf.design.S[:, best.column]
-    for _ in range(_N_CLOSER):
-        i = np.searchsorted(near, best.cut)
-        low = near[i - 1] if i > 0 else -np.inf
-        high = near[i + 1] if i + 1 < len(near) else np.inf
-        near = np.union1d(_cuts(values, leaf.design.weight, low=low, high=high), best.cut)
-        column = np.full(len(near), best.column)
-        best = _best_split(leaf.design, leaf.lines, column, near, least)
-    return best
+        splits.append((before - after, int(columns[place]), float(cuts[place])))
+    return max(splits)
 
 
 def grow(design, lines, n_leaves, least_share, is_exact=False):
@@ -279,21 +248,25 @@ def grow(design, lines, n_leaves, least_share, is_exact=False):
     grid = [_cuts(column, design.weight, n_cuts) for column in design.S.T]
     columns = np.repeat(np.arange(len(grid)), [*map(len, grid)])
     cuts = np.concatenate(grid)
-
-    def leaf_of(part, lines):
-        return _Leaf(part, lines, _best_split(part, lines, columns, cuts, least))
-
-    leaves = [leaf_of(design, lines)]
+    leaves = [_Leaf(design, lines, _best_split(design, lines, columns, cuts, least))]
     splits = []
     while len(leaves) < n_leaves and any(leaf.best for leaf in leaves):
         divisible = [i for i, leaf in enumerate(leaves) if leaf.best]
-        place = max(divisible, key=lambda i: leaves[i].best.gain)
-        leaf = leaves[place]
-        best = _closer(leaf, grid[leaf.best.column], least) if is_exact else leaf.best
-        is_left = leaf.design.S[:, best.column] <= best.cut
-        sides = [leaf.design.at(side) for side in (is_left, ~is_left)]
-        sides = [leaf_of(side, side.fit(leaf.lines)) for side in sides]
-        splits.append(Split(place, best.column, best.cut, tuple(side.lines for side in sides)))
+        place = max(divisible, key=lambda i: leaves[i].best[0])
+        part, lines, (_, column, cut) = leaves[place]
+        near = grid[column]
+        for _ in range(_N_CLOSER if is_exact else 0):
+            i = np.searchsorted(near, cut)
+            low = near[i - 1] if i > 0 else -np.inf
+            high = near[i + 1] if i + 1 < len(near) else np.inf
+            near = np.union1d(_cuts(part.S[:, column], part.weight, low=low, high=high), cut)
+            cut = _best_split(part, lines, np.full(len(near), column), near, least)[2]
+        is_left = part.S[:, column] <= cut
+        sides = []
+        for side in (part.at(is_left), part.at(~is_left)):
+            below = side.fit(lines)
+            sides.append(_Leaf(side, below, _best_split(side, below, columns, cuts, least)))
+        splits.append(Split(place, column, cut, (sides[0].lines, sides[1].lines)))
         leaves[place] = sides[0]
         leaves.append(sides[1])
     return splits
@@ -332,22 +305,12 @@ def _agreement(design, whole, trees, size):
         np.add.at(counts, (leaves, find_leaves(tree[:size], design.S)), design.weight)
         parts = counts, counts.sum(axis=0), counts.sum(axis=1), counts.sum()
         both, first, second, every = ((n * (n - 1)).sum() for n in parts)
-        chance = first * second / max(every, 1)
-        most = (first + second) / 2
+        chance, most = first * second / max(every, 1), (first + second) / 2
         scores.append((both - chance) / (most - chance) if most > chance else 1.0)
     return float(np.mean(scores))
 
 
 # -- the number of leaves, and their groups --------------------------------------------------------
-
-
-class _Fold(NamedTuple):
-    """Samples that are held out, the others, and lines of these."""
-
-    is_test: np.ndarray
-    test: Design
-    train: Design
-    root: np.ndarray
 
 
 class Regions(NamedTuple):
@@ -376,23 +339,22 @@ def find_regions(design, n_groups, least_share, is_stable=False):
     small = design.at(some)
     penalty, parts = _fit_roots(small, folds[some])
     root = design.fit(design.level, penalty)
-    scores = None
-    agreement = None
     if n_groups is None:
         choice = _choose_leaves(small, parts, root, least_share, is_stable)
-        n_leaves, n_rows_above, scores, agreement = choice
     else:
-        n_leaves = 2 * n_groups
-        n_rows_above = _SHRINKAGES[0]
-    design = replace(design, n_rows_above=n_rows_above)
-    small = replace(small, n_rows_above=n_rows_above)
+        choice = 2 * n_groups, _SHRINKAGES[0], None, None
+    n_leaves, n_rows_above, scores, agreement = choice
+    design, small = (replace(one, n_rows_above=n_rows_above) for one in (design, small))
     splits = grow(small, root, n_leaves, least_share, is_exact=True)
     groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
     return Regions(design, root, folds, groups, scores, agreement)
 
 
 def _fit_roots(design, folds):
-    """Return the penalty of the lines of all samples, and the folds with such lines."""
+    """Return the penalty of the lines of all samples; and what is held out by folds.
+
+    That is for each fold: the samples, their design, that of the others, and the lines of these.
+    """
     held_out = np.empty((len(_ROOT_PENALTIES), len(folds)))
     parts = []
     for fold in range(folds.max() + 1):
@@ -404,7 +366,7 @@ def _fit_roots(design, folds):
         held_out[:, is_test] = [test.losses(lines) for lines in roots]
         parts.append((is_test, test, train, roots))
     best = int(design.mean(held_out.T).argmin())
-    return _ROOT_PENALTIES[best], [_Fold(*part, roots[best]) for *part, roots in parts]
+    return _ROOT_PENALTIES[best], [(*part, roots[best]) for *part, roots in parts]
 
 
 def _choose_leaves(design, parts, root, least_share, is_stable):
@@ -413,29 +375,25 @@ def _choose_leaves(design, parts, root, least_share, is_stable):
     With them come the number of rows as which the line above counts, the scores and the agreement
     of all numbers of leaves.
     """
-    held_out = np.empty((len(_SHRINKAGES), _MAX_LEAVES, len(design.y)))
-    trees = {}
-    for n_rows_above, losses in zip(_SHRINKAGES, held_out, strict=True):
-        trees[n_rows_above] = []
-        for part in parts:
-            train = replace(part.train, n_rows_above=n_rows_above)
-            tree = grow(train, part.root, _MAX_LEAVES, least_share)
-            trees[n_rows_above].append(tree)
-            for size in range(_MAX_LEAVES):
-                losses[size, part.is_test] = _losses(part.test, tree[:size], part.root)
+    sizes = range(_MAX_LEAVES)
+    held_out = np.empty((len(_SHRINKAGES), len(sizes), len(design.y)))
+    trees = [[] for _ in _SHRINKAGES]
+    for k, n_rows_above in enumerate(_SHRINKAGES):
+        for is_test, test, train, of_train in parts:
+            train = replace(train, n_rows_above=n_rows_above)
+            tree = grow(train, of_train, _MAX_LEAVES, least_share)
+            trees[k].append(tree)
+            held_out[k][:, is_test] = [_losses(test, tree[:size], of_train) for size in sizes]
     means = held_out @ design.weight / design.weight.sum()
     k = int(means.min(axis=1).argmin())
-    n_rows_above = _SHRINKAGES[k]
-    losses = held_out[k]
-    whole = grow(replace(design, n_rows_above=n_rows_above), root, _MAX_LEAVES, least_share)
-    sizes = range(_MAX_LEAVES)
-    agreement = np.array([_agreement(design, whole, trees[n_rows_above], n) for n in sizes])
+    whole = replace(design, n_rows_above=_SHRINKAGES[k])
+    whole = grow(whole, root, _MAX_LEAVES, least_share)
+    agreement = np.array([_agreement(design, whole, trees[k], size) for size in sizes])
     is_allowed = np.minimum.accumulate(agreement) > (_LEAST_AGREEMENT if is_stable else -1)
     best = np.where(is_allowed, means[k], np.inf).argmin()
-    worse = losses - losses[best]
+    worse = held_out[k] - held_out[k][best]
     is_close = [not is_clearly_positive(one, design.weight, n_errors=1) for one in worse]
-    n_leaves = 1 + int((is_allowed & is_close).argmax())
-    return n_leaves, n_rows_above, -means[k], agreement
+    return 1 + int((is_allowed & is_close).argmax()), _SHRINKAGES[k], -means[k], agreement
 
 
 def _fold_losses(design, rows, root, folds):
@@ -446,9 +404,8 @@ def _fold_losses(design, rows, root, folds):
     losses = np.zeros(len(rows))
     for fold in range(folds.max() + 1):
         is_test = rows & (folds == fold)
-        test = design.at(is_test)
         lines = design.at(rows & (folds != fold)).fit(root, design.shrinkage)
-        losses[is_test] = test.weight * test.losses(lines)
+        losses[is_test] = design.weight[is_test] * design.at(is_test).losses(lines)
     return losses
 
 
@@ -464,8 +421,7 @@ def _merge(design, leaves, root, folds, n_groups):
         cost, i, k, costs = min(tried, key=lambda pair: pair[:3])
         if n_groups is None and cost > np.linalg.norm(costs):
             break
-        parts[i] = parts[i] | parts[k]
-        alone[i] = alone[i] + alone[k] + costs
+        parts[i], alone[i] = parts[i] | parts[k], alone[i] + alone[k] + costs
         del parts[k], alone[k]
     return np.argmax(parts, axis=0)
 
@@ -499,9 +455,7 @@ def _share_by_lasso(design, root, own, members, folds):
     is_used = factors > _LEAST_DIFFERENCE * factors.max()
     every = np.stack([np.ones(len(folds), int), *members], axis=1)[:, :, np.newaxis]
     columns = (every * (design.Z[:, np.newaxis] * factors))[:, is_used]
-    coef = np.zeros(factors.shape)
-    y = design.y[:, 0]
-    level = design.level[0, -1]
+    coef, y, level = np.zeros(factors.shape), design.y[:, 0], design.level[0, -1]
     if is_used.any():
         slopes = (design.weight * (y - level)) @ (columns - design.mean(columns))
         largest = np.abs(slopes).max() / design.weight.sum()

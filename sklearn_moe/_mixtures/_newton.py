@@ -32,17 +32,14 @@ def refit(model, X, y, weight):
         return None
     share = weight / weight.sum()
     if type(model) in POWERS:
-        classes = None
-        n_rows = 1
-        penalty = model.alpha
-        slopes = _power_slopes(POWERS[type(model)])
+        classes, n_rows = None, 1
+        penalty, slopes = model.alpha, _power_slopes(POWERS[type(model)])
         target = y[:, np.newaxis]
     else:
         classes = np.unique(y)
         n_rows = 1 if len(classes) == 2 else len(classes)
         penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
-        slopes = _softmax_slopes
-        target = y[:, np.newaxis] == classes
+        slopes, target = _softmax_slopes, y[:, np.newaxis] == classes
     if n_rows * (X.shape[1] + 1) > _MAX_COEFFICIENTS:
         return None
     if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
@@ -130,8 +127,7 @@ def _minimize(derivatives, coef, tol, max_iter):
             for _ in range(_MAX_HALVINGS):
                 after = derivatives(coef + step)
                 if abs(after[0] @ step) <= abs(gradient @ step):
-                    coef = coef + step
-                    gradient, hessian = after
+                    coef, (gradient, hessian) = coef + step, after
                     break
                 step = step / 2
             else:

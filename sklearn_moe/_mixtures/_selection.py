@@ -107,10 +107,8 @@ def _choose_gate(fits, criterion):
 
 def fit_numbers(mixture, problem, seeds, design, random_state):
     """Return the fit with the best number of components, and a table of all tried."""
-    criterion = mixture.criterion
-    fits = []
-    rows = []
-    splits = None
+    criterion, splits = mixture.criterion, None
+    fits, rows = [], []
     for n_components in range(1, _MAX_COMPONENTS + 1):
         tried = replace(problem, experts=problem.experts * n_components)
         name = f"EM, n_components={n_components}"
@@ -120,15 +118,13 @@ def fit_numbers(mixture, problem, seeds, design, random_state):
             "log_likelihood": float(fit.run.log_likelihood),
             "n_parameters": count_all(fit.run.model, problem.family),
         }
-        values = criteria(**facts, weight=problem.weight, groups=problem.groups)
-        row = {"n_components": n_components, **facts, **values}
+        facts |= criteria(**facts, weight=problem.weight, groups=problem.groups)
+        row = {"n_components": n_components, **facts}
         if criterion == "auto":
             criterion = "held_out" if np.isnan(row["bic"]) else "bic"
         if criterion == "held_out":
-            if splits is None:
-                splits = mixture._splits(
-                    mixture.cv or _N_FOLDS, problem.X, problem.target, problem.groups, random_state
-                )
+            parts = problem.X, problem.target, problem.groups, random_state
+            splits = splits or mixture._splits(mixture.cv or _N_FOLDS, *parts)
             seed = random_state.randint(LARGEST_SEED)
             row["held_out"] = _held_out(mixture, fit, splits, seed, f"{name}, held out")
         rows.append(row)
@@ -156,8 +152,7 @@ def _held_out(mixture, fit, splits, seed, name):
         parts = problem.X, problem.target, problem.weight, problem.groups
         return [part if part is None else _safe_indexing(part, rows) for part in parts]
 
-    total = 0.0
-    n_units = 0.0
+    total = n_units = 0.0
     for train, test in bar:
         mixture.fit(*rows_of(train))
         X, y, weight, groups = rows_of(test)

@@ -95,8 +95,7 @@ def fit_stack(mixture, problem, experts, random_state):
         rows = rows[draw_rows(len(rows), n_rows)]
     if mixture.n_components == 1:
         best = _GateLearner(problem, outputs, rows, folds).best_alone()
-        fitted = [fitted[best]]
-        outputs = outputs[:, [best]]
+        fitted, outputs = [fitted[best]], outputs[:, [best]]
     learner = _learn(problem, outputs, rows, folds, mixture.gate, seed)
     family = learner.family
     gates = learner.gates(learner.gate, learner.X)
@@ -105,8 +104,7 @@ def fit_stack(mixture, problem, experts, random_state):
     if family.has_scale:
         squares = gates * (learner.y[:, np.newaxis] - learner.outputs) ** 2
         scales = np.sqrt(np.average(squares, axis=0, weights=learner.weight) / weights)
-        least = max(family.least_scale(learner.y), _LEAST_SCALE * scales.max())
-        scales = np.maximum(scales, least)
+        scales = np.maximum(scales, max(family.least_scale(learner.y), _LEAST_SCALE * scales.max()))
     else:
         outputs = family.sharpen(outputs)
     density = [
@@ -143,8 +141,7 @@ def _split(mixture, problem, random_state):
     n_folds = mixture.cv or N_FOLDS
     codes = code_samples(problem.X, problem.y)
     first = np.unique(codes, return_index=True)[1]
-    labels = problem.target[first]
-    largest = len(first)
+    labels, largest = problem.target[first], len(first)
     if is_classifier(mixture):
         largest = np.unique(labels, return_counts=True)[1].max()
     if problem.groups is not None or largest < n_folds:
@@ -329,8 +326,7 @@ class _GateLearner:
             self.gate = self._fit_by_em([gate], every, seed)
             self.unseen = self._predict_folds([gate], seed)
             return self
-        encoder = None
-        features = np.empty((len(every), 0))
+        encoder, features = None, np.empty((len(every), 0))
         if gate is not None:
             encoder = MaxAbsScaler() if issparse(self.X) else TableEncoder()
             features = encoder.fit_transform(self.X)
@@ -354,8 +350,8 @@ class _GateLearner:
         large = clone(tree)
         last_step(large).set_params(ccp_alpha=0.0)
         unseen = self._predict_folds([large, tree], seed, start)
-        gain = mixed_losses(self.values, self.losses, self.unseen)
-        gain = gain - mixed_losses(self.values, self.losses, unseen)
+        before = mixed_losses(self.values, self.losses, self.unseen)
+        gain = before - mixed_losses(self.values, self.losses, unseen)
         # That weights depend on the row is clear if they are linear.
         is_better = start is not None and self.weight @ gain > 0
         if is_better or is_clearly_positive(gain, self.weight):
@@ -381,9 +377,7 @@ class _GateLearner:
 
         It starts from given gates, or equal ones; of both ways the better one by BIC is taken.
         """
-        X = _safe_indexing(self.X, rows)
-        y = self.y[rows]
-        weight = self.weight[rows]
+        X, y, weight = _safe_indexing(self.X, rows), self.y[rows], self.weight[rows]
         components = np.arange(self.n_experts)
         experts = [Template(_StoredPredictions(k), self.stored[rows], y) for k in components]
         problem = replace(self.em, y=y, target=y, weight=weight, experts=tuple(experts))
@@ -413,17 +407,13 @@ class _GateLearner:
 
 def _as_gate(router, encoder):
     """Return weights by linear functions of the encoded columns as a fitted classifier."""
-    slopes = router.slopes
-    intercept = router.intercept
-    n_experts = len(intercept)
-    # Of two experts the scores of the first are 0.
-    if n_experts == 2:
-        slopes = slopes[1:] - slopes[:1]
-        intercept = intercept[1:] - intercept[:1]
+    slopes, intercept = router.slopes, router.intercept
     gate = LogisticRegression()
-    gate.classes_ = np.arange(n_experts)
+    gate.classes_ = np.arange(len(intercept))
+    # Of two experts the scores of the first are 0.
+    if len(intercept) == 2:
+        slopes, intercept = slopes[1:] - slopes[:1], intercept[1:] - intercept[:1]
+    gate.coef_, gate.intercept_ = slopes, intercept
     gate.n_features_in_ = slopes.shape[1]
-    gate.coef_ = slopes
-    gate.intercept_ = intercept
     gate.n_iter_ = np.ones(1, np.int32)
     return make_pipeline(encoder, gate)

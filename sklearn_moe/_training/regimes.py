@@ -258,8 +258,7 @@ def _linear_functions(net, encoded, Z):
     target one after the other. Networks on pieces of the columns are left out: they have another
     gradient in each piece.
     """
-    encoder = net.module_.encoder
-    pool = net.module_.experts
+    encoder, pool = net.module_.encoder, net.module_.experts
     bounded = encoder.columns["bounded"]
     networks = [kind for kind, columns in enumerate(pool.columns) if columns == bounded]
     if not networks:
