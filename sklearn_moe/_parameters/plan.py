@@ -289,7 +289,8 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.
     devices = draft.pick("device", ("cpu", accelerator or "cpu"))
     devices = devices if isinstance(devices, tuple) else (devices, devices)
-    for name in ("sample_shape", "categorical_features"):  # arrays are not equal or unequal
+    # Arrays are not equal or unequal.
+    for name in ("sample_shape", "categorical_features"):
         draft[name] = np.asarray(draft[name], dtype=object).tolist()
     is_linear = draft.is_linear and data.is_table and draft["trunk"] is None
     is_linear = is_linear and model.expert.factory in (nn.MLPExpert, nn.LinearExpert)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_SMALL = 2**25  # numbers that experts read, all samples times all experts
+# Numbers that all experts read of all samples: with fewer a GPU computes all sooner than it knows
+# the groups.
+_MOST_NUMBERS_OF_ALL = 2**25
 
 
 class Experts(Protocol):
@@ -42,7 +44,8 @@ def stacked_form(experts: Experts) -> Any:
     """
     if is_stack(experts):
         return getattr(experts, "stacked_form", lambda: None)()
-    first: Any = experts[0]  # has the method if it has a `group_key`
+    # Experts that have a `group_key` have the method.
+    first: Any = experts[0]
     return first.stacked_form(experts) if are_homogeneous(experts) else None
 
 
@@ -122,7 +125,8 @@ def apply_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
     if not exporting and (form := stacked_form(called)) is not None:
         return form.groups(x, sizes)
     groups = x.split(sizes)
-    if exporting and is_stack(experts):  # a single one is made of copies, which cannot be traced
+    if exporting and is_stack(experts):
+        # A single expert of a stack is made of copies, which cannot be traced.
         return torch.cat([experts(group)[:, m] for m, group in enumerate(groups)])
     return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])
 
@@ -158,7 +162,7 @@ def all_are_faster(experts: Experts, x: Tensor) -> bool:
     """
     if is_exporting():
         return True
-    if x.is_cpu or x.numel() * len(experts) > _SMALL:
+    if x.is_cpu or x.numel() * len(experts) > _MOST_NUMBERS_OF_ALL:
         return False
     return hasattr(experts, "stacked_form") if is_stack(experts) else are_homogeneous(experts)
 

@@ -12,7 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from .._registry import Registry
 
-Shape = tuple[int, ...]  # of a sample
+# Of a sample.
+Shape = tuple[int, ...]
 
 # -- softmax over a short last axis, such as experts or classes ---------------------------
 
@@ -254,7 +255,8 @@ def mixture_loss(
         on which all experts train.
     """
     gate = gate.to(losses.dtype)
-    if own == 1:  # an ensemble: the gate has no gradient
+    # In an ensemble the gate has no gradient.
+    if own == 1:
         with torch.no_grad():
             oob_loss = _out_of_bag_loss(gate.T, losses.T, in_bag.T)
         return (losses * (in_bag / in_bag.sum(1, keepdim=True))).sum(1), oob_loss

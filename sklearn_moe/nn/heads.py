@@ -305,8 +305,10 @@ class RegressionHead(Head):
     # Of `scipy.stats`: the density around a point, "nbinom" for counts around a rate, of which the
     # rest is found by `MoERegressor`. None: the loss belongs to no density.
     family: ClassVar[str | None] = None
-    has_scale: ClassVar[bool] = False  # whether the outputs tell the scale of the density
-    is_rate: ClassVar[bool] = False  # whether y is divided by its mean, which is not taken off
+    # Whether the outputs tell the scale of the density.
+    has_scale: ClassVar[bool] = False
+    # Whether y is divided by its mean, which is not taken off.
+    is_rate: ClassVar[bool] = False
 
     def point(self, expert_outputs: Tensor) -> Tensor:
         """Return the predicted numbers, given outputs of experts, (..., n_targets)."""
@@ -364,7 +366,8 @@ class RegressionHead(Head):
         return expert_outputs, lambda mixed, rows: self.density_loss(mixed, y[rows]) / y.shape[1]
 
     def _scaled_loss(self, expert_outputs, y):
-        log_scale = self._parameters.get("log_scale")  # for each target, if it is learned
+        # For each target, if it is learned.
+        log_scale = self._parameters.get("log_scale")
         if log_scale is None:
             return self.density_loss(expert_outputs, y)
         unit = log_scale.exp() + _LEAST_SCALE
@@ -404,7 +407,8 @@ class AbsoluteErrorHead(RegressionHead):
 class HuberHead(RegressionHead):
     """Half the squared error up to one standard deviation of y, linear beyond."""
 
-    family = "logistic"  # the log density is quadratic, then linear
+    # Its log density is quadratic, then linear, too.
+    family = "logistic"
 
     def density_loss(self, expert_outputs, y):
         """Return the sum of Huber's penalties with delta 1 over the errors."""

@@ -25,9 +25,12 @@ from .trunks import TRUNKS, make_trunk, shape_after
 class MixtureOutput(NamedTuple):
     """The output of a mixture for a batch, with the route and the outputs of the experts."""
 
-    output: Tensor | None  # (n_samples, n_outputs); None if the experts were not combined
-    route: Route | None  # None if it was not asked for
-    expert_outputs: Tensor | None  # (n_samples, n_experts, n_outputs); None if they were combined
+    # (n_samples, n_outputs), None if the experts were not combined.
+    output: Tensor | None
+    # None if it was not asked for.
+    route: Route | None
+    # (n_samples, n_experts, n_outputs), None if they were combined.
+    expert_outputs: Tensor | None
 
 
 class MixtureOfExperts(nn.Module):

@@ -15,7 +15,8 @@ from .functional import Shape
 from .heads import Head
 from .mixture import MixtureOfExperts
 
-_OLDEST_TORCH = "2.9"  # older ones fail at a free number of samples
+# Older versions fail at a free number of samples.
+_OLDEST_TORCH = "2.9"
 
 
 class Predictor(nn.Module):
@@ -114,7 +115,8 @@ class Predictor(nn.Module):
                 f"fit, got {X.dtype} of shape {tuple(X.shape)}."
             )
         x = X if self.categories is None else self.categories(X)
-        if not isinstance(self.mixture.encoder, TableEncoder):  # it needs X in its own type
+        # The encoder of a table needs X in its own type.
+        if not isinstance(self.mixture.encoder, TableEncoder):
             x = x.to(self.dtype)
         if self.takes_uint8:
             x = x / 255
@@ -141,7 +143,8 @@ def require_onnx(*more):
             raise ImportError(
                 f"{name} is needed to export to ONNX: pip install 'sklearn_moe[onnx]'"
             ) from error
-    if torch.__version__ < _OLDEST_TORCH:  # a version, which compares as one
+    # It compares as a version, not as a text.
+    if torch.__version__ < _OLDEST_TORCH:
         raise ImportError(
             f"torch>={_OLDEST_TORCH} is needed to export to ONNX, this is {torch.__version__}"
         )

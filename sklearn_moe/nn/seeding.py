@@ -159,7 +159,8 @@ class use_generator(TorchFunctionMode):
         if func not in _ANY_DRAW or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         kwargs = dict(kwargs)
-        if func in _LIKE:  # they take no generator
+        # Functions that make a tensor like another take no generator.
+        if func in _LIKE:
             like = torch.empty_like(*args, **kwargs)
             options = {"dtype": like.dtype, "device": like.device}
             return _LIKE[func](like.shape, generator=self._of(like.device), **options)

@@ -29,7 +29,8 @@ __all__ = [
     "Pool",
 ]
 
-_PATCH_STD = 1e-3  # of <w, x_p> before training, for a patch of norm r
+# Standard deviation of <w, x_p> before training, for a patch of norm r.
+_PATCH_STD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class ExpertSpec:
         to (n_samples, n_outputs). It may name `width` and `activation` among its arguments, to be
         given `expert_width` and `activation` of the estimator.
     ndim : int or None, default=None
-        Axes of the X it is made for. Of the experts registered for a shape the first one is what
-        `expert="auto"` becomes. None: any.
+        Axes of the X it is made for. None: any.
     activation : str or None, default=None
         What `activation="auto"` becomes. None: the default of the factory.
     solver : str or None, default=None
@@ -122,14 +122,15 @@ def _patch_init_scale(input_shape: Shape, r: float) -> float:
 
 
 def _resnet18(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
-    from .backbones import ResNet18Expert  # imports torchvision
+    # Only here, because it imports torchvision.
+    from .backbones import ResNet18Expert
 
     with looking_at_draws():
         return ResNet18Expert(input_shape, n_outputs, **options)
 
 
 def _mobilenet_v2(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
-    from .backbones import MobileNetV2Expert  # imports torchvision
+    from .backbones import MobileNetV2Expert
 
     with looking_at_draws():
         return MobileNetV2Expert(input_shape, n_outputs, **options)
@@ -147,7 +148,8 @@ EXPERTS = Registry(
     "a callable (input_shape, n_outputs) -> torch.nn.Module",
     {
         "patch": _PATCH,
-        "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d
+        # As the authors' Conv1d.
+        "patch_conv": _PATCH.with_options(init="uniform", bias=True),
         "mlp": _MLP,
         "deep": _MLP.with_options(n_layers=2),
         "piecewise": replace(_MLP.with_options(n_layers=2), columns="piecewise"),

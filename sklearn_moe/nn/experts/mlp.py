@@ -11,6 +11,7 @@ from ..dispatch import Stack, stack_weights
 from ..functional import Shape, activation_layer, linear, require_ndim
 from ..seeding import Linear, current_generator
 
+# Of so few columns BLAS is slow, unless they are the rows of what it computes.
 _FEW_COLUMNS = 50
 
 
@@ -137,17 +138,20 @@ class _ReLUNetworks(torch.autograd.Function):
         """Return the gradients of x and of all weights."""
         x, weight, *saved = ctx.saved_tensors
         n_layers = len(saved) // 2
-        of_others = []  # of the last layer first
+        # Those of the last layer come first.
+        of_others = []
         for w, hidden in zip(saved[:n_layers][::-1], saved[n_layers:][::-1], strict=True):
             of_others += [gradient.sum(2), torch.bmm(gradient, hidden.transpose(1, 2))]
-            product = torch.mul if gradient.shape[1] == 1 else torch.bmm  # the same, but faster
+            # For a single output a product by entry is the same, and faster.
+            product = torch.mul if gradient.shape[1] == 1 else torch.bmm
             gradient = product(w.transpose(1, 2), gradient)
             torch.ops.aten.threshold_backward.grad_input(gradient, hidden, 0, grad_input=gradient)
         gradient = gradient.flatten(0, 1)
         of_x = gradient.T @ weight if ctx.needs_input_grad[0] else None
-        # Of few columns BLAS is slow, unless they are the rows of what it computes.
-        few = x.shape[1] <= _FEW_COLUMNS
-        of_weight = (x.T @ gradient.T).T if few else gradient @ x
+        if x.shape[1] <= _FEW_COLUMNS:
+            of_weight = (x.T @ gradient.T).T
+        else:
+            of_weight = gradient @ x
         return of_x, of_weight, gradient.sum(1), *of_others[::-1]
 
 

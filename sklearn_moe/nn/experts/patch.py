@@ -123,9 +123,11 @@ class PatchFilters(NamedTuple):
         Only the filters differ between experts: activation and sums are computed for all at once.
         """
         n_samples, n_patches, patch_size = x.shape
-        if len(set(sizes)) == 1 and not x.is_cpu:  # a kernel in place of one for each expert
+        # On a GPU one kernel in place of one for each expert.
+        if len(set(sizes)) == 1 and not x.is_cpu:
             z = self.weight.flatten(1, 2) @ x.reshape(len(sizes), -1, patch_size).mT
-            z = z if self.bias is None else z + self.bias.flatten(1).unsqueeze(2)
+            if self.bias is not None:
+                z = z + self.bias.flatten(1).unsqueeze(2)
             return self._sum(z.flatten(0, 1), sizes[0], n_patches).flatten(0, 1)
         bias = None if self.bias is None else self.bias.flatten(1)
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
@@ -154,7 +156,8 @@ class PatchFilters(NamedTuple):
         _, n_outputs, width, _ = self.weight.shape
         n_experts = z.shape[0] // (n_outputs * width)
         z = self.activation(z)
-        if not z.is_cpu:  # one kernel in place of two, of which the first runs faster on a CPU
+        # On a GPU one kernel in place of two, of which the first is faster on a CPU.
+        if not z.is_cpu:
             return z.view(n_experts, n_outputs, width, n_samples, n_patches).sum((2, 4)).mT
         per_patch = z.view(n_experts * n_outputs, width, z.shape[1]).sum(1)
         return per_patch.view(n_experts, n_outputs, n_samples, n_patches).sum(3).mT

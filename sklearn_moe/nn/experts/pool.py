@@ -47,7 +47,8 @@ class Pool(nn.Module):
         router_columns: slice,
     ):
         super().__init__()
-        self.kinds: Any = nn.ModuleList(  # of stacks and of lists of modules
+        # Each kind is a stack or a list of modules.
+        self.kinds: Any = nn.ModuleList(
             experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
             for experts in kinds
         )

@@ -10,15 +10,19 @@ from ..dispatch import Experts, apply_all, is_exporting
 from ..functional import Shape, batch_size, batch_weight, sum_over_shards
 from .gates import GATES
 
-_FEW = 4  # experts that are found faster one after the other than by sorting
-_HORIZON = 10  # batches over which the load is averaged
+# Up to so many experts are found faster one after the other than by sorting.
+_FEWEST_TO_SORT = 5
+# The load is averaged over so many batches.
+_HORIZON = 10
 
 
 def choose(scores: Tensor, k: int) -> Tensor:
     """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
-    if k > _FEW and not is_exporting():  # ONNX has no stable sort
+    # ONNX has no stable sort.
+    if k >= _FEWEST_TO_SORT and not is_exporting():
         return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    best = scores.max(1, keepdim=True).indices  # argmax is slower on columns
+    # argmax is slower on columns.
+    best = scores.max(1, keepdim=True).indices
     if k == 1:
         return best
     others = scores.scatter(1, best, -torch.inf)
@@ -35,7 +39,8 @@ class Route(NamedTuple):
     noisy: Tensor  # (n_samples, n_experts), as they were compared
     chosen: Tensor | None  # (n_samples, k)
     gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
-    detail: Any = None  # what else the router needs to combine the expert outputs
+    # What else the router needs to combine the outputs of the experts.
+    detail: Any = None
 
     def ranking(self) -> Tensor:
         """Return the chosen experts, best first; without a choice, the one of largest gate."""
@@ -168,10 +173,13 @@ class Router(nn.Module):
     """
 
     gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
-    sparse: ClassVar[bool] = False  # k experts are chosen for each sample
-    noisy: ClassVar[bool] = False  # there is a choice that noise can change
-    learns_noise: ClassVar[bool] = False  # by a second network, an argument `scale_network`
-    mixes_distributions: ClassVar[bool] = False  # of the experts, not their outputs
+    # Whether k experts are chosen for each sample, and whether noise can change a choice.
+    sparse: ClassVar[bool] = False
+    noisy: ClassVar[bool] = False
+    # Whether the scale of the noise is learned by a second network, an argument `scale_network`.
+    learns_noise: ClassVar[bool] = False
+    # Whether the distributions of the experts are mixed, not their outputs.
+    mixes_distributions: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -190,7 +198,8 @@ class Router(nn.Module):
         self.noise = noise
         self.balance = balance
         self.mix = mix
-        self.frozen = False  # once frozen: no gradient step, no balance update
+        # A frozen router makes no gradient step, and its balance no update.
+        self.frozen = False
 
     @classmethod
     def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:

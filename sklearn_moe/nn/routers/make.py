@@ -67,7 +67,8 @@ class RouterSpec:
     gate: str | Callable | None = None
     noise_at_predict: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    given: Any = field(default=None, repr=False, compare=False)  # the name or class it is made of
+    # The name or class that it is made of.
+    given: Any = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return repr(self) if self.given is None else repr(self.given)

@@ -13,8 +13,10 @@ from ..._registry import Registry, accepts_argument
 from ..functional import Shape
 from ..seeding import current_generator
 
-_SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
-_FEW = 8  # patches
+# Pixels of a square patch of an image (paper, appendix A).
+_SIDE = 4
+# Up to so many patches are added up faster one after the other, on a CPU.
+_MOST_SLICES = 8
 
 
 def patches_shape(input_shape: Shape) -> tuple[int, int]:
@@ -43,9 +45,9 @@ def sum_patches(x: Tensor, dtype: torch.dtype) -> Tensor:
     if x.ndim == 2:
         return x.to(dtype)
     patches = as_patches(x)
-    if patches.shape[1] > _FEW or not x.is_cpu:
+    if patches.shape[1] > _MOST_SLICES or not x.is_cpu:
         return patches.sum(1, dtype=dtype)
-    # On a CPU adding slices takes half the time of a sum.
+    # Half the time of a sum.
     total = patches[:, 0].to(dtype, copy=True)
     for p in range(1, patches.shape[1]):
         total += patches[:, p]

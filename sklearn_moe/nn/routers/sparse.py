@@ -54,7 +54,8 @@ class TopKRouter(Router):
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Add the gated outputs of the chosen experts."""
-        assert route.chosen is not None  # by `forward`
+        # By `forward`.
+        assert route.chosen is not None
         outputs = dispatch(experts, x, route.chosen)
         gate = route.gate.to(outputs.dtype)
         if outputs.shape[1] == 1:
