@@ -231,8 +231,9 @@ class Draft(dict):
 
         Linear experts learn a part of the samples only: the mixture decides which.
         """
-        has_share = self.reads_vector and self.mixes and not self.is_linear
-        return self.pick("expert_loss_weight", share if has_share else 0.0)
+        if not self.reads_vector or not self.mixes or self.is_linear:
+            share = 0.0
+        return self.pick("expert_loss_weight", share)
 
     def pick_rates(self, rate, router_rate):
         """Pick the learning rates; the router of a mixture follows the experts."""
@@ -245,8 +246,9 @@ class Draft(dict):
 
     def pick_max_iter(self, fewest_steps, most_epochs):
         """Pick the number of epochs; with other schedules than "cosine" the loss ends the fit."""
-        is_regression = self.head.kind == "regression"
-        epochs = _MOST_EPOCHS_OF_NUMBERS if is_regression else _MOST_EPOCHS
+        epochs = _MOST_EPOCHS
+        if self.head.kind == "regression":
+            epochs = _MOST_EPOCHS_OF_NUMBERS
         if self["solver__schedule"] == "cosine":
             n_batches = -(-self.data.n_samples // self.batch_size)
             epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), most_epochs)
@@ -288,7 +290,8 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     training = _plan_training(draft, model, page)
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.
     devices = draft.pick("device", ("cpu", accelerator or "cpu"))
-    devices = devices if isinstance(devices, tuple) else (devices, devices)
+    if not isinstance(devices, tuple):
+        devices = devices, devices
     # Arrays are not equal or unequal.
     for name in ("sample_shape", "categorical_features"):
         draft[name] = np.asarray(draft[name], dtype=object).tolist()
@@ -363,14 +366,18 @@ def _plan_training(draft, model, page):
     refusals.refuse_training(draft)
     own_loss, stop = draft["expert_loss_weight"], draft["early_stopping"]
     is_bagged = stop == "out_of_bag"
+    tol = 1e-4
     ends_by_itself = draft["solver__schedule"] == "cosine" and not stop
-    ends_by_itself = ends_by_itself or draft.head.kind == "regression"
+    if (ends_by_itself or draft.head.kind == "regression") and not is_bagged:
+        tol = None
 
     is_ensemble = draft.mixes and own_loss == 1
     is_pool = len(model.kinds) > 1 or (draft.is_encoded and model.expert.columns != "bounded")
     weighs_kinds = is_ensemble and draft.router.router_class is nn.SoftRouter and not draft["trunk"]
     weighs_kinds &= nn.NETWORKS.resolve(draft.router.network) is LinearScores
-    share = _OUT_OF_BAG if data.n_samples > _FEW_SAMPLES else _OUT_OF_BAG_OF_FEW
+    share = _OUT_OF_BAG
+    if data.n_samples <= _FEW_SAMPLES:
+        share = _OUT_OF_BAG_OF_FEW
     n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
     hides_by_kind = is_ensemble and len(model.kinds) > 1 and data.is_table
     if hides_by_kind:
@@ -393,7 +400,7 @@ def _plan_training(draft, model, page):
         batch_size=draft.batch_size,
         largest_batch=draft["batch_size"] or sys.maxsize,
         max_iter=draft["max_iter"],
-        tol=draft.pick("tol", None if ends_by_itself and not is_bagged else 1e-4),
+        tol=draft.pick("tol", tol),
         may_use_bf16=data.is_image and images.may_use_bf16(draft),
         learns_router=is_pool and (n_experts == 1 or weighs_kinds),
     )

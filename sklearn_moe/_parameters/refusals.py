@@ -61,12 +61,14 @@ def refuse_training(draft):
         )
     if draft["early_stopping"] is True:
         require_override(head, Head, "score", "early_stopping=True")
-    needy = [f"expert_loss_weight={own_loss!r}"] if own_loss else []
+    needs_mixture = None
+    if own_loss:
+        needs_mixture = f"expert_loss_weight={own_loss!r}"
     if draft["early_stopping"] == "out_of_bag" and not draft.rehearses:
-        needy.insert(0, "early_stopping='out_of_bag'")
-    if needy and not draft.mixes:
+        needs_mixture = "early_stopping='out_of_bag'"
+    if needs_mixture and not draft.mixes:
         raise ValueError(
-            f"{needy[0]} needs a router that mixes the distributions of several experts, got "
+            f"{needs_mixture} needs a router that mixes the distributions of several experts, got "
             f"router={given['router__kind']!r} and n_experts={draft['n_experts']}. Use "
             "router='soft' and n_experts > 1, or leave it at 'auto'."
         )

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -150,8 +150,19 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
     if all_are_faster(experts, x):
         outputs = apply_all(experts, x)
         return outputs.gather(1, chosen.unsqueeze(2).expand(-1, -1, outputs.shape[2]))
-    order = Order.of(chosen, len(experts))
-    return order.restore(apply_groups(experts, x.index_select(0, order.samples), order.sizes))
+    # The slots of the batch, (n_samples * k,), one expert after the other.
+    k = chosen.shape[1]
+    of_slots, slots = chosen.flatten().sort(stable=True)
+    edges = torch.arange(len(experts) + 1, device=chosen.device)
+    # Where the groups begin must be known on the host: the one synchronization of a GPU step.
+    starts = torch.searchsorted(of_slots, edges).tolist()
+    sizes = [stop - start for start, stop in pairwise(starts)]
+    samples = slots
+    if k > 1:
+        samples = slots // k
+    outputs = apply_groups(experts, x.index_select(0, samples), sizes)
+    # Sample by sample again.
+    return torch.empty_like(outputs).index_copy(0, slots, outputs).view(-1, k, outputs.shape[1])
 
 
 def all_are_faster(experts: Experts, x: Tensor) -> bool:
@@ -165,31 +176,6 @@ def all_are_faster(experts: Experts, x: Tensor) -> bool:
     if x.is_cpu or x.numel() * len(experts) > _MOST_NUMBERS_OF_ALL:
         return False
     return hasattr(experts, "stacked_form") if is_stack(experts) else are_homogeneous(experts)
-
-
-class Order(NamedTuple):
-    """The slots of a batch, (n_samples, k) of them, one expert after the other."""
-
-    slots: Tensor  # (n_samples * k,)
-    samples: Tensor  # (n_samples * k,), the sample of each slot
-    sizes: list[int]  # number of slots of each expert
-    k: int
-
-    @classmethod
-    def of(cls, chosen: Tensor, n_experts: int) -> "Order":
-        """Sort the slots by their expert, (n_samples, k) int."""
-        k = chosen.shape[1]
-        experts, slots = chosen.flatten().sort(stable=True)
-        edges = torch.arange(n_experts + 1, device=chosen.device)
-        # Where the groups begin must be known on the host: the one synchronization of a GPU step.
-        starts = torch.searchsorted(experts, edges).tolist()
-        sizes = [stop - start for start, stop in pairwise(starts)]
-        return cls(slots, slots // k if k > 1 else slots, sizes, k)
-
-    def restore(self, outputs: Tensor) -> Tensor:
-        """Return outputs in this order sample by sample, (n_samples, k, n_outputs)."""
-        outputs = torch.empty_like(outputs).index_copy(0, self.slots, outputs)
-        return outputs.view(-1, self.k, outputs.shape[1])
 
 
 # -- products of groups of rows, each with weights of its own -----------------------------

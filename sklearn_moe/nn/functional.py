@@ -182,13 +182,17 @@ def sum_over_shards(value: Tensor) -> Tensor:
     Its gradient is that of the samples at hand; the other processes compute theirs.
     """
     shard = _SHARD.get()
-    return value if shard is None else _AllReduce.apply(value, shard.all_reduce)
+    if shard is None:
+        return value
+    return _AllReduce.apply(value, shard.all_reduce)
 
 
 def batch_weight(weight: Tensor) -> Tensor:
     """Return the total weight of a whole batch, given the weights of the samples at hand."""
     shard = _SHARD.get()
-    return weight.sum() if shard is None else shard.weight.to(weight.dtype)
+    if shard is None:
+        return weight.sum()
+    return shard.weight.to(weight.dtype)
 
 
 def batch_size(weight: Tensor) -> int:
@@ -200,7 +204,9 @@ def batch_size(weight: Tensor) -> int:
 def draw_for_samples(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
     """Draw `draw(shape)` for the whole batch and return the rows of the samples at hand."""
     shard = _SHARD.get()
-    return draw(shape) if shard is None else draw((shard.n_samples, *shape[1:]))[shard.rows]
+    if shard is None:
+        return draw(shape)
+    return draw((shard.n_samples, *shape[1:]))[shard.rows]
 
 
 class _AllReduce(torch.autograd.Function):

@@ -77,8 +77,10 @@ class MixtureOfExperts(nn.Module):
         """Return samples as router and experts take them; `encoded` are outputs of the encoder."""
         if self.encoder is not None and not encoded:
             x = self.encoder(x).to(next(self.parameters()).dtype)
-        # Routes are never decided in mixed precision.
-        return x if self.trunk is None else self.trunk(x).to(x.dtype)
+        if self.trunk is not None:
+            # Routes are never decided in mixed precision.
+            x = self.trunk(x).to(x.dtype)
+        return x
 
     def route(self, x: Tensor, generator: Generator | None = None, encoded: bool = False) -> Route:
         """Route a batch; `generator` switches the noise on."""
@@ -93,7 +95,9 @@ class MixtureOfExperts(nn.Module):
 
     def router_input(self, x: Tensor) -> Tensor:
         """Return what the router reads of encoded samples."""
-        return x[:, self.experts.router_columns] if isinstance(self.experts, Pool) else x
+        if isinstance(self.experts, Pool):
+            return x[:, self.experts.router_columns]
+        return x
 
     def forward(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
@@ -111,7 +115,9 @@ class MixtureOfExperts(nn.Module):
 
     def sharpened(self, output: Tensor) -> Tensor:
         """Return outputs that are logits times `sharpness`, and others as they are."""
-        return output if self.sharpness is None else output * self.sharpness
+        if self.sharpness is not None:
+            output = output * self.sharpness
+        return output
 
     def forward_experts(
         self,

@@ -114,7 +114,9 @@ class Predictor(nn.Module):
                 f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
                 f"fit, got {X.dtype} of shape {tuple(X.shape)}."
             )
-        x = X if self.categories is None else self.categories(X)
+        x = X
+        if self.categories is not None:
+            x = self.categories(X)
         # The encoder of a table needs X in its own type.
         if not isinstance(self.mixture.encoder, TableEncoder):
             x = x.to(self.dtype)
@@ -125,7 +127,9 @@ class Predictor(nn.Module):
         y = self.head.predict(self.mixture(x).output)
         if self.mean is not None:
             y = (y * self.std + self.mean).to(self.dtype)
-        return y.squeeze(1) if self.squeeze else y
+        if self.squeeze:
+            y = y.squeeze(1)
+        return y
 
 
 def require_onnx(*more):

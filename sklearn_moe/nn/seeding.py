@@ -75,16 +75,18 @@ def drawing_from(generator: Generator, *parts: Any) -> Iterator[None]:
     """
     token = _GENERATOR.set(generator)
     try:
-        with nullcontext() if all(map(is_own, parts)) else looking_at_draws():
+        with looking_at_draws(needed=not all(map(is_own, parts))):
             yield
     finally:
         _GENERATOR.reset(token)
 
 
-def looking_at_draws() -> Any:
+def looking_at_draws(*, needed: bool = True) -> Any:
     """Return a context in which layers of others draw from `current_generator`, too."""
     generator = current_generator()
-    return nullcontext() if generator is None else use_generator(generator)
+    if generator is None or not needed:
+        return nullcontext()
+    return use_generator(generator)
 
 
 def _reset(layer: Any) -> None:

@@ -48,11 +48,12 @@ def make_trunk(
     TypeError
         If a callable takes other arguments or returns anything but a module.
     """
-    found = TRUNKS.resolve(trunk)
-    if isinstance(found, nn.Module):
-        return copy.deepcopy(found)
-    takes_it = activation is not None and accepts_argument(found, "activation")
-    options = {"activation": activation} if takes_it else {}
+    factory = TRUNKS.resolve(trunk)
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)
+    options = {}
+    if activation is not None and accepts_argument(factory, "activation"):
+        options["activation"] = activation
     return TRUNKS.make(trunk, nn.Module, input_shape, **options)
 
 

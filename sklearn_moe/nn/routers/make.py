@@ -95,8 +95,8 @@ class RouterSpec:
     @property
     def gates(self) -> tuple[str, ...]:
         """Return the gates of the router that have a gradient, the default first."""
-        gates = self.router_class.gates
-        return tuple(g for g in gates if g != "renormalized") if self.single_choice else gates
+        without = "renormalized" if self.single_choice else None
+        return tuple(gate for gate in self.router_class.gates if gate != without)
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -191,7 +191,7 @@ def make_router(
         chosen = None
         if router_class.noisy:
             chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0)
-        shape = (1, n_experts if chosen is None else chosen.shape[1])
+        shape = (zeros if chosen is None else chosen).shape
         dry_run(GATES.expected(gate), gate, zeros, zeros, chosen, shape=shape)
     if noise is not None and not isinstance(noise, Noise):
         dry_run(NOISES.expected(noise), noise, x, zeros, generator, shape=zeros.shape)

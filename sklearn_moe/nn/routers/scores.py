@@ -93,7 +93,9 @@ class LinearScores(Scores):
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
         scores = self.weight.to(dtype) @ sum_patches(x, dtype).T
-        return (scores if self.bias is None else scores + self.bias.to(dtype)).T
+        if self.bias is not None:
+            scores = scores + self.bias.to(dtype)
+        return scores.T
 
 
 class PoolScores(Scores):

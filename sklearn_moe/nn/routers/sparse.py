@@ -158,7 +158,8 @@ class PatchChoiceRouter(Router):
         # The chosen patches as samples, those of the first expert first.
         index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
         picked = patches.flatten(0, 1).index_select(0, index)
-        picked = picked if x.ndim == 2 else picked.unsqueeze(1)
+        if x.ndim > 2:
+            picked = picked.unsqueeze(1)
         outputs = apply_groups(experts, picked, [n_samples * k] * n_experts)
         outputs = outputs.view(n_experts, n_samples, k, outputs.shape[1])
         # Not einsum: that of onnxruntime ends the process if there are no samples.
