@@ -94,7 +94,8 @@ def default_gates(X, weight, n_components):
         return [None]
     unit = unit_of(weight)
     n_samples = weight.sum() / unit
-    price = n_components * np.log(n_samples) / (2 * n_samples * np.log(2))  # bits per sample
+    # In bits per sample.
+    price = n_components * np.log(n_samples) / (2 * n_samples * np.log(2))
     tree = DecisionTreeClassifier(
         criterion="log_loss",
         max_leaf_nodes=_MAX_LEAVES,

@@ -73,7 +73,7 @@ FITS = {
     "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
     "means": ((of_numbers(family="poisson"), {"y": COUNTS * (X[:, 0] > 0)}), "family=.*Poiss"),
     "family of one number": (by(family=lambda y, p, w: 0.0), r"family.*\(80,\), got shape"),
-    "family of a table": (by(family=lambda y, p, w: np.ones((len(y), 2))), r"family.*\(80,\), got"),
+    "family of NaN": (by(family=lambda y, p, w: np.full(len(y), np.nan)), "family.*(NaN|nan)"),
     "family of nothing": (by(family=lambda y, p, w: np.full(len(y), -np.inf)), "40 of 40.*y=-?\\d"),
     "tree of many columns": (
         (of_numbers(init="tree"), {"X": np.tile(X, 300)}),

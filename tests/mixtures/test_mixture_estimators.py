@@ -19,7 +19,6 @@ from sklearn.datasets import make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 from sklearn.metrics import adjusted_rand_score
-from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -339,7 +338,7 @@ def test_sparse_samples_are_those_of_the_dense_array(kind):
 @brief_fits
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_parts_and_searches(kind, backend):
+def test_jobs_and_parts(kind, backend):
     X, y = data_of(kind)
     mixture = mixture_of(kind, max_iter=20).fit(X, y)
     whole = predictions(mixture, X)
@@ -348,11 +347,6 @@ def test_jobs_parts_and_searches(kind, backend):
     for part in (slice(0, 1), slice(7, 50), slice(None, None, -1)):
         assert_allclose(predictions(mixture, X[part]), whole[part], rtol=1e-12)
         assert_allclose(mixture.score_samples(X, y)[part], mixture.score_samples(X[part], y[part]))
-    grid = {"n_components": [1, 2], "gate__max_leaf_nodes": [2, 4]}
-    search = GridSearchCV(mixture_of(kind, n_init=1, max_iter=10), grid, cv=2, error_score="raise")
-    best = search.fit(X, y).best_params_
-    assert best["n_components"] == 2
-    assert search.best_estimator_.gate_.max_leaf_nodes == best["gate__max_leaf_nodes"]
 
 
 def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
