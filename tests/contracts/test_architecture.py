@@ -107,13 +107,6 @@ def reaches(function):
             is_set = isinstance(node.ctx, ast.Store | ast.Del) and not node.attr.startswith("__")
             if is_set or re.match("_[^_]", node.attr):
                 yield node.attr
-        elif isinstance(node, ast.Call) and node.args and is_estimator(node.args[0]):
-            name = getattr(node.func, "id", None)
-            asked = [a.value for a in node.args[1:2] if isinstance(a, ast.Constant)]
-            if name in ("setattr", "delattr", "vars"):
-                yield name
-            elif name in ("getattr", "hasattr"):
-                yield from (attr for attr in asked if attr.startswith("_"))
 
 
 def test_no_call_runs_up():

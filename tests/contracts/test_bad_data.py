@@ -9,7 +9,7 @@ import torch
 from helpers import SKLEARN_1_6, brief, brief_fits, predictions, refuses
 from representatives import CLASSES, N_SAMPLES, NUMBERS, SAMPLES, target_of
 from scipy.sparse import csr_matrix
-from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 
 from sklearn_moe import MoEClassifier, MoERegressor
 
@@ -272,12 +272,6 @@ def test_numbers_of_every_size_come_back_in_their_range():
         reach = 5 * np.where(spread > 0, spread, 1) + 1e-9 * np.abs(y).max()
         assert (predicted >= y.min(0) - reach).all()
         assert (predicted <= y.max(0) + reach).all()
-
-
-def test_a_column_is_taken_with_a_warning():
-    for cls in BOTH:
-        with pytest.warns(DataConversionWarning, match="column-vector"):
-            make(cls).fit(TABLE, target_of(cls)[:, None])
 
 
 # -- weights ------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_moe import MoEClassifier, MoERegressor, nn
+from sklearn_moe import MoEClassifier, nn
 from sklearn_moe._registry import Registry
 from sklearn_moe.optim import SOLVERS, SolverSpec
 
@@ -100,13 +100,6 @@ class BrierHead(BareHead):
         return (output.argmax(1) == y).to(output.dtype)
 
 
-class LogCoshHead(nn.RegressionHead):
-    """A loss of numbers."""
-
-    def density_loss(self, answers, y):
-        return (y - answers).cosh().log().sum(-1)
-
-
 class SignSGD(torch.optim.SGD):
     """A solver: steps of one length in every coordinate."""
 
@@ -147,7 +140,6 @@ def activation_of(model):
 
 
 VECTORS_ONLY = nn.ExpertSpec(Quadratic, ndim=2)
-BOTH_KINDS = nn.LossSpec(classes=BrierHead, regression=LogCoshHead)
 
 
 @dataclass
@@ -166,7 +158,7 @@ PLUGINS = {
     "router": Plugin(nn.ROUTERS, RunnerUp, lambda m: m.module_.router, nn.RouterSpec(RunnerUp)),
     "balance": Plugin(nn.BALANCES, Squares, lambda m: m.module_.router.balance),
     "activation": Plugin(nn.ACTIVATIONS, swish, activation_of),
-    "loss": Plugin(nn.LOSSES, BrierHead, lambda m: m.net_.criterion_, BOTH_KINDS),
+    "loss": Plugin(nn.LOSSES, BrierHead, lambda m: m.net_.criterion_, nn.LossSpec(BrierHead)),
     "solver": Plugin(SOLVERS, SignSGD, lambda m: m.net_.optimizer_, SolverSpec(SignSGD)),
     "router__network": Plugin(nn.NETWORKS, Hinges, lambda m: of_scores(m.module_.router.network)),
     "router__noise": Plugin(nn.NOISES, coin, lambda m: m.module_.router.noise),
@@ -291,18 +283,6 @@ def test_an_expert_that_draws_at_prediction_draws_the_same_every_time(vectors, e
     np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X))
 
 
-def test_images_decide_how_an_expert_is_trained():
-    X, y = np.random.default_rng(0).normal(size=(20, 1, 4, 4)), np.arange(20) % 2
-
-    def flat(input_shape, n_outputs):
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, n_outputs))
-
-    clf = make(expert=flat, max_iter=1).fit(X, y)
-    trained = {"solver": "adamw", "solver__schedule": "cosine", "learning_rate_init": 0.002}
-    assert trained.items() <= clf.resolved_params_.items()
-    assert make(expert=Quadratic).fit(X[:, 0, 0], y).resolved_params_["solver"] == "adam"
-
-
 def test_a_batch_of_one_sample_cannot_be_normalized(vectors):
     def normalized(input_shape):
         return torch.nn.BatchNorm1d(*input_shape)
@@ -350,15 +330,6 @@ def test_an_unknown_option_of_a_router_is_named():
     refuses("typo", known, nn.RouterSpec(Sharp).with_options, sharpnes=1)
 
 
-@pytest.mark.usefixtures("registered")
-def test_a_loss_of_numbers(vectors):
-    X, _ = vectors
-    for loss in ("mine", LogCoshHead):
-        reg = make(MoERegressor, max_iter=20, loss=loss).fit(X, X[:, 0])
-        assert isinstance(reg.net_.criterion_, LogCoshHead)
-        assert reg.loss_curve_[-1] < reg.loss_curve_[0]
-
-
 def test_a_head_needs_little_and_has_a_decision_without_writing_one(vectors):
     X, y = vectors
     for head in (BareHead, BrierHead):
@@ -378,9 +349,3 @@ def test_a_method_that_a_head_lacks_is_named(vectors):
         for loss in (BareHead, lambda n: BareHead(n), nn.LossSpec(classes=BareHead)):
             model = make(loss=loss, train_transform=pytest.fail, **options)
             refuses(options, f"BareHead has no method '{method}'.*{reason}", model.fit, X, y)
-
-
-def test_sample_shapes_that_fit(vectors):
-    X, y = vectors
-    for shape in ((2, 3), [2, -1], np.array([-1, 3])):
-        assert make(sample_shape=shape).fit(X, y).input_shape_ == (2, 3)

@@ -3,11 +3,11 @@
 import inspect
 import re
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from helpers import raises
+from house import ROOT
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, nn
 from sklearn_moe._registry import Registry, accepts_argument
@@ -19,7 +19,6 @@ REGISTRIES = {
     **{"router__noise": nn.NOISES, "router__gate": nn.GATES, "router__network": nn.NETWORKS},
 }
 KINDS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
-DOCS = Path(__file__).parents[2] / "docs"
 
 
 def names_of(estimator, parameter, kinds=None):
@@ -62,7 +61,7 @@ def test_unknown_names_list_the_known_ones():
 
 
 def test_every_name_is_documented():
-    guide = "".join(path.read_text() for path in DOCS.glob("*.rst"))
+    guide = "".join(path.read_text() for path in (ROOT / "docs").glob("*.rst"))
     missing = []
     for parameter, registry in REGISTRIES.items():
         missing += [f"{parameter}={name}, guide" for name in registry if f'"{name}"' not in guide]

@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from itertools import cycle
 
 import pytest
 from helpers import named
@@ -16,15 +15,18 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
-from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
+from sklearn_moe import (
+    MixtureClassifier,
+    MixtureRegressor,
+    MoEClassifier,
+    MoERegressor,
+    RouterParams,
+)
 
 # The checks want some skill, which large steps give after a few epochs; one of them sets
 # max_iter=1000, where `tol` ends the fit.
 BRIEF = {"learning_rate_init": 0.05, "tol": 0.05}
 N_EPOCHS = {MoEClassifier: 6, MoERegressor: 15}
-# A vector is one patch: no other gate has a gradient, and there is no second one to pick.
-NEEDS = {"patch_choice": {"router__gate": "sigmoid", "top_k": 1}}
 TREE, STUMP = DecisionTreeClassifier(max_leaf_nodes=4), DecisionTreeClassifier(max_depth=1)
 EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are rows to all digits
 FAST = [
@@ -55,23 +57,15 @@ def brief(estimator, **parameters):
 
 
 def others():
-    """Yield estimators with every router, balance, noise and loss, some of them at a time."""
     yield from (clone(model()).set_params(max_iter=n, **BRIEF) for model, n in N_EPOCHS.items())
     yield from MIXTURES
     for name, (kind, estimator) in REPRESENTATIVES.items():
-        if kind == "table" and name not in ("default", "switch"):  # which "top1" has below
+        if kind == "table" and name != "default":
             yield brief(estimator, **({"learning_rate_init": 0.1} if name == "sgd" else {}))
-    losses = {
-        MoEClassifier: cycle(n for n, spec in LOSSES.items() if spec.classes and n != "margin"),
-        MoERegressor: cycle(n for n, spec in LOSSES.items() if spec.regression),
-    }
-    # The first routers take any balance and any noise.
-    balances, noises = (b for b in BALANCES if b != "bias"), iter(NOISES)
-    for router, model in zip(ROUTERS, cycle(losses), strict=False):
-        options = {"router": router, "loss": next(losses[model])} | NEEDS.get(router, {})
-        options |= {"balance": next(balances, None), "router__noise": next(noises, "auto")}
-        yield brief(model(), expert="mlp", **options)
-    yield brief(MoEClassifier(), expert="mlp", router="top1", balance="bias", router__noise=None)
+    # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
+    router = RouterParams("patch_choice", gate="sigmoid")
+    yield brief(MoEClassifier(expert="mlp", router=router, top_k=1))
+    yield brief(MoERegressor(loss="poisson"))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from helpers import brief_fits, predictions, weights_of
 from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
-from sklearn.metrics import recall_score
 
 from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor, RouterParams
 
@@ -172,17 +171,3 @@ def test_the_scale_of_weights_does_not_matter_chunk_by_chunk_either():
     for model in models[1:]:
         np.testing.assert_array_equal(weights_of(model), weights_of(models[0]))
         np.testing.assert_allclose(model.expert_load_, models[0].expert_load_)
-
-
-@pytest.mark.slow
-def test_balanced_classes_are_found_as_often():
-    found = []
-    for seed in range(6):
-        rng = np.random.default_rng(seed)
-        (X, y), (X_test, y_test) = (
-            (np.r_[rng.normal(size=(n, 2)), rng.normal([2, 0], size=(m, 2))], np.arange(n + m) >= n)
-            for n, m in ((8000, 20), (3000, 3000))
-        )
-        model = MoEClassifier(3, expert="mlp", class_weight="balanced", random_state=seed).fit(X, y)
-        found.append(recall_score(y_test, model.predict(X_test)))
-    assert np.mean(found) == pytest.approx(0.84, abs=0.05)
