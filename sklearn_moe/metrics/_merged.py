@@ -133,7 +133,7 @@ class MergedExperts:
         first = self.experts[rows, 0]
         alone = outputs[np.arange(len(rows)), first]
         difference = np.abs(alone - np.reshape(mixed, alone.shape)).max()
-        # Otherwise the first expert of a sample answers alone, whatever the gates are.
+        # Otherwise only the first expert of a sample counts, whatever the gates are.
         is_mixed = is_merged or difference > 1e-3 * np.ptp(outputs, axis=1).max()
         gates = np.eye(self.n_experts)[first]
         if is_mixed:
