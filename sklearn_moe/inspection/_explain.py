@@ -109,6 +109,7 @@ class Explanation:
         """
         parts = self._parts(row)
         if ax is None:
+            # One bar for each part.
             size = 7, 1.2 + 0.35 * len(parts)
             _, ax = import_pyplot(self).subplots(layout="constrained", figsize=size)
         ends = np.cumsum([part for _, part in parts])
@@ -166,6 +167,7 @@ class Explanation:
         """Return names and sizes of what adds up to the prediction, the largest columns first."""
         size = np.abs(self.contribution[row])
         order = np.argsort(-size, kind="stable")
+        # Columns that no expert uses are not shown.
         order = order[size[order] > 1e-6 * size.max(initial=0)]
         shown = order[: _MOST_SHOWN - (len(order) > _MOST_SHOWN)]
         parts = [("at the means", self.base[row])]
@@ -279,6 +281,7 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         outcome = ("the logarithm of the prediction",) * len(rows)
     means = functions.design.mean(axis=0)
     base = of_rows[:, -1] + of_rows[:, :-1] @ means
+    # Differences from the means: the offset of a column belongs to the base.
     terms = of_rows[:, :-1] * (functions.design[rows] - means)
     contribution = terms @ (functions.owners[:, np.newaxis] == np.arange(table.n_columns))
     columns = [table[place] for place in range(table.n_columns)]

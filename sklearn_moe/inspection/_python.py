@@ -55,6 +55,7 @@ def write_python(mixture, parts, functions, share):
             "Rules in Python need a gate that depends on the row, or linear functions to mix: here "
             f"all rows mix the {mixed} of {len(used)} experts."
         )
+    # Constant weights make one linear function of all.
     if parts is None:
         coef = np.tensordot(share[used], coef[used], 1)[np.newaxis]
         used, parts = [0], []
@@ -82,6 +83,7 @@ def write_python(mixture, parts, functions, share):
     if table.columns.is_frame:
         kind = "a mapping from the names of columns to values"
     text = "\n".join(["def predict(row):", f'    """Predict for a row, {kind}."""', *body, ""])
+    # Only the helpers that the text calls.
     helpers = [code.strip() for name, code in _HELPERS.items() if f"{name}(" in text]
     return "\n\n\n".join([*helpers, text])
 

@@ -165,6 +165,7 @@ class RegionRules:
         columns[f"own {self.score_name}"] = self.own_score
         columns[f"other {self.score_name}"] = self.other_score
         columns |= zip(self.terms, self.coef.T, strict=True)
+        # Numbers stay numbers, names of kinds are an index of texts.
         names = [name.removeprefix("expert ") for name in self.expert_names]
         index = range(self.n_experts) if "0" in names else names
         return pd.DataFrame(columns, pd.Index(index, name="expert"))
@@ -521,6 +522,7 @@ def _ordered(functions, share, classes, coef, half_width, scale):
     is_shown = ~np.isnan(coef[:, -1]).any(axis=1) & (share > 0)
     # A single expert differs from zero.
     n_zeros = 2 * (is_shown.sum() < 2)
+    # The order is by effect: difference times deviation of the column.
     slopes = np.pad(np.nan_to_num(coef[is_shown, :-1]), ((0, n_zeros), (0, 0), (0, 0)))
     effect = np.ptp(slopes, axis=0) * scale[:-1, np.newaxis]
     order = np.argsort(-effect.ravel(), kind="stable")
@@ -537,6 +539,7 @@ def _number(value, half_width=np.nan):
     if not half_width > 0:
         return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
     digits = 1 - int(np.floor(np.log10(half_width)))
+    # Such numbers have exponents.
     if digits > 6 or max(abs(value), half_width) >= 1e6:
         return f"{value:.3g} ± {half_width:.2g}"
     rounded = (np.round(number, digits) + 0.0 for number in (value, half_width))

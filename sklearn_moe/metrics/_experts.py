@@ -62,6 +62,7 @@ def _log_losses(estimator, X, y):
         given = np.where(truth, both, 1 - both).reshape(2, -1)
     else:
         given = both[:, truth]
+    # A probability of 0 would make the mean infinite.
     return -np.log(np.maximum(given, np.finfo(np.float64).eps)).mean(axis=1)
 
 
@@ -86,7 +87,9 @@ def compare_experts(scores, first, gain):
     variance /= np.maximum(n_samples, 1)[:, np.newaxis]
     # An expert without samples has NaN, which is never worse.
     is_worse = mean - 2 * np.sqrt(variance) > least
+    # An even share of many experts may be below 5 %.
     counts = n_samples >= min(0.05, 0.5 / n_experts) * len(first)
+    # Experts that do not differ are of one regime, directly or through others.
     alike = ~(is_worse & is_worse.T)[np.ix_(counts, counts)]
     regimes = np.full(n_experts, -1)
     regimes[counts] = connected_components(alike)[1]
@@ -136,6 +139,7 @@ def _regression_scores(y, predicted):
             f"y must have as many outputs as the model was fitted on, {predicted.shape[2]}, got "
             f"{y.shape[2]}."
         )
+    # An output that is constant in y has no unit to measure errors in.
     varies = np.ptp(y, axis=(0, 1)) > 0
     if not varies.any():
         raise ValueError(

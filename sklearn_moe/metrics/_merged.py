@@ -85,6 +85,7 @@ class MergedExperts:
         self.n_experts = len(self.groups)
         self.gates = self._merge(gates, np.sum)
         if self.n_experts < n_experts:
+            # The experts of `apply` are those before they were merged.
             self.experts = self.gates.argmax(axis=1)[:, np.newaxis]
         self.is_constant = self.n_experts > 1 and np.ptp(self.gates, axis=0).max() <= _ROUNDING
         self.gate_share = np.nan
@@ -139,12 +140,14 @@ class MergedExperts:
         if is_mixed:
             gates = self.gates[rows].astype(np.float64)
         load = gates.mean(axis=0)
+        # Predictions by the mean gates, and what the dependence of the gates changes.
         by_mean = np.einsum("k,nko->no", load, outputs)
         change = np.square(np.einsum("nk,nko->no", gates, outputs) - by_mean).mean(axis=0).sum()
         total = change + by_mean.var(axis=0).sum()
         self.gate_share = 0.0
         if total and not self.is_constant:
             self.gate_share = float(change / total)
+        # One expert with nearly all weight decides alone, however constant its gate is.
         is_alone = load.max() > _ALONE and len(self.groups[load.argmax()]) == 1
         is_little = self.gate_share < _LITTLE and not is_alone
         self.ensemble = bool(is_mixed and self.n_experts > 1 and (self.is_constant or is_little))
@@ -155,6 +158,7 @@ def _find_groups(kinds, gates):
     groups: list[list[int]] = []
     for m, kind in enumerate(kinds):
         for group in groups:
+            # Experts of one kind may have gates of their own.
             difference = gates[:, m] - gates[:, group[0]]
             if kinds[group[0]] == kind and np.abs(difference).max() <= _ROUNDING:
                 group.append(m)
@@ -166,6 +170,7 @@ def _find_groups(kinds, gates):
 
 def _name_groups(kinds, groups):
     """Return the kind of each group, and the first expert where a kind has several groups."""
+    # Options of a kind are shown only where they tell two kinds apart.
     short = [kind.split("(")[0] for kind in kinds]
     if len(set(short)) < len(set(kinds)):
         short = kinds
@@ -200,6 +205,7 @@ def describe_ensemble(names, weights, gate_share):
     texts = [f"{weight:.2f}".removeprefix("0") for weight in weights]
     shown = [f"{names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
     shown = ", ".join(shown + ["..."] * (len(order) > _MOST_NAMED))
+    # Of equal weights the number of experts says more than their names.
     if len({*texts}) == 1 and len(order) > 2:
         shown = f"{len(order)} experts, each {weights[0]:.3f}".replace(" 0.", " .")
     dependence = "do not depend on the row"

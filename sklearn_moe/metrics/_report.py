@@ -287,14 +287,17 @@ class SpecializationReport:
             for score in self._scores()
             if not np.isnan(score[1])
         ]
+        # More names would not fit into a line.
         dead = [self.expert_names[k].removeprefix("expert ") for k in self.dead_experts[:8]]
         dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
+        # The deviation of the loads if each sample draws its experts.
         random_cv = np.sqrt((self.n_experts - self.top_k) / (self.top_k * self.n_samples))
         load = "Load (samples per expert, by the largest gates)"
         experts = "Cross-evaluation (values near the baseline: interchangeable experts)"
         clusters = "Clusters (baseline: clusters shuffled)"
         if self.ensemble:
             load = "Weights (the gates of the experts, the same for all samples)"
+            # The mean over the others and the first expert.
             other = first + (other - first) * (1 - 1 / self.n_experts)
             reading = "their mean; baseline: all experts together"
             last = _Figure(experts, f"{name}, one expert alone", other, self.score, reading)
@@ -468,6 +471,7 @@ def specialization_report(
     Experts differ by region; ...
     """
     mixture = final_step(estimator, X, ("apply", "gate_proba", "predict"))[0]
+    # A mixture of numbers has no probabilities.
     each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
     check_same_length(X=X, y=y, clusters=clusters)
     if not (stability is None or hasattr(stability, "n_agree")):
@@ -524,6 +528,7 @@ def specialization_report(
 
 def _find_where(merged, X):
     """Return the attributes of the report that are words about a table, none of other samples."""
+    # Patches, images, and rows that are read as such have no columns to name.
     shape = getattr(merged.mixture, "input_shape_", np.shape(merged.X)[1:])
     if len(shape) != 1 or np.ndim(X) != 2:
         return {}

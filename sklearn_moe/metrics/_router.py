@@ -61,6 +61,7 @@ def expert_load(
     array([0.5 , 0.25, 0.25])
     """
     experts, n_experts = check_indices(experts, n_experts)
+    # All samples are one cluster.
     one_cluster = np.zeros(len(experts), dtype=np.intp)
     weights = contingency(one_cluster, experts, n_experts, sample_weight)[0]
     return weights / weights.sum()
@@ -238,5 +239,6 @@ def routing_agreement(
     rows = encode(check_labels(first, "first")[:, 0], "first")[1]
     columns = encode(check_labels(second, "second")[:, 0], "second")[1]
     table = label_table(rows, columns, sample_weight)
+    # The numbers of the experts of two models have nothing in common.
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return float(matched / table.sum())

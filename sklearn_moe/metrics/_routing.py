@@ -87,6 +87,7 @@ def contingency(clusters, experts, n_experts, sample_weight=None):
     cells = rows[:, np.newaxis] * n_experts + experts
     table = np.bincount(cells.ravel(), sample_weight, minlength=labels.size * n_experts)
     table = table.reshape(labels.size, n_experts)
+    # Counts of one expert per sample stay integers.
     return table if k == 1 else table / k
 
 
@@ -174,6 +175,7 @@ def dispatch_entropy(
     value = float(conditional_entropy(table))
     if not normalize or value == 0:
         return value
+    # Rounding may lead above 1.
     return min(1.0, value / float(entropy(table.sum(axis=1))))
 
 
@@ -251,5 +253,6 @@ def routing_matrix(
     if normalize is None:
         return matrix
     axis = {"true": 1, "pred": 0, "all": None}[normalize]
+    # A row or column without samples stays 0.
     total = matrix.sum(axis=axis, keepdims=True)
     return matrix / np.where(total > 0, total, 1)

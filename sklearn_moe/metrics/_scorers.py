@@ -12,6 +12,7 @@ from .._validation import check_column, final_step
 from ._routing import check_labels, dispatch_entropy, encode
 
 
+# A scorer of `make_scorer` calls `predict` and never sees the routes.
 class RoutingScorer:
     """Scorer that evaluates the routes of a fitted mixture of experts; larger is better.
 

@@ -146,6 +146,7 @@ def dispatch_entropy_test(
         null_mean=float(null.mean()),
         null_low=float(null_low),
         null_high=float(null_high),
+        # The sample itself is one of the possible tables.
         p_value=float((1 + np.sum(null <= value + _ROUNDING)) / (1 + n_permutations)),
         low=float(low),
         high=float(high),
