@@ -120,7 +120,8 @@ class RegionRules:
     half_width: np.ndarray
     weight: np.ndarray
     is_stack: bool
-    _python: Any = None  # the text, or why there is none
+    # The text, or why there is none.
+    _python: Any = None
 
     def to_python(self) -> str:
         """Return the rules as Python: a function `predict(row)` that imports nothing.

@@ -5,8 +5,8 @@ All metrics take arrays, such as those that a fitted :class:`~sklearn_moe.MoECla
 :func:`specialization_report` and the scorers take the estimator itself.
 """
 
+from ._load import dead_experts, expert_load, load_cv, max_violation, routing_agreement
 from ._report import SpecializationReport, specialization_report
-from ._router import dead_experts, expert_load, load_cv, max_violation, routing_agreement
 from ._routing import dispatch_entropy, routing_matrix
 from ._scorers import RoutingScorer, cluster_nmi_scorer, neg_dispatch_entropy_scorer
 from ._significance import DispatchEntropyTest, dispatch_entropy_test

@@ -5,7 +5,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from .._data.indexing import draw_rows
 from .._validation import count_experts, final_step
-from ._router import expert_load
+from ._load import expert_load
 from ._routing import check_labels, routing_matrix
 
 # Gates that differ by less are the same.
@@ -157,12 +157,11 @@ def _find_groups(kinds, gates):
     """Return the indices of the experts of one kind with equal gates, group by group."""
     groups: list[list[int]] = []
     for m, kind in enumerate(kinds):
-        for group in groups:
-            # Experts of one kind may have gates of their own.
-            difference = gates[:, m] - gates[:, group[0]]
-            if kinds[group[0]] == kind and np.abs(difference).max() <= _ROUNDING:
-                group.append(m)
-                break
+        same = (group for group in groups if kinds[group[0]] == kind)
+        # Experts of one kind may have gates of their own.
+        alike = [g for g in same if np.abs(gates[:, m] - gates[:, g[0]]).max() <= _ROUNDING]
+        if alike:
+            alike[0].append(m)
         else:
             groups.append([m])
     return groups

@@ -16,6 +16,7 @@ from .._data.tables import import_pandas
 from .._validation import Count, check_column, check_same_length, final_step
 from ..exceptions import WorseThanNullWarning
 from ._experts import compare_experts, evaluate
+from ._load import dead_experts, load_cv
 from ._merged import (
     MergedExperts,
     are_kinds,
@@ -23,7 +24,6 @@ from ._merged import (
     count_regimes,
     describe_ensemble,
 )
-from ._router import dead_experts, load_cv
 from ._routing import encode, routing_matrix, validated
 from ._significance import DispatchEntropyTest, dispatch_entropy_test
 from ._words import find_regions, open_table

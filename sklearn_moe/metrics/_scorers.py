@@ -110,7 +110,8 @@ class RoutingScorer:
         self._check_known(requests)
         scorer = copy.copy(self)
         scorer._requests = self._requests | requests
-        scorer.get_metadata_routing()  # refuses what is not a valid request
+        # It refuses what is not a valid request.
+        scorer.get_metadata_routing()
         return scorer
 
     def get_metadata_routing(self) -> MetadataRequest:

@@ -12,8 +12,10 @@ from sklearn.utils._param_validation import Interval
 from .._validation import Count
 from ._routing import check_labels, conditional_entropy, contingency, encode, validated
 
-_CELLS_AT_ONCE = 2**22  # bounds the memory of the drawn tables, 32 MiB
-_ROUNDING = 1e-12  # permuted tables have equal entropy up to rounding
+# It bounds the memory of the drawn tables, to 32 MiB.
+_CELLS_AT_ONCE = 2**22
+# Permuted tables have equal entropy up to rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ def _sample_table(clusters, experts):
 
 def _permute(counts, shares, statistic, size, rng):
     """Return the statistic of `size` random tables with the row and column sums of `counts`."""
-    if 1 in counts.shape:  # nothing to shuffle, and SciPy would draw negative counts
+    # There is nothing to shuffle, and SciPy would draw negative counts.
+    if 1 in counts.shape:
         return np.full(size, statistic(counts @ shares))
     tables = random_table(counts.sum(axis=1), counts.sum(axis=0))
 
