@@ -37,39 +37,39 @@ _FEWEST_STEPS, _MOST_EPOCHS = 1000, 150
 _WORTH_BF16 = 100
 
 
-def choose_model(draft):
+def choose_model(choices):
     """Choose the experts, and the router that combines them."""
     # A whole network has layers of its own, and a router of patches looks at images, not features.
-    of_patches = draft.router is not None and draft.router.router_class is PatchChoiceRouter
-    shares_layers = draft.is_auto("expert") and not of_patches
-    has_trunk = draft.pick("trunk", "cnn" if shares_layers else None) is not None
-    draft.pick("standardize", True)
-    draft.pick("n_experts", _N_EXPERTS)
-    draft.pick("expert", "mlp" if has_trunk else "cnn")
-    draft.pick("router__kind", "soft" if has_trunk and draft.can_mix else "top1")
+    of_patches = choices.router is not None and choices.router.router_class is PatchChoiceRouter
+    shares_layers = choices.is_auto("expert") and not of_patches
+    has_trunk = choices.pick("trunk", "cnn" if shares_layers else None) is not None
+    choices.pick("standardize", True)
+    choices.pick("n_experts", _N_EXPERTS)
+    choices.pick("expert", "mlp" if has_trunk else "cnn")
+    choices.pick("router__kind", "soft" if has_trunk and choices.can_mix else "top1")
 
 
-def choose_training(draft):
+def choose_training(choices):
     """Choose how the experts are trained, and when this ends."""
-    draft.pick_batch_size()
-    draft.pick_own_loss(_OWN_LOSS_BEHIND_TRUNK)
-    draft.pick("early_stopping", False)
-    rate, router_rate = draft.rates_of_solver()
-    if draft.solver.schedule == "cosine":
+    choices.pick_batch_size()
+    choices.pick_own_loss(_OWN_LOSS_BEHIND_TRUNK)
+    choices.pick("early_stopping", False)
+    rate, router_rate = choices.rates_of_solver()
+    if choices.solver.schedule == "cosine":
         rate *= _LR_FACTOR
         router_rate *= _LR_FACTOR
     # The scores of so many squares are added up.
-    adds_up = draft.is_auto("router__network")
-    adds_up = adds_up or NETWORKS.resolve(draft["router__network"]) in (LinearScores, MLPScores)
-    if adds_up and draft["trunk"] is None:
-        router_rate /= patches_shape(draft.data.sample_shape)[0]
-    draft.pick_rates(rate, router_rate)
-    draft.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
+    adds_up = choices.is_auto("router__network")
+    adds_up = adds_up or NETWORKS.resolve(choices["router__network"]) in (LinearScores, MLPScores)
+    if adds_up and choices["trunk"] is None:
+        router_rate /= patches_shape(choices.data.sample_shape)[0]
+    choices.pick_rates(rate, router_rate)
+    choices.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
 
 
-def may_use_bf16(draft):
+def may_use_bf16(choices):
     """Tell whether mixed precision may save time on a GPU that is fast in it."""
-    n_per_network = draft.batch_size
-    if draft["trunk"] is None and draft.router.router_class.sparse and draft["n_experts"] > 1:
-        n_per_network *= draft.router.top_k / draft["n_experts"]
-    return draft.data.dtype != np.float64 and n_per_network >= _WORTH_BF16
+    n_per_network = choices.batch_size
+    if choices["trunk"] is None and choices.router.router_class.sparse and choices["n_experts"] > 1:
+        n_per_network *= choices.router.top_k / choices["n_experts"]
+    return choices.data.dtype != np.float64 and n_per_network >= _WORTH_BF16

@@ -30,22 +30,22 @@ _OWN_LOSS_BEHIND_TRUNK = 0.7
 _FEWEST_STEPS, _MOST_EPOCHS = 1000, 150
 
 
-def choose_model(draft):
+def choose_model(choices):
     """Choose the experts, and the router that combines them."""
-    has_trunk = draft.pick("trunk", None) is not None
-    draft.pick("standardize", False)
-    draft.pick("n_experts", _N_EXPERTS)
-    draft.pick("expert", "mlp" if has_trunk else "patch")
-    draft.pick("router__kind", "soft" if has_trunk and draft.can_mix else "top1")
+    has_trunk = choices.pick("trunk", None) is not None
+    choices.pick("standardize", False)
+    choices.pick("n_experts", _N_EXPERTS)
+    choices.pick("expert", "mlp" if has_trunk else "patch")
+    choices.pick("router__kind", "soft" if has_trunk and choices.can_mix else "top1")
 
 
-def choose_training(draft):
+def choose_training(choices):
     """Choose how the experts are trained, and when this ends."""
-    draft.pick_batch_size()
-    draft.pick_own_loss(_OWN_LOSS_BEHIND_TRUNK)
-    draft.pick("early_stopping", False)
-    rate, router_rate = draft.rates_of_solver()
-    if draft.solver.scale_by_input_norm and draft.router.router_class is PatchChoiceRouter:
+    choices.pick_batch_size()
+    choices.pick_own_loss(_OWN_LOSS_BEHIND_TRUNK)
+    choices.pick("early_stopping", False)
+    rate, router_rate = choices.rates_of_solver()
+    if choices.solver.scale_by_input_norm and choices.router.router_class is PatchChoiceRouter:
         router_rate *= _PATCH_CHOICE_LR_FACTOR
-    draft.pick_rates(rate, router_rate)
-    draft.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
+    choices.pick_rates(rate, router_rate)
+    choices.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)

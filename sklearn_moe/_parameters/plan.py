@@ -148,7 +148,7 @@ class Plan:
     resolved: dict[str, Any]
 
 
-class Draft(dict):
+class Choices(dict):
     """A plan in the making: the parameters, each as it was given until it is picked.
 
     Parameters of parts have names such as "router__gate".
@@ -282,99 +282,101 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
         If the head lacks a method that another parameter needs.
     """
     data, page = DataProfile.of(X, weight), _PAGES[X.ndim]
-    draft = Draft(estimator.get_params(deep=True), known, data, head, is_chunk)
-    page.choose_model(draft)
+    choices = Choices(estimator.get_params(deep=True), known, data, head, is_chunk)
+    page.choose_model(choices)
     # An unknown name is an error.
-    nn.TRUNKS.resolve(draft["trunk"])
-    model = _plan_model(draft)
-    training = _plan_training(draft, model, page)
+    nn.TRUNKS.resolve(choices["trunk"])
+    model = _plan_model(choices)
+    training = _plan_training(choices, model, page)
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.
-    devices = draft.pick("device", ("cpu", accelerator or "cpu"))
+    devices = choices.pick("device", ("cpu", accelerator or "cpu"))
     if not isinstance(devices, tuple):
         devices = devices, devices
     # Arrays are not equal or unequal.
     for name in ("sample_shape", "categorical_features"):
-        draft[name] = np.asarray(draft[name], dtype=object).tolist()
-    is_linear = draft.is_linear and data.is_table and draft["trunk"] is None
+        choices[name] = np.asarray(choices[name], dtype=object).tolist()
+    is_linear = choices.is_linear and data.is_table and choices["trunk"] is None
     is_linear = is_linear and model.expert.factory in (nn.MLPExpert, nn.LinearExpert)
     return Plan(
         data=data,
-        standardize=draft["standardize"],
+        standardize=choices["standardize"],
         is_linear=is_linear,
-        learns_scale=is_linear and draft.mixes,
+        learns_scale=is_linear and choices.mixes,
         devices=devices,
         model=model,
         training=training,
-        architecture={name.removesuffix("__kind"): draft[name] for name in _ARCHITECTURE},
-        resolved=draft.resolved,
+        architecture={name.removesuffix("__kind"): choices[name] for name in _ARCHITECTURE},
+        resolved=choices.resolved,
     )
 
 
-def _plan_model(draft):
+def _plan_model(choices):
     """Return what the model is, with all parts of the router."""
-    data, shape, n_experts = draft.data, draft.data.sample_shape, draft["n_experts"]
-    chosen = draft["expert"]
+    data, shape, n_experts = choices.data, choices.data.sample_shape, choices["n_experts"]
+    chosen = choices["expert"]
     if not isinstance(chosen, list | tuple):
         chosen = [chosen]
     specs = [nn.ExpertSpec.of(nn.EXPERTS.resolve(kind)) for kind in chosen][:n_experts]
     kinds = [spec for i, spec in enumerate(specs) if spec not in specs[:i]]
-    router = draft.router = draft.router or nn.RouterSpec.of(draft["router__kind"])
-    draft.reads_vector = data.is_table or draft["trunk"] is not None
-    draft.is_encoded = data.is_table and draft["trunk"] is None and draft["standardize"]
-    draft.mixes = router.router_class.mixes_distributions and n_experts > 1
-    draft.rehearses = n_experts == 1 and data.is_table and overrides(draft.head, nn.Head, "mix")
-    refusals.refuse_model(draft, kinds)
+    router = choices.router = choices.router or nn.RouterSpec.of(choices["router__kind"])
+    choices.reads_vector = data.is_table or choices["trunk"] is not None
+    choices.is_encoded = data.is_table and choices["trunk"] is None and choices["standardize"]
+    choices.mixes = router.router_class.mixes_distributions and n_experts > 1
+    choices.rehearses = n_experts == 1 and data.is_table and overrides(choices.head, nn.Head, "mix")
+    refusals.refuse_model(choices, kinds)
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")
-    draft.solver = SolverSpec.of(SOLVERS.resolve(draft.pick("solver__kind", usual)))
-    draft.is_linear = draft["activation"] in ("linear", nn.ACTIVATIONS["linear"])
-    draft.is_linear |= all(kind.factory is nn.LinearExpert for kind in kinds)
+    choices.solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", usual)))
+    choices.is_linear = choices["activation"] in ("linear", nn.ACTIVATIONS["linear"])
+    choices.is_linear |= all(kind.factory is nn.LinearExpert for kind in kinds)
 
     # A router whose scores are fixed has a network of its own.
-    network = draft.pick("router__network", "auto" if router.network else "linear")
+    network = choices.pick("router__network", "auto" if router.network else "linear")
     top_k = router.top_k
     if router.router_class is PatchChoiceRouter:
         top_k = min(top_k, patches_shape(shape)[0])
-    draft.router = router.with_options(
+    choices.router = router.with_options(
         network=router.network or network,
-        top_k=draft.pick("top_k", top_k),
-        gate=draft.pick("router__gate", router.gate or router.gates[0]),
-        noise=draft.pick("router__noise", router.noise),
+        top_k=choices.pick("top_k", top_k),
+        gate=choices.pick("router__gate", router.gate or router.gates[0]),
+        noise=choices.pick("router__noise", router.noise),
     )
     # Of weights that make scores of about 1; patches are unrelated, and their scores added up.
     init_std = 1.0
-    if draft["trunk"] is None:
+    if choices["trunk"] is None:
         n_numbers = shape[0] if len(shape) == 2 else np.prod(shape)
         init_std = 1 / (data.scale * np.sqrt(n_numbers))
     return ModelPlan(
-        kinds=tuple((kind, _expert_options(draft, kind, kinds)) for kind in kinds),
+        kinds=tuple((kind, _expert_options(choices, kind, kinds)) for kind in kinds),
         kind_of=tuple(kinds.index(spec) for spec in islice(cycle(specs), n_experts)),
-        trunk=draft["trunk"],
-        router=draft.router,
+        trunk=choices["trunk"],
+        router=choices.router,
         # Noise is derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
         router_options={"hashed": data.is_table, "init_std": init_std},
-        n_shared_experts=draft["router__n_shared_experts"],
-        balance=draft["balance__kind"],
-        balance_weight=draft["balance__weight"],
+        n_shared_experts=choices["router__n_shared_experts"],
+        balance=choices["balance__kind"],
+        balance_weight=choices["balance__weight"],
     )
 
 
-def _plan_training(draft, model, page):
+def _plan_training(choices, model, page):
     """Return how the model is trained."""
-    data, solver, n_experts = draft.data, draft.solver, draft["n_experts"]
-    draft.pick("solver__schedule", solver.schedule)
-    page.choose_training(draft)
-    refusals.refuse_training(draft)
-    own_loss, stop = draft["expert_loss_weight"], draft["early_stopping"]
+    data, solver, n_experts = choices.data, choices.solver, choices["n_experts"]
+    choices.pick("solver__schedule", solver.schedule)
+    page.choose_training(choices)
+    refusals.refuse_training(choices)
+    own_loss, stop = choices["expert_loss_weight"], choices["early_stopping"]
     is_bagged = stop == "out_of_bag"
     tol = 1e-4
-    ends_by_itself = draft["solver__schedule"] == "cosine" and not stop
-    if (ends_by_itself or draft.head.kind == "regression") and not is_bagged:
+    ends_by_itself = choices["solver__schedule"] == "cosine" and not stop
+    if (ends_by_itself or choices.head.kind == "regression") and not is_bagged:
         tol = None
 
-    is_ensemble = draft.mixes and own_loss == 1
-    is_pool = len(model.kinds) > 1 or (draft.is_encoded and model.expert.columns != "bounded")
-    weighs_kinds = is_ensemble and draft.router.router_class is nn.SoftRouter and not draft["trunk"]
-    weighs_kinds &= nn.NETWORKS.resolve(draft.router.network) is LinearScores
+    is_ensemble = choices.mixes and own_loss == 1
+    is_pool = len(model.kinds) > 1 or (choices.is_encoded and model.expert.columns != "bounded")
+    weighs_kinds = (
+        is_ensemble and choices.router.router_class is nn.SoftRouter and not choices["trunk"]
+    )
+    weighs_kinds &= nn.NETWORKS.resolve(choices.router.network) is LinearScores
     share = _OUT_OF_BAG
     if data.n_samples <= _FEW_SAMPLES:
         share = _OUT_OF_BAG_OF_FEW
@@ -388,34 +390,34 @@ def _plan_training(draft, model, page):
         n_out_of_bag = 0
     return TrainingPlan(
         solver=solver,
-        solver_options=_solver_options(draft),
-        schedule=draft["solver__schedule"],
-        learning_rate=draft["learning_rate_init"],
-        router_learning_rate=draft["router__learning_rate"],
-        auto_rates=draft.auto_rates,
+        solver_options=_solver_options(choices),
+        schedule=choices["solver__schedule"],
+        learning_rate=choices["learning_rate_init"],
+        router_learning_rate=choices["router__learning_rate"],
+        auto_rates=choices.auto_rates,
         expert_loss_weight=own_loss,
         holds_out=stop is True,
         n_out_of_bag=n_out_of_bag,
-        n_rehearsing=_N_REHEARSAL_NETWORKS if is_bagged and draft.rehearses else 0,
-        batch_size=draft.batch_size,
-        largest_batch=draft["batch_size"] or sys.maxsize,
-        max_iter=draft["max_iter"],
-        tol=draft.pick("tol", tol),
-        may_use_bf16=data.is_image and images.may_use_bf16(draft),
+        n_rehearsing=_N_REHEARSAL_NETWORKS if is_bagged and choices.rehearses else 0,
+        batch_size=choices.batch_size,
+        largest_batch=choices["batch_size"] or sys.maxsize,
+        max_iter=choices["max_iter"],
+        tol=choices.pick("tol", tol),
+        may_use_bf16=data.is_image and images.may_use_bf16(choices),
         learns_router=is_pool and (n_experts == 1 or weighs_kinds),
     )
 
 
-def _expert_options(draft, expert, kinds):
+def _expert_options(choices, expert, kinds):
     """Return the options of the expert's factory; refuse those that it does not take."""
     activation = expert.activation
-    if expert is kinds[0] or not draft.is_auto("activation"):
-        activation = draft.pick("activation", activation)
+    if expert is kinds[0] or not choices.is_auto("activation"):
+        activation = choices.pick("activation", activation)
     asked = {
-        "width": ("expert_width", draft["expert_width"], "None"),
+        "width": ("expert_width", choices["expert_width"], "None"),
         "activation": ("activation", activation, "'auto'"),
     }
-    options, choice = {}, f"expert={draft.given['expert']!r}"
+    options, choice = {}, f"expert={choices.given['expert']!r}"
     for argument, (parameter, value, unset) in asked.items():
         if value is None:
             continue
@@ -424,15 +426,15 @@ def _expert_options(draft, expert, kinds):
             refusals.refuse_ignored(expert.factory, argument, parameter, value, choice, unset)
             options[argument] = value
     if expert.init_scale is not None:
-        options["init_scale"] = expert.init_scale(draft.data.sample_shape, draft.data.scale)
+        options["init_scale"] = expert.init_scale(choices.data.sample_shape, choices.data.scale)
     return options
 
 
-def _solver_options(draft):
+def _solver_options(choices):
     """Return the options of the optimizer; refuse those that it does not take."""
-    options, optimizer = {}, draft.solver.optimizer
+    options, optimizer = {}, choices.solver.optimizer
     for name in ("momentum", "weight_decay"):
-        value, choice = draft[f"solver__{name}"], f"solver={draft.given['solver__kind']!r}"
+        value, choice = choices[f"solver__{name}"], f"solver={choices.given['solver__kind']!r}"
         if value:
             refusals.refuse_ignored(optimizer, name, f"solver__{name}", value, choice, "0")
         if accepts_argument(optimizer, name):

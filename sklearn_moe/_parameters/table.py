@@ -46,47 +46,51 @@ _COLUMNS_OF_FULL_RATE = 100
 _FEWEST_STEPS, _MOST_EPOCHS = 500, 75
 
 
-def choose_model(draft):
+def choose_model(choices):
     """Choose the experts, and the router that combines them."""
-    draft.pick("trunk", None)
-    draft.pick("standardize", True)
-    is_pool = draft.can_mix and draft["trunk"] is None and _suits_pool(draft)
-    draft.pick("n_experts", _N_IN_POOL if is_pool else _N_EXPERTS)
-    draft.pick("expert", _KINDS if is_pool and draft["n_experts"] > 1 else "mlp")
-    draft.pick("router__kind", "soft" if draft.can_mix else "top1")
+    choices.pick("trunk", None)
+    choices.pick("standardize", True)
+    is_pool = choices.can_mix and choices["trunk"] is None and _suits_pool(choices)
+    choices.pick("n_experts", _N_IN_POOL if is_pool else _N_EXPERTS)
+    choices.pick("expert", _KINDS if is_pool and choices["n_experts"] > 1 else "mlp")
+    choices.pick("router__kind", "soft" if choices.can_mix else "top1")
 
 
-def _suits_pool(draft):
+def _suits_pool(choices):
     """Tell whether nothing is set that makes experts alike, or a router that is trained with them.
 
     Kinds of experts are weighed when all rows are known, which a first chunk does not tell.
     """
-    is_alike = draft["activation"] in ("linear", ACTIVATIONS["linear"]) or not draft["standardize"]
-    is_alike = is_alike or draft.is_chunk or draft.steps_by_expert
-    own_loss = draft.is_auto("expert_loss_weight") or draft["expert_loss_weight"] == 1
-    mixes = draft.router is None or draft.router.router_class.mixes_distributions
-    return mixes and own_loss and not is_alike and not draft.trains_router
+    is_alike = (
+        choices["activation"] in ("linear", ACTIVATIONS["linear"]) or not choices["standardize"]
+    )
+    is_alike = is_alike or choices.is_chunk or choices.steps_by_expert
+    own_loss = choices.is_auto("expert_loss_weight") or choices["expert_loss_weight"] == 1
+    mixes = choices.router is None or choices.router.router_class.mixes_distributions
+    return mixes and own_loss and not is_alike and not choices.trains_router
 
 
-def choose_training(draft):
+def choose_training(choices):
     """Choose how the experts are trained, and when this ends."""
-    data, is_cosine = draft.data, draft.solver.schedule == "cosine"
+    data, is_cosine = choices.data, choices.solver.schedule == "cosine"
     growth = 1
     if is_cosine:
         growth = min(max(1, data.n_samples / _MANY_ROWS), _MOST_GROWTH)
-    draft.pick_batch_size(growth)
-    own_loss = draft.pick_own_loss(_OWN_LOSS_BESIDE_ROUTER if draft.trains_router else _OWN_LOSS)
+    choices.pick_batch_size(growth)
+    own_loss = choices.pick_own_loss(
+        _OWN_LOSS_BESIDE_ROUTER if choices.trains_router else _OWN_LOSS
+    )
 
     # Experts that know their own region only give poor out-of-bag estimates: with rows that are
     # held out the log loss is half as high, also of 150 rows.
-    n_held_out = draft["validation_fraction"] * data.n_samples
-    is_enough = n_held_out >= max(_FEWEST_HELD_OUT, draft.head.n_targets)
-    stop = draft["n_experts"] > 1 and is_enough and overrides(draft.head, Head, "score")
-    if draft.rehearses or (draft.mixes and own_loss):
+    n_held_out = choices["validation_fraction"] * data.n_samples
+    is_enough = n_held_out >= max(_FEWEST_HELD_OUT, choices.head.n_targets)
+    stop = choices["n_experts"] > 1 and is_enough and overrides(choices.head, Head, "score")
+    if choices.rehearses or (choices.mixes and own_loss):
         stop = "out_of_bag"
-    draft.pick("early_stopping", stop)
+    choices.pick("early_stopping", stop)
 
-    rate, router_rate = draft.rates_of_solver()
+    rate, router_rate = choices.rates_of_solver()
     if is_cosine:
         # By batches: in a single one, a row of weight 2 must be the same as two rows.
         n_batches = math.ceil(data.n_samples / _BATCH)
@@ -94,5 +98,5 @@ def choose_training(draft):
         (n_columns,) = data.sample_shape
         if n_columns > data.n_samples:
             rate *= min(1, _COLUMNS_OF_FULL_RATE / n_columns)
-    draft.pick_rates(rate, router_rate)
-    draft.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
+    choices.pick_rates(rate, router_rate)
+    choices.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
