@@ -17,7 +17,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
-from sklearn_moe._compat import progress_bar
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
@@ -312,9 +311,3 @@ def test_a_long_fit_says_early_what_shortens_it(table, capsys, monkeypatch):
     assert "training loss" in end
     classifier(verbose=1, tol=1e-4).fit(*table)
     assert "shorten" not in capsys.readouterr().err  # when training may stop, nobody knows
-
-
-def test_a_notebook_gets_a_bar_and_no_warning(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "ipykernel", object())
-    assert list(progress_bar(range(3), desc="here")) == [0, 1, 2]
-    assert "here: 100%" in capsys.readouterr().err

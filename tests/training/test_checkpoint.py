@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from unittest.mock import Mock
 
 import joblib
 import numpy as np
@@ -26,16 +25,12 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV
 from skorch.callbacks import (
     Callback,
-    Checkpoint,
     EarlyStopping,
-    LoadInitState,
     LRScheduler,
     PrintLog,
 )
-from tqdm import tqdm
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
-from sklearn_moe._training import callbacks as progress
 from sklearn_moe._training import checkpoint as resuming
 from sklearn_moe._training.checkpoint import describe, dump_state, load_state
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
@@ -108,21 +103,14 @@ BAGS = [
     {"router": "top1", "batch_size": 20, "solver": "sgd", "balance": "switch"},
     {"router": "noisy_topk", "top_k": 2, "balance": "switch", "solver": "adamw"},
     {"router": "sampled", "balance": "bias", "train_transform": jitter},
-    {"router": "sigmoid", "solver": SolverParams("sgd", momentum=0.9, schedule="cosine")},
     {"router": "soft", "early_stopping": True, "balance": "importance", "solver": "adam"},
-    {"router": "topk", "early_stopping": True, "n_iter_no_change": 4, "tol": 10.0},
     {"router": "top1", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},
-    {"router": "topk", "balance": "z_loss"},
     {"router": RouterParams("top1", n_shared_experts=1), "loss": "margin"},
-    {"router": "random"},
     {"router": "patch_choice"},
-    {"n_experts": 1},
 ]
 TABLES = [
     {"expert": Dropping},
-    {"router": "noisy_topk", "standardize": False},
     {"early_stopping": "out_of_bag", "tol": 1.0, "max_iter": 90},
-    {"trunk": partial(Dropping, n_outputs=6)},
 ]
 
 
@@ -181,14 +169,6 @@ def test_a_finished_fit_returns_at_once(table, tmp_path):
         again.fit(*table)
         assert not EPOCHS
         assert trained(again) == trained(first)
-
-
-def test_a_bar_shows_what_was_done(table, tmp_path, monkeypatch):
-    bars = Mock(wraps=partial(tqdm, disable=True))
-    monkeypatch.setattr(progress, "progress_bar", bars)
-    crash_and_go_on(classifier(verbose=1), table, tmp_path)
-    shown = [(bar.kwargs["initial"], bar.kwargs["total"]) for bar in bars.mock_calls]
-    assert shown == [(0, 6), (3, 6)]
 
 
 def test_partial_fit_neither_reads_nor_writes(table, tmp_path):
@@ -257,32 +237,21 @@ def test_a_path_is_a_file_or_a_folder_also_behind_links(table, tmp_path):
     (tmp_path / "v1.2").mkdir()
     classifier(max_iter=1, checkpoint=str(tmp_path / "v1.2")).fit(*table)
     assert len(list((tmp_path / "v1.2").iterdir())) == 1
-    for i, (link, target, stored) in enumerate(
-        [
-            ("fit.ckpt", "disk/made/by.fit", "disk/made/by.fit"),
-            ("fits", "disk/fits", "disk/fits/*.checkpoint"),
-            ("fits/fit.ckpt", "disk/fits", "disk/fits/fit.ckpt"),
-        ]
-    ):
-        folder, path = tmp_path / f"{i}", tmp_path / f"{i}" / link
-        (folder / "disk").mkdir(parents=True)
-        link = folder / link.partition("/")[0]
-        link.symlink_to(target)
-        EPOCHS.clear()
-        for _ in range(2):
-            classifier(max_iter=2, checkpoint=always(path), callbacks=[COUNT]).fit(*table)
-        assert len(EPOCHS) == 2
-        assert link.is_symlink()
-        assert [file.is_file() for file in folder.glob(stored)] == [True]
-        assert set(folder.iterdir()) == {link, folder / "disk"}
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "fit.ckpt"
+    link.symlink_to("disk/made/by.fit")
+    for _ in range(2):
+        classifier(max_iter=2, checkpoint=always(link), callbacks=[COUNT]).fit(*table)
+    assert len(EPOCHS) == 2
+    assert link.is_symlink()
+    assert (tmp_path / "disk/made/by.fit").is_file()
 
 
 def test_an_unwritable_place_is_told_before_training(table, tmp_path):
     (tmp_path / "file").write_text("text")
-    for name in ("itself.ckpt", "itself"):
-        (tmp_path / name).symlink_to(name)
+    (tmp_path / "itself.ckpt").symlink_to("itself.ckpt")
     clf = classifier(callbacks=[COUNT])
-    for path in ("file/fit.ckpt", "file/fits/all", "itself.ckpt", "itself"):
+    for path in ("file/fit.ckpt", "file/fits/all", "itself.ckpt"):
         with pytest.raises(OSError, match=rf"checkpoint='.*{path}' cannot be written"):
             clf.set_params(checkpoint=tmp_path / path).fit(*table)
     assert not EPOCHS
@@ -332,14 +301,6 @@ def test_what_changes_nothing_goes_on(table, tmp_path):
     ):
         classifier(callbacks=[COUNT], checkpoint=file).set_params(**options).fit(*table)
     assert not EPOCHS
-
-
-def test_each_state_is_written_once(table, tmp_path, monkeypatch):
-    written = []
-    monkeypatch.setattr(resuming.FitFile, "write", lambda file, packed: written.append(packed))
-    with pytest.raises(KeyboardInterrupt):  # after which the last whole epoch would be written
-        classifier(checkpoint=always(tmp_path), callbacks=[at(4, press)]).fit(*table)
-    assert len(set(map(bytes, written))) == len(written) > 2
 
 
 def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
@@ -531,7 +492,6 @@ def test_callbacks_of_skorch_go_on(table, tmp_path):
         [
             LRScheduler("ExponentialLR", gamma=0.5),
             LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0, threshold=10.0),
-            LRScheduler(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.01, total_steps=99),
             EarlyStopping("train_loss", 4, threshold=10.0, load_best=True, sink=str),
         ]
     ):
@@ -553,17 +513,6 @@ def test_callbacks_of_the_library_go_on(bags, tmp_path):
     assert traces[1].epochs_.tolist() == [0, 4]
     for name in ("load_", "dispatch_entropy_", "router_gradient_norm_", "last_fluctuation_"):
         np.testing.assert_array_equal(getattr(traces[1], name), getattr(traces[0], name))
-
-
-def test_load_init_state_is_for_the_start(table, tmp_path):
-    kept = Checkpoint(dirname=tmp_path / "skorch", monitor="train_loss_best")
-    classifier(callbacks=[kept]).fit(*table)
-    callbacks = [LoadInitState(kept)]
-    whole = classifier(callbacks=callbacks).fit(*table)
-    assert whole.n_iter_ == 12
-    resumed = crash_and_go_on(classifier(), table, tmp_path / "fits", 9, callbacks=callbacks)
-    assert len(EPOCHS) == 4
-    assert trained(resumed) == trained(whole)
 
 
 # -- names of values ----------------------------------------------------------------------

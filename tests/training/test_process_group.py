@@ -25,7 +25,6 @@ from helpers import at, brief_fits, hook, named, press, raises, throw
 from scipy.sparse import csr_matrix
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
-from sklearn_moe._training.checkpoint import _restore_draws
 from sklearn_moe._training.process_group import CURRENT_GROUP, DataParallelGroup, use_group
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.distributed import data_parallel
@@ -206,17 +205,6 @@ def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path):
     raises(ValueError, r"differ in weights .*parameters", fit_in_parts, make, *table)
 
 
-def test_draws_of_a_process_go_on_with_others_than_at_the_start():
-    shared, own = (torch.Generator().manual_seed(seed) for seed in (1, 2))
-    net = SimpleNamespace(device="cpu")
-    training = SimpleNamespace(net=net, generators=[shared], draws=[own])
-    stored = {"device": "cpu", "draws": [shared.get_state()], "n_epochs": 3}
-    at_the_start = torch.rand(4, generator=torch.Generator().manual_seed(2))
-    _restore_draws(training, stored)
-    assert not torch.equal(torch.rand(4, generator=own), at_the_start)
-    assert torch.equal(shared.get_state(), stored["draws"][0])
-
-
 def test_each_process_has_draws_of_its_own():
     def draws(seed):
         shared = torch.Generator().manual_seed(seed)
@@ -278,11 +266,6 @@ def test_what_cannot_be_trained_together_is_refused_in_all(table):
 def test_parts_that_draw_are_alike_in_the_end(table):
     fits = fit_in_parts(partial(classifier, expert=Jittered, router="top1"), *table)
     assert len({joblib.hash(learned(fit)) for fit in fits}) == 1
-
-
-def test_one_process_shows_a_bar(table, capsys):
-    fit_in_parts(partial(classifier, verbose=1), *table)
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 # -- processes ----------------------------------------------------------------------------
