@@ -2,15 +2,13 @@
 
 import inspect
 import re
-from functools import partial
 
 import numpy as np
-import torch
 from helpers import raises
 from house import ROOT
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, nn
-from sklearn_moe._registry import Registry, accepts_argument
+from sklearn_moe._registry import Registry
 from sklearn_moe.optim import SOLVERS
 
 REGISTRIES = {
@@ -72,18 +70,3 @@ def test_every_name_is_documented():
             names = names_of(estimator, parameter)
             missing += [f"{parameter}={name}" for name in names if f'"{name}"' not in entry]
     assert not missing
-
-
-def test_what_a_function_takes():
-    def any_of_them(shape, **options):
-        return None
-
-    def by_position(shape, width, /, *activation):
-        return None
-
-    for function in (nn.MLPExpert, any_of_them, partial(nn.MLPExpert, width=2)):
-        assert accepts_argument(function, "width")
-        assert accepts_argument(function, "depth") == (function is any_of_them)
-    # dict and torch.relu do not tell their arguments.
-    for function in (by_position, torch.relu, dict):
-        assert not accepts_argument(function, "width") | accepts_argument(function, "activation")

@@ -150,19 +150,6 @@ def test_what_does_not_fit_images_is_refused(pictures):
     refuses("low", "trunk='cnn' halves height and width twice", make().fit, *low)
 
 
-def test_pooling_first_changes_nothing():
-    with use_generator(seeded()):
-        whole = CNNExpert((3, 9, 10), 4, width=5)
-    x = torch.randn(6, 3, 9, 10, generator=seeded())
-    z = nn.functional.max_pool2d(whole[0](x).relu(), 2)
-    z = nn.functional.max_pool2d(whole[3](z).relu(), 2)
-    torch.testing.assert_close(whole(x), whole[9](whole[7](z.flatten(1)).relu()))
-    # GELU falls before it rises: there the order is the published one.
-    with use_generator(seeded()):
-        gelu = TRUNKS["cnn"]((3, 9, 10), width=5, activation="gelu")
-    assert isinstance(gelu[2], nn.MaxPool2d)
-
-
 # -- shared experts -----------------------------------------------------------------------
 
 
