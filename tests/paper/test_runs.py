@@ -170,7 +170,7 @@ def test_a_run_is_read_only_when_it_is_complete_and_its_functions_are_as_they_we
 SCRIPT = """
 import sys, joblib
 from sklearn_moe.paper import run_experiment
-run_experiment(joblib.load(sys.argv[1]), sys.argv[2], runs=4, jobs=2, progress=False)
+run_experiment(joblib.load(sys.argv[1]), sys.argv[2], runs=4, progress=False)
 """
 
 
@@ -179,7 +179,7 @@ def stored(out):
 
 
 @pytest.mark.slow
-def test_killed_at_a_random_moment_it_goes_on_and_jobs_change_nothing(tmp_path):
+def test_killed_at_a_random_moment_it_goes_on(tmp_path):
     experiment, out, whole = tmp_path / "experiment", tmp_path / "killed", tmp_path / "whole"
     models = {"mixture": MoEClassifier(4, max_iter=30, tol=None, device="cpu")}
     joblib.dump(small(models=models, grid={}, trace=20), experiment)
