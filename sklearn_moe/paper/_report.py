@@ -168,7 +168,7 @@ def to_markdown(results):
         made = {"command": "by `{}`", "commit": "at commit {}", "date": "{}", "machine": "on {}"}
         origin = _origin(results)
         made = [text.format(origin[name]) for name, text in made.items() if origin.get(name)]
-        text = "{runs} of its runs were repeated at commit {commit}, with equal numbers."
+        text = "Repeated at commit {commit}, with equal numbers: {runs} of its runs."
         again = text.format(**origin["repeated"]) if origin.get("repeated") else ""
         parts.append(f"Made {', '.join(made)}. {again}".strip())
     return "\n\n".join(filter(None, parts)) + "\n"

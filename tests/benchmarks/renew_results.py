@@ -7,6 +7,10 @@ and traced. Where all of them have the stored numbers, to the last digit, the re
 functions that they called, by their code of today, and says which runs were repeated; else nothing
 is changed, and `python -m sklearn_moe.paper check` goes on calling it stale. Results that are fresh
 are left as they are. Finished runs are kept in `results/renewed`: a second start goes on from them.
+All of `docs/results` takes about half an hour of two idle cores.
+
+Last digits depend on the instructions of the processor. The results of 2026 were made with AVX2: on
+a newer processor set `ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2`.
 """
 
 import argparse

@@ -116,5 +116,5 @@ def test_repeated_runs_are_named():
     repeated = {"runs": 2, "commit": "abc"}
     results.origin.update({"command": "x", "runs": 5, "repeated": repeated})
     assert to_markdown(results).endswith(
-        "Made by `x`. 2 of its runs were repeated at commit abc, with equal numbers.\n"
+        "Made by `x`. Repeated at commit abc, with equal numbers: 2 of its runs.\n"
     )
