@@ -33,9 +33,8 @@ from .._training.callbacks import KindStopping, Progress, ScikitLearnCallbacks, 
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
 from .._training.loop import Training, undone_if_failed
-from .._training.net import MoENet
+from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
-from .._training.placement import place
 from .._training.process_group import CURRENT_GROUP
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
@@ -483,7 +482,7 @@ class Fit:
         """Return what ends the training."""
         training, n_wait = self.plan.training, self.estimator.n_iter_no_change
         if training.n_out_of_bag and training.learns_router:
-            return KindStopping(training.tol, max(n_wait / 2, training.max_iter / 20))
+            return KindStopping(training.tol, max(n_wait / 2, training.max_iter / 20), "oob_loss")
         if training.n_out_of_bag:
             patience = max(n_wait, training.max_iter // 10)
             return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)

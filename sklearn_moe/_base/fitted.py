@@ -58,10 +58,8 @@ class FittedMoE(EstimatorParams):
         _check_feature_names(self, X, reset=False)
         return check_samples(X, type(self).__name__, self._format)
 
-    def _predict_generator(self):
-        """Return the source of noise at prediction, None without it."""
-        if not self._noise_at_predict:
-            return None
+    def _noise(self):
+        """Return the source of noise at prediction."""
         return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
 
     @property
@@ -71,10 +69,10 @@ class FittedMoE(EstimatorParams):
 
     def _outputs(self, X, method):
         """Return what a method of the head makes of the mixture's outputs."""
-        X, generator = self._read(X), self._predict_generator()
-        function = getattr(self.net_.criterion_, method)
-        module = self.net_.module_
-        return self.net_.map_batches(lambda x: function(module(x, generator).output), X)
+        X, net = self._read(X), self.net_
+        function = getattr(net.criterion_, method)
+        generator = self._noise() if self._noise_at_predict else None
+        return net.map_batches(lambda x: function(net.module_(x, generator).output), X)
 
     def _expert_outputs(self, X, method="predict"):
         """Return what a method of the head makes of every expert, (n_samples, n_experts, ...)."""
@@ -163,8 +161,9 @@ class FittedMoE(EstimatorParams):
             One column per chosen expert where the router chooses several, best first. Where
             all experts are used, the one of largest gate.
         """
-        X, generator, module = self._read(X), self._predict_generator(), self.net_.module_
-        chosen = self.net_.map_batches(lambda x: module.route(x, generator).ranking(), X)
+        X, route = self._read(X), self.net_.module_.route
+        generator = self._noise() if self._noise_at_predict else None
+        chosen = self.net_.map_batches(lambda x: route(x, generator).ranking(), X)
         return chosen[:, 0] if chosen.shape[1] == 1 else chosen
 
     def gate_proba(self, X: SamplesLike) -> np.ndarray:

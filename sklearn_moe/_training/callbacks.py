@@ -7,25 +7,14 @@ import time
 
 import torch
 from skorch.callbacks import Callback, PassthroughScoring
-from skorch.dataset import Dataset
 
 from .._compat import progress_bar
-from .linear_models import solved_kinds
+from .out_of_bag import solved_kinds
 
 # Steps that are waited for: with one step per epoch, ten epochs say little about a noisy loss.
 _MIN_WAIT = 50
 # Wait for a kind of experts by this share of the epochs until its best one.
 _KIND_PATIENCE = 0.15
-# Seconds after which the time of a training can be told, and those that are worth a hint.
-_SOON, _LONG = 5, 30
-
-
-class WeightedRows(Dataset):
-    """The rows of a fit as skorch's callbacks know a dataset: X and y."""
-
-    def __init__(self, rows):
-        super().__init__(rows.x, rows.y)
-        self.rows = rows
 
 
 class StopTraining(Exception):
@@ -75,7 +64,7 @@ class Stopping(Callback):
             sign = -1 if self.score.endswith("loss") else 1
             score = sign * net.history[-1, self.score]
             if score > self.best_:
-                self._keep(net.module_)
+                self.best_weights_ = _keep(net.module_, self.best_weights_)
         before, self.best_ = self.best_, max(self.best_, score)
         if self.tol is None:
             return
@@ -91,14 +80,6 @@ class Stopping(Callback):
             self.converged_ = True
             raise StopTraining
 
-    def _keep(self, module):
-        """Copy the weights, over those of the last best epoch."""
-        state = module.state_dict()
-        if self.best_weights_ is None:
-            self.best_weights_ = copy.deepcopy(state)
-            return
-        torch._foreach_copy_([*self.best_weights_.values()], [*state.values()])
-
     def on_train_end(self, net, **kwargs):
         """Return to the best weights."""
         if self.best_weights_ is not None:
@@ -106,17 +87,21 @@ class Stopping(Callback):
             self.best_weights_ = None
 
 
+def _keep(module, kept):
+    """Return a copy of the weights of a module, made over a copy that was kept before, if any."""
+    state = module.state_dict()
+    if kept is None:
+        return copy.deepcopy(state)
+    torch._foreach_copy_([*kept.values()], [*state.values()])
+    return kept
+
+
 class KindStopping(Stopping):
     """Stop training each kind of experts when its out-of-bag loss ceases to improve.
 
     In the end each kind has the weights of its best epoch.
 
-    Parameters
-    ----------
-    tol : float or None
-        Least improvement that counts. None: never stop, and keep the last weights.
-    patience : float
-        Epochs without improvement that are waited for at least.
+    `Stopping` describes the parameters. With tol=None the last weights are kept.
 
     Attributes
     ----------
@@ -127,21 +112,12 @@ class KindStopping(Stopping):
     converged_ : bool
     """
 
-    def __init__(self, tol, patience):
-        super().__init__(tol, patience, score="oob_loss")
-
-    def initialize(self):
-        """Forget earlier trainings."""
-        super().initialize()
-        self.n_epochs_ = 0
-        self.best_losses_, self.best_epochs_, self.best_weights_ = [], [], []
-        return self
-
     def on_train_begin(self, net, **kwargs):
         """Begin with the kinds that are trained in steps: linear ones if there are no others."""
         n_kinds, solved = len(net.module_.experts.kinds), solved_kinds(net)
         # Whether each kind is trained.
         self.active_ = [kind not in solved or len(solved) == n_kinds for kind in range(n_kinds)]
+        self.n_epochs_ = 0
         self.best_losses_ = [math.inf] * n_kinds
         self.best_epochs_ = [0] * n_kinds
         self.best_weights_ = [None] * n_kinds
@@ -158,8 +134,8 @@ class KindStopping(Stopping):
             if self.tol is None or losses[kind] < self.best_losses_[kind] - self.tol:
                 self.best_losses_[kind] = losses[kind]
                 self.best_epochs_[kind] = self.n_epochs_
-                state = {} if self.tol is None else pool.kinds[kind].state_dict()
-                self.best_weights_[kind] = {key: value.clone() for key, value in state.items()}
+                if self.tol is not None:
+                    self.best_weights_[kind] = _keep(pool.kinds[kind], self.best_weights_[kind])
             waited = self.n_epochs_ - self.best_epochs_[kind]
             patience = max(self.patience, _KIND_PATIENCE * self.best_epochs_[kind])
             self.active_[kind] = self.tol is None or waited < patience
@@ -264,8 +240,6 @@ class ScikitLearnCallbacks(Callback):
 class Progress(Callback):
     """A progress bar over the epochs, of which a line stays; files and pipes get the line only.
 
-    A fit that will take long shows a hint early, with what shortens it.
-
     Parameters
     ----------
     epochs : int or None
@@ -285,34 +259,26 @@ class Progress(Callback):
         """Open the bar."""
         n_done, self.start_ = net.training_.n_done, time.perf_counter()
         self.n_before_ = len(net.history)
-        self.n_planned_ = 0 if self.epochs is None else self.epochs - n_done
         self.bar_ = progress_bar(
             total=self.epochs, initial=n_done, unit="epoch", desc=self.name, leave=False
         )
 
     def on_epoch_end(self, net, **kwargs):
-        """Advance the bar; hint once where a fit will take long."""
+        """Advance the bar."""
         self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
         self.bar_.update()
-        elapsed = time.perf_counter() - self.start_
         if self.has_rows:
-            self._print_row(net, elapsed)
-        if self.n_planned_ and elapsed > _SOON:
-            left = elapsed * (self.n_planned_ / (len(net.history) - self.n_before_) - 1)
-            self.n_planned_ = 0
-            if left > _LONG:
-                time_left = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
-                self._print(
-                    f"{self.epochs} epochs will take about {time_left} more. To shorten this, "
-                    "lower max_iter, n_experts or the size of images, or use a GPU."
-                )
+            self._print_row(net, time.perf_counter() - self.start_)
 
     def on_train_end(self, net, **kwargs):
         """Close the bar, and leave a line."""
         self.bar_.close()
         if net.history:
             loss, seconds = net.history[-1, "train_loss"], time.perf_counter() - self.start_
-            self._print(f"{len(net.history)} epochs, training loss {loss:.4f}, {seconds:.1f} s")
+            n_epochs = len(net.history)
+            self._write(
+                f"{self.name}: {n_epochs} epochs, training loss {loss:.4f}, {seconds:.1f} s"
+            )
 
     def _print_row(self, net, elapsed):
         """Print losses and score of an epoch; a star marks the least loss of unseen rows so far."""
@@ -325,9 +291,6 @@ class Progress(Callback):
         numbers = (f"{history[-1, name]:10.4f}" for name in names)
         star = " *" * (so_far[-1] == min(so_far))
         self._write("  ".join([f"{len(history):5}", *numbers, f"{elapsed:8.1f}{star}"]))
-
-    def _print(self, text):
-        self._write(f"{self.name}: {text}")
 
     def _write(self, text):
         self.bar_.write(text, file=sys.stderr)

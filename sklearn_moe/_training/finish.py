@@ -27,9 +27,8 @@ from ..nn.routers.scores import PoolScores
 from ..nn.seeding import drawing_from
 from .callbacks import LastEpochs
 from .density import density_of
-from .linear_models import MOST_NUMBERS, solve_kind, solved_kinds
 from .loop import Training
-from .out_of_bag import UnseenOutputs
+from .out_of_bag import MOST_NUMBERS, UnseenOutputs, solve_kind, solved_kinds
 from .regimes import seek_regimes
 
 # Rows by which a router is learned, a density is measured, to one or two percent, and the factor of
@@ -111,12 +110,13 @@ def _describe_training(fit, load=None):
 
 def _count_load(fit):
     """Return the weight of the rows that each expert computes, or of its part in them."""
-    net, generator = fit.net, fit.make_generator()
-
-    def count(x, weight, *, encoded):
-        return net.module_.route(x, generator, encoded).per_expert(weight).unsqueeze(0)
-
-    return net.map_rows(count, fit.rows, fit.rows.weight).sum(axis=0)
+    route, generator = fit.net.module_.route, fit.make_generator()
+    loads = fit.net.map_batches(
+        lambda x, weight, encoded: route(x, generator, encoded).per_expert(weight).unsqueeze(0),
+        fit.rows,
+        fit.rows.weight,
+    )
+    return loads.sum(axis=0)
 
 
 # -- a pool: its solved experts, its router, its last epochs -----------------------------------
@@ -186,11 +186,11 @@ def learn_router(fit):
         if regimes is None:
             continue
         lines[kind] = regimes
-        parts = some.parts()
-        new, new_losses = some.values(*parts[1:], y)
+        _, *parts = some.parts()
+        new, new_losses = some.values(*parts, y)
         of_regimes = new_losses(new[:, kind], every).numpy()
         if _is_clearly_less(of_regimes, of_pool, weight, head):
-            _, outputs, shares = parts
+            outputs, shares = parts
             values, losses = new, new_losses
             weights = fit_router(values, losses, *known)
             of_pool = mixed_losses(values, losses, weights.gates(known[1]))
@@ -317,7 +317,7 @@ def predict_out_of_bag(net, rows):
         load = mixed.route.per_expert(weight).unsqueeze(0)
         return (output if scales else head.predict(output)), load
 
-    outputs, loads = net.map_rows(mix, rows, rows.in_bag, rows.weight)
+    outputs, loads = net.map_batches(mix, rows, rows.in_bag, rows.weight)
     if scales:
         some = torch.from_numpy(draw_rows(len(rows.y), _N_SHARPNESS_ROWS))
         logits = torch.from_numpy(outputs)
@@ -350,13 +350,12 @@ def describe_density(fit, rows):
     if density_of(head, fit.learned._target, {}) is None:
         return None
     generator = fit.make_generator()
-
-    def describe(x, *, encoded):
-        return head.parts(module(x, generator, encoded).output)
-
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y, weight = (column.double().cpu().numpy() for column in (some.y, some.weight))
-    return net.map_rows(describe, some), y, weight
+    parts = net.map_batches(
+        lambda x, encoded: head.parts(module(x, generator, encoded).output), some
+    )
+    return parts, y, weight
 
 
 def measure_density(fit, said, before):
@@ -395,96 +394,22 @@ def warn_of(fit, oob_loss=None):
         )
     names = {"train_loss", stopping.score} - {None}
     epochs = [row for row in history[fit.n_before :] if names <= row.keys()]
-    if epochs:
-        kept, is_table = epochs[-1], fit.rows.x.ndim == 2
+    null_loss = _null_loss(fit) if epochs else None
+    if null_loss is not None:
+        kept = epochs[-1]
         if stopping.score is not None:
             best = min if stopping.score.endswith("loss") else max
             kept = best(epochs, key=lambda row: row[stopping.score])
             unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
             # That of a pool weighs its kinds.
             unseen_loss = unseen_loss if oob_loss is None else oob_loss
-            if is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]:
-                _warn_of_width(fit, unseen_loss, 1 + epochs.index(kept))
-            else:
-                _warn_of_overfit(fit, unseen_loss, kept["train_loss"])
-        if is_table and fit.plan.standardize:
-            _warn_of_ruin(fit, epochs, kept["train_loss"], oob_loss)
+            is_start = epochs.index(kept) < _START * max_iter
+            _warn_of_overfit(fit, null_loss, unseen_loss, kept["train_loss"], is_start)
+        if fit.rows.x.ndim == 2 and fit.plan.standardize:
+            # A pool of kinds is not ruined by one of them.
+            loss = kept["train_loss"] if oob_loss is None else oob_loss
+            _warn_of_ruin(fit, null_loss, epochs[0]["train_loss"], loss)
     _warn_of_load(fit)
-
-
-def _warn_of_width(fit, unseen_loss, n_epochs):
-    """Warn if early stopping found next to nothing in a table that has more columns than rows.
-
-    `n_epochs` is the number of the epoch whose weights the model has.
-    """
-    X, max_iter = fit.rows.x, fit.plan.training.max_iter
-    is_start = n_epochs <= _START * max_iter or fit.plan.training.learns_router
-    nothing = _constant_loss(fit) if is_start else None
-    if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
-        warn(
-            f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
-            "did not help on held-out or out-of-bag rows: the model is little more than a "
-            "constant. Reduce the columns before, such as by "
-            f"make_pipeline({_reducer(fit.learned._target)}, model).",
-            ConvergenceWarning,
-        )
-
-
-def _warn_of_overfit(fit, unseen_loss, train_loss):
-    """Warn if a prediction that ignores X is better on samples that were not trained on."""
-    null = _constant_loss(fit)
-    if null is not None and unseen_loss > null + _OVERFIT > train_loss + _OVERFIT:
-        warn(
-            f"On samples that were not trained on the loss is {unseen_loss:.3g}, that of a "
-            f"prediction which ignores X is {null:.3g}: the model overfits. Use fewer experts"
-            f"{', a larger expert_loss_weight' * (fit.plan.training.expert_loss_weight < 1)}, or "
-            "more samples.",
-            ConvergenceWarning,
-        )
-
-
-def _reducer(target):
-    """Return a transformer that leaves fewer columns, as code."""
-    if target.n_targets > 1 and target.kind != "classes":
-        return "PCA(20)"
-    return "SelectKBest(k=20)" if target.kind == "classes" else "SelectKBest(f_regression, k=20)"
-
-
-def _warn_of_ruin(fit, epochs, train_loss, oob_loss):
-    """Warn if steps that were too long left a model of a table that is worse than none.
-
-    Of standardized tables only: there the outputs of a new network are small; elsewhere its loss
-    may be large before the first step.
-    """
-    # A pool of kinds is not ruined by one of them.
-    training, loss = fit.plan.training, train_loss if oob_loss is None else oob_loss
-    rates = (training.learning_rate, training.router_learning_rate)
-    raised = [
-        f"{name}={rate:g} ('auto' is {auto:.3g})"
-        for (name, auto), rate in zip(training.auto_rates.items(), rates, strict=True)
-        if rate > auto
-    ]
-    # Initial weights may be worse than outputs of 0: a bad start is not a step that was too long.
-    if not raised and loss <= epochs[0]["train_loss"]:
-        return
-    nothing = _null_loss(fit)
-    if nothing is not None and loss > nothing + _RUINED:
-        too_long = " and ".join(raised) or f"learning_rate_init={training.learning_rate:.3g}"
-        warn(
-            f"The training ended with a loss of {loss:.3g}, where outputs of 0 for all samples "
-            f"have {nothing:.3g}: its steps were too long. Lower {too_long}.",
-            ConvergenceWarning,
-        )
-
-
-def _constant_loss(fit):
-    """Return the mean loss of a prediction that ignores X; None if the head has none for it."""
-    target, rows, null = fit.learned._target, fit.validation or fit.rows, _null_loss(fit)
-    if null is None or target.kind != "classes":
-        return null
-    shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
-    # Outputs of 0 stand for equal shares.
-    return null * entropy(shares) / np.log(target.n_targets)
 
 
 def _null_loss(fit):
@@ -503,24 +428,71 @@ def _null_loss(fit):
     return total / float(rows.weight.sum())
 
 
-def _warn_of_load(fit):
-    """Warn if few experts are used."""
-    load = fit.learned.expert_load_
-    busiest, learns_router = load.argmax(), fit.plan.training.learns_router
-    # A router that was learned from unseen rows knows that one expert is the best.
-    if len(load) > 1 and load[busiest] > _COLLAPSED and not learns_router:
+def _warn_of_overfit(fit, null_loss, unseen_loss, train_loss, is_start=False):
+    """Warn if a prediction that ignores X is about as good on samples that were not trained on.
+
+    Or better; of a table with more columns than rows, if little was learned from the start on.
+    """
+    training, target, X = fit.plan.training, fit.learned._target, fit.rows.x
+    constant = null_loss
+    if target.kind == "classes":
+        # Outputs of 0 stand for equal shares.
+        rows = fit.validation or fit.rows
+        shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
+        constant = null_loss * entropy(shares) / np.log(target.n_targets)
+    if X.ndim == 2 and X.shape[1] > X.shape[0]:
+        reducer = "SelectKBest(k=20)" if target.kind == "classes" else "PCA(20)"
+        if target.kind == "regression" and target.n_targets == 1:
+            reducer = "SelectKBest(f_regression, k=20)"
+        if (is_start or training.learns_router) and unseen_loss > _LEARNED * constant > 0:
+            warn(
+                f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
+                "did not help on held-out or out-of-bag rows: the model is little more than a "
+                f"constant. Reduce the columns before, such as by make_pipeline({reducer}, model).",
+                ConvergenceWarning,
+            )
+    elif unseen_loss > constant + _OVERFIT > train_loss + _OVERFIT:
         warn(
-            f"Expert {busiest} computes {load[busiest]:.1%} of the training "
-            f"samples (load: {np.round(load, 3).tolist()}): the mixture has "
-            f"collapsed to a single expert. Try {_against_collapse(fit)}.",
-            ExpertCollapseWarning,
+            f"On samples that were not trained on the loss is {unseen_loss:.3g}, that of a "
+            f"prediction which ignores X is {constant:.3g}: the model overfits. Use fewer experts"
+            f"{', a larger expert_loss_weight' * (training.expert_loss_weight < 1)}, or "
+            "more samples.",
+            ConvergenceWarning,
         )
 
 
-def _against_collapse(fit):
-    """Return what may help, without what would change nothing or be refused."""
-    remedies, router_class = [], fit.plan.model.router.router_class
-    if not fit.plan.standardize:
+def _warn_of_ruin(fit, null_loss, first_loss, loss):
+    """Warn if steps that were too long left a model of a table that is worse than none.
+
+    Of standardized tables only: there the outputs of a new network are small; elsewhere its loss
+    may be large before the first step.
+    """
+    training = fit.plan.training
+    rates = (training.learning_rate, training.router_learning_rate)
+    raised = [
+        f"{name}={rate:g} ('auto' is {auto:.3g})"
+        for (name, auto), rate in zip(training.auto_rates.items(), rates, strict=True)
+        if rate > auto
+    ]
+    # Initial weights may be worse than outputs of 0: a bad start is not a step that was too long.
+    if (raised or loss > first_loss) and loss > null_loss + _RUINED:
+        too_long = " and ".join(raised) or f"learning_rate_init={training.learning_rate:.3g}"
+        warn(
+            f"The training ended with a loss of {loss:.3g}, where outputs of 0 for all samples "
+            f"have {null_loss:.3g}: its steps were too long. Lower {too_long}.",
+            ConvergenceWarning,
+        )
+
+
+def _warn_of_load(fit):
+    """Warn if few experts are used, and say what may help: nothing that would be refused."""
+    load, plan = fit.learned.expert_load_, fit.plan
+    busiest, router_class = load.argmax(), plan.model.router.router_class
+    # A router that was learned from unseen rows knows that one expert is the best.
+    if len(load) == 1 or load[busiest] <= _COLLAPSED or plan.training.learns_router:
+        return
+    remedies = []
+    if not plan.standardize:
         is_bag = fit.rows.x.ndim == 3
         remedies.append("a scaler before the patches" if is_bag else "standardize='auto'")
     if any(True for _ in fit.net.module_.router.parameters()):
@@ -529,4 +501,9 @@ def _against_collapse(fit):
         remedies.append("balance='bias'")
     if router_class.noisy:
         remedies.append("more noise (router__noise='gumbel')")
-    return ", ".join([*remedies, "or fewer experts"])
+    warn(
+        f"Expert {busiest} computes {load[busiest]:.1%} of the training samples (load: "
+        f"{np.round(load, 3).tolist()}): the mixture has collapsed to a single expert. Try "
+        f"{', '.join([*remedies, 'or fewer experts'])}.",
+        ExpertCollapseWarning,
+    )

@@ -3,24 +3,32 @@
 import copy
 import math
 from contextlib import contextmanager, nullcontext
-from functools import partial, reduce
+from functools import cache, reduce
 from itertools import islice, repeat
 
 import torch
+from skorch.dataset import Dataset
+from threadpoolctl import ThreadpoolController
 
 from .._compat import Interrupts
 from .._data.indexing import IndexedView
+from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import call_factory
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
+from ..nn.mixture import MixtureOutput
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
-from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
-from .placement import as_many_threads_as_useful, explained_errors, work_of_a_step
+from .callbacks import StopTraining, check_callbacks, has_batch_hooks
+from .net import work_of_a_step
 from .process_group import CURRENT_GROUP
 
 # Largest block that glibc keeps for reuse, in bytes.
 _LARGEST_BLOCK = 31 * 2**20
+# Multiply-adds of a step, below which a second thread gains nothing. On a busy machine the threads
+# of a small step wait for each other, spinning, and it takes tens of times longer; of steps of that
+# size a tenth to a quarter.
+_WORTH_THREADS = 4e7
 # The rates are full after this share of the steps: a twentieth.
 _RISE = 20
 # What a step returns that is recorded of an epoch.
@@ -132,6 +140,8 @@ class Training:
         net._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: they are called where one is set.
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
+        # They are given the outputs of the mixture, which else need not be computed.
+        self.needs_outputs = self.has_batch_hooks or net.schedule == "residual"
         # Callbacks and transforms of batches are given samples as they are.
         is_raw = self.has_batch_hooks or net.train_transform or rows.encoded is None
         self.encodes_once = not is_raw
@@ -142,7 +152,7 @@ class Training:
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
         net = self.net
-        self.step = Step(self)
+        self.step = PoolStep(self) if self.by_kind else Step(self)
         work = work_of_a_step(net.module_, self.batch_size, self.rows.x.shape[1:])
         try:
             with (
@@ -191,9 +201,9 @@ class Training:
 
     def _run_epochs(self, n_epochs):
         rows, held_out = self.rows, self.validation
-        known = {"dataset_train": WeightedRows(rows), "dataset_valid": None}
+        known = {"dataset_train": Dataset(rows.x, rows.y), "dataset_valid": None}
         if held_out is not None:
-            known["dataset_valid"] = WeightedRows(held_out)
+            known["dataset_valid"] = Dataset(held_out.x, held_out.y)
         if self.encodes_once:
             rows = rows._replace(x=rows.encoded)
         rows = rows._replace(encoded=None)
@@ -327,9 +337,10 @@ class Training:
             score = float(metrics["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
         if "kind_losses" in metrics:
-            # Sums of losses and of weights.
+            means = [math.inf] * len(net.module_.experts.kinds)
             sums = metrics["kind_losses"].sum(0).T.tolist()
-            means = [loss / weight if weight else math.inf for loss, weight in sums]
+            for kind, (of_losses, of_weights) in zip(self.step.kinds, sums, strict=True):
+                means[kind] = of_losses / of_weights if of_weights else math.inf
             epoch["kind_oob_losses"] = means
             self._record(epoch, "oob_loss", min(means), 1)
         if "oob_loss" in metrics:
@@ -387,28 +398,8 @@ class Step:
 
     def __init__(self, training):
         self.training, self.net = training, training.net
-        net, module = self.net, self.net.module_
-        self.is_stochastic = is_stochastic(module)
-        self.router_parameters = net.router_parameters()
-        self.pool = module.experts if training.by_kind else None
-        # Experts that hold in a region, beside others of their kind.
-        self.gated = None
-        if self.pool is not None:
-            kind_of = torch.tensor(self.pool.kind_of, device=net.device)
-            self.kind_of = torch.nn.functional.one_hot(kind_of)
-            self.train_kinds([True] * len(self.pool.kinds))
-            gated = getattr(getattr(module.router, "network", None), "gated", None)
-            self.gated = gated if gated is not None and gated.any() else None
-        # The router of a pool learns when its experts are trained: until then few ask for gates.
-        self.mixes = training.has_batch_hooks or net.schedule == "residual"
-        asks = self.gated is not None, training.is_chunk, self.mixes
-        self.needs_gate = self.pool is None or any(asks)
-
-    def train_kinds(self, are_active):
-        """Train some kinds of experts of a pool only: callbacks choose them."""
-        self.are_active = [*are_active]
-        # No copy to the device in every step.
-        self.active = torch.tensor(self.are_active, dtype=self.net.dtype, device=self.net.device)
+        self.is_stochastic = is_stochastic(self.net.module_)
+        self.router_parameters = self.net.router_parameters()
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its metrics."""
@@ -421,7 +412,7 @@ class Step:
         # The length of an expert's step may not follow from its gradient.
         if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
             self.scale_steps(mixed, batch)
-        net.optimizer_.step()
+        self.net.optimizer_.step()
         if training.schedule is not None:
             training.schedule.step()
         metrics = {"loss": loss, "weight": batch_size(batch.weight)} | (oob_losses or {})
@@ -437,25 +428,18 @@ class Step:
 
     def forward(self, batch):
         """Return what the mixture makes of a batch, the losses, and out-of-bag losses by name."""
-        net, training, module = self.net, self.training, self.net.module_
+        net = self.net
         x, has_new_nan = net.as_input(batch.x), None
         if net.train_transform is not None:
             # X is not ours to change.
             x = x.clone() if x is batch.x else x
             x, has_new_nan = self._transform(x)
-        forward = module
-        if self.pool is not None:
-            needs = {"routes": self.needs_gate, "active": self.are_active}
-            forward = partial(module.forward_experts, **needs)
-        elif net.expert_loss_weight or batch.in_bag is not None:
-            forward = module.forward_experts
-        draws = use_generator(*training.draws) if self.is_stochastic else nullcontext()
+        draws = use_generator(*self.training.draws) if self.is_stochastic else nullcontext()
         precision = nullcontext()
         if net.precision == "bf16":
             precision = torch.autocast(x.device.type, torch.bfloat16)
         with precision, draws:
-            mixed = forward(x, training.generator, training.encodes_once)
-            mixed, losses, oob_losses = self._losses(mixed, batch)
+            mixed, losses, oob_losses = self.losses(x, batch)
         if has_new_nan is not None:
             losses = losses.masked_fill(has_new_nan, torch.nan)
         return mixed, losses, oob_losses
@@ -476,57 +460,34 @@ class Step:
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
         return x, None if missing is None else (x.isnan() & ~missing).any()
 
-    def _losses(self, mixed, batch):
+    def losses(self, x, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
 
         With an out-of-bag mask, also the loss of the samples by the experts that were not trained
         on them, by name; otherwise None.
         """
-        net, head, dtype = self.net, self.net.criterion_, batch.weight.dtype
+        net, training, head = self.net, self.training, self.net.criterion_
+        forward, dtype = net.module_, batch.weight.dtype
+        if net.expert_loss_weight or batch.in_bag is not None:
+            forward = net.module_.forward_experts
+        mixed = forward(x, training.generator, training.encodes_once)
         if mixed.output is not None:
             mixed = mixed._replace(output=mixed.output.to(dtype))
             return mixed, head.loss(mixed.output, batch.y), None
         mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
-        losses = head.losses(mixed.expert_outputs, batch.y)
-        gate = mixed.route.gate if self.needs_gate else None
-        in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
-        if self.mixes:
-            log_gate = gate.detach().to(losses.dtype).log()
-            mixed = mixed._replace(output=head.mix(log_gate, mixed.expert_outputs.detach()))
-        if self.pool is not None:
-            return mixed, *self._losses_of_kinds(gate, losses, in_bag, batch)
+        losses, gate = head.losses(mixed.expert_outputs, batch.y), mixed.route.gate
+        if training.needs_outputs:
+            mixed = mixed._replace(output=self.mix(gate, mixed.expert_outputs))
+        in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(dtype)
         loss, oob_loss = mixture_loss(gate, losses, in_bag, net.expert_loss_weight)
         if batch.in_bag is None:
             return mixed, loss, None
         return mixed, loss, {"oob_loss": weighted_mean(oob_loss, batch.weight)}
 
-    def _losses_of_kinds(self, gate, losses, in_bag, batch):
-        """Return the mean loss of the experts that are trained, and sums of out-of-bag losses.
-
-        The rows of a chunk are new to the experts: they teach the router, too.
-        """
-        kind_of, active = self.kind_of.to(losses.dtype), self.active
-        taught = in_bag
-        if self.gated is not None:
-            # By the responsibility of each among those of its kind.
-            log_joint = (gate.detach().log() - losses.detach()).masked_fill(~self.gated, -torch.inf)
-            taught = torch.where(self.gated, log_joint.softmax(1), in_bag)
-        # Of each kind.
-        each = (losses * taught) @ kind_of / (taught @ kind_of).clamp(min=1)
-        loss = each @ active / active.sum()
-        # The gradient of a kind does not depend on how many others are still trained: Adam would
-        # take a sudden change of its size for long steps.
-        share = active.mean()
-        loss = share * loss + (1 - share) * loss.detach()
-        if batch.in_bag is None:
-            if self.training.is_chunk:
-                loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
-            return loss, None
-        out_of_bag = 1 - in_bag
-        sums = torch.stack(
-            [(losses.detach() * out_of_bag) @ kind_of, out_of_bag @ kind_of * active]
-        )
-        return loss, {"kind_losses": torch.einsum("snk,n->sk", sums, batch.weight)}
+    def mix(self, gate, outputs):
+        """Return the outputs of the mixture of experts, for those who only look at them."""
+        log_gate = gate.detach().to(outputs.dtype).log()
+        return self.net.criterion_.mix(log_gate, outputs.detach())
 
     def backward(self, mixed, losses, batch):
         """Compute the gradients of all processes; return the loss."""
@@ -565,3 +526,118 @@ class Step:
         values = [multipliers] if stacked else multipliers
         for group, value in zip(net.optimizer_.param_groups, values, strict=False):
             group["lr_multiplier"] = value
+
+
+class PoolStep(Step):
+    """A step of a pool: each kind of experts is trained by its own losses.
+
+    The router of a pool learns when its experts are trained: until then few ask for gates. Experts
+    are taken in the order of their kinds.
+    """
+
+    def __init__(self, training):
+        super().__init__(training)
+        self.pool = self.net.module_.experts
+        # Experts that hold in a region, beside others of their kind.
+        gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
+        self.gated = gated if gated is not None and gated.any() else None
+        self.needs_gate = self.gated is not None or training.is_chunk or training.needs_outputs
+        self.train_kinds([True] * len(self.pool.kinds))
+
+    def train_kinds(self, are_active):
+        """Train some of the kinds only: callbacks choose them."""
+        self.kinds = [kind for kind, is_active in enumerate(are_active) if is_active]
+        members = [m for kind in self.kinds for m in self.pool.members(kind)]
+        self.members = torch.tensor(members, device=self.net.device)
+        places = torch.tensor([self.kinds.index(self.pool.kind_of[m]) for m in members])
+        one_hot = torch.nn.functional.one_hot(places, len(self.kinds))
+        self.kind_of = one_hot.to(self.net.device, self.net.dtype)
+
+    def losses(self, x, batch):
+        """Return outputs, the mean loss of the kinds, and sums of losses of out-of-bag rows.
+
+        The rows of a chunk are new to the experts: they teach the router, too.
+        """
+        training, module, dtype = self.training, self.net.module_, batch.weight.dtype
+        x = module.encode(x, training.encodes_once)
+        outputs = self.pool.by_kind(x, self.kinds).to(dtype)
+        mixed = MixtureOutput(None, None, outputs)
+        losses = self.net.criterion_.losses(outputs, batch.y)
+        in_bag = taught = torch.ones_like(losses)
+        if batch.in_bag is not None:
+            in_bag = taught = batch.in_bag.index_select(1, self.members).to(dtype)
+        if self.needs_gate:
+            mixed = mixed._replace(route=module.route(x, training.generator, encoded=True))
+            gate = mixed.route.gate.index_select(1, self.members)
+        if training.needs_outputs:
+            share = gate / gate.sum(1, keepdim=True)
+            mixed = mixed._replace(output=self.mix(share, outputs))
+        if self.gated is not None:
+            # By the responsibility of each among those of its kind.
+            gated = self.gated[self.members]
+            log_joint = (gate.detach().log() - losses.detach()).masked_fill(~gated, -torch.inf)
+            taught = torch.where(gated, log_joint.softmax(1), in_bag)
+        each = (losses * taught) @ self.kind_of / (taught @ self.kind_of).clamp(min=1)
+        # The gradient of a kind does not depend on how many others are still trained: Adam would
+        # take a sudden change of its size for long steps.
+        share = len(self.kinds) / len(self.pool.kinds)
+        loss = each.mean(1)
+        loss = share * loss + (1 - share) * loss.detach()
+        if batch.in_bag is None:
+            if training.is_chunk:
+                loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
+            return mixed, loss, None
+        out_of_bag = 1 - in_bag
+        sums = torch.stack([losses.detach() * out_of_bag, out_of_bag]) @ self.kind_of
+        return mixed, loss, {"kind_losses": batch.weight @ sums}
+
+
+# -- around a training -----------------------------------------------------------------------------
+
+
+@contextmanager
+def as_many_threads_as_useful(work):
+    """Compute small steps with one thread; the settings of the process stay as they are.
+
+    The limit is that of OpenMP, which belongs to the calling thread.
+    """
+    if work > _WORTH_THREADS:
+        yield
+        return
+    torch.get_num_threads()  # torch sets its own number at the first use in a thread
+    with _controller().limit(limits=1, user_api="openmp"):
+        yield
+
+
+def one_thread():
+    """Return a context in which small products are computed with one thread."""
+    return _controller().limit(limits=1)
+
+
+@cache
+def _controller():
+    return ThreadpoolController()  # searches all loaded libraries: once is enough
+
+
+@contextmanager
+def explained_errors(batch_size, device):
+    """Name the parameters that help if training runs out of memory, or of samples of a batch."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 value per channel"):  # of torch
+            raise
+        raise ValueError(
+            "A layer such as BatchNorm, which normalizes over the samples of a batch, cannot be "
+            f"trained on a batch of one sample, got batch_size={batch_size}. Raise batch_size, "
+            "pass several samples to each call of partial_fit, or use GroupNorm or LayerNorm."
+        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        kind = type(error) if isinstance(error, OutOfMemoryError) else MemoryError
+        raise kind(
+            f"A training step of {batch_size} samples ran out of memory on {device}. Lower "
+            "batch_size, expert_width or n_experts, or choose a router that selects few "
+            f"experts, such as 'top1'. The error of torch: {error}"
+        ) from error

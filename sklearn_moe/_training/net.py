@@ -11,15 +11,15 @@ from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.dataset import Dataset
 
+from .. import _devices
 from .._compat import __version__
-from .._data.rows import SparseRows, as_tensor
-from .._devices import OutOfMemoryError, as_device, default_torch_modes, free_memory
+from .._data.rows import Rows, SparseRows, as_tensor
+from .._devices import OutOfMemoryError, default_torch_modes
 from .._persistence import pack_net, unpack_net
 from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
 from ..nn.seeding import fixed_draws
-from .placement import units_of_a_sample
 
 # Of the stored state; another number is not read.
 _FORMAT = 1
@@ -31,6 +31,8 @@ _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 _PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**20, 256
 # Numbers of a table that is kept encoded while it is trained on.
 _MOST_ENCODED = 2**25
+# Multiply-adds of a step, below which a GPU gains nothing.
+_LARGE_STEP = 1e8
 # An expert for images holds many channels of them at a time.
 _IMAGE_GROWTH = 16
 
@@ -204,7 +206,7 @@ class MoENet(NeuralNet):
         growth = _IMAGE_GROWTH if X.ndim == 4 else 1
         elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
         if device.type != "cpu":
-            elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
+            elements = int(min(_MOST_ELEMENTS, _devices.free_memory(device) / _BYTES_PER_ELEMENT))
         size = max(1, elements // (growth * math.prod(X.shape[1:])))
         if X.ndim == 2 and device.type == "cpu" and X.shape[0] > _FEWEST_ROWS:
             units = max(1, units_of_a_sample(self.module_))
@@ -214,20 +216,18 @@ class MoENet(NeuralNet):
                 size = min(size, max(_FEWEST_ROWS, elements // n_columns))
         return size
 
-    def map_rows(self, function, rows, *columns):
-        """Apply `function` to rows, see `map_batches`; it is told whether x is `encoded`."""
-        is_encoded = rows.encoded is not None
-        X = rows.encoded if is_encoded else rows.x
-        return self.map_batches(partial(function, encoded=is_encoded), X, *columns)
-
     @default_torch_modes()
     @torch.inference_mode()
     def map_batches(self, function, X, *columns):
-        """Apply `function` to X, an array or tensor, in batches; return one array, or several.
+        """Apply `function` to X, an array, tensor or `Rows`, in batches; return one array or more.
 
         `function` also gets the same rows of `columns`, tensors. It returns a tensor, or a tuple of
-        these.
+        these. Of `Rows` it is told whether x is `encoded` already.
         """
+        if isinstance(X, Rows):
+            is_encoded = X.encoded is not None
+            function = partial(function, encoded=is_encoded)
+            X = X.encoded if is_encoded else X.x
         X = SparseRows(X) if issparse(X) else X
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
         draws = fixed_draws(self.module_, self.device)
@@ -292,7 +292,7 @@ class MoENet(NeuralNet):
             if version is None or state["format"] != _FORMAT:
                 raise ValueError(f"its state is not of format {_FORMAT}")
             try:
-                device = str(as_device(state["recipe"]["device"]))
+                device = str(_devices.as_device(state["recipe"]["device"]))
             except ValueError:  # one that is not there
                 device = "cpu"
             unpack_net(self, state, device)
@@ -314,3 +314,56 @@ class MoENet(NeuralNet):
         self.initialize_optimizer()
         self.optimizer_.load_state_dict(state)
         return self
+
+
+# -- where it is trained, and how much work it is ------------------------------------------------
+
+
+def place(plan, module, input_shape):
+    """Return device and precision of training of a new net.
+
+    Parameters
+    ----------
+    plan : Plan
+    module : MixtureOfExperts
+    input_shape : tuple of int
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    device, of_large = plan.devices
+    if device != of_large:
+        work = work_of_a_step(module, plan.training.batch_size, input_shape)
+        device = of_large if work > _LARGE_STEP else device
+    device = _devices.as_device(device, float64=True)
+    use_bf16 = plan.training.may_use_bf16 and _devices.is_fast_in_bf16(device)
+    return str(device), "bf16" if use_bf16 else "float32"
+
+
+def work_of_a_step(module, n_samples, input_shape):
+    """Return about how many multiply-adds a batch takes forwards."""
+    positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
+    work = _n_weights(module.experts) / len(module.experts) * _n_used(module)
+    if module.trunk is None:
+        return n_samples * positions * work
+    return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule
+
+
+def units_of_a_sample(module):
+    """Return about how many hidden units a sample has, those with a bias, in all its experts."""
+    named = module.experts.named_parameters()
+    biases = (parameter.numel() for name, parameter in named if name.endswith("bias"))
+    return sum(biases) * _n_used(module) // len(module.experts)
+
+
+def _n_used(module):
+    """Return how many experts a sample goes through."""
+    router = module.router
+    n_used = 1 if router is None else router.top_k if router.sparse else len(module.experts)
+    return n_used + len(module.shared)
+
+
+def _n_weights(module):
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -16,8 +16,8 @@ from sklearn.tree import DecisionTreeRegressor
 from .._data.em import Run, climb
 from .._data.indexing import draw_rows
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
-from .linear_models import Rules
-from .placement import one_thread
+from .loop import one_thread
+from .out_of_bag import Rules
 
 # Regimes are sought in a part of more rows, and not at all in fewer.
 _MAX_ROWS = 2000

@@ -124,19 +124,13 @@ class MixtureOfExperts(nn.Module):
         x: Tensor,
         generator: Generator | None = None,
         encoded: bool = False,
-        routes: bool = True,
-        active: Sequence[bool] | None = None,
     ) -> MixtureOutput:
         """Route a batch and return the outputs of all experts, (n_samples, n_experts, n_outputs).
 
-        For training with each expert's own loss, which may not need the routes. `active` are kinds
-        of a pool that are computed, see `Pool.forward`.
+        For training with each expert's own loss.
         """
         x = self.encode(x, encoded)
-        route = self._route(x, generator) if routes else None
-        if active is None:
-            return MixtureOutput(None, route, apply_all(self.experts, x))
-        return MixtureOutput(None, route, self.experts(x, active))
+        return MixtureOutput(None, self._route(x, generator), apply_all(self.experts, x))
 
     def forward_each(self, x: Tensor) -> Tensor:
         """Return the output if each expert replaced those that the router uses.

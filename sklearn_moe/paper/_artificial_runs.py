@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import MixtureRegressor
 from .._training import Callback
-from .._training.placement import one_thread
+from .._training.loop import one_thread
 from ..metrics import dispatch_entropy, routing_matrix
 from ._run import Problem, Run, Samples, routes, seconds
 

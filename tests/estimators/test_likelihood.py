@@ -349,12 +349,13 @@ def test_a_fit_worse_than_its_null_warns():
     fit.make_plan()
     fit.build()
     fit.train()
+    null = np.log(2)
     with pytest.warns(ConvergenceWarning, match=r"ignores X is 0\.5\d*: the model overfits"):
-        _warn_of_overfit(fit, *fit.net.history[-1, ("valid_loss", "train_loss")])
+        _warn_of_overfit(fit, null, *fit.net.history[-1, ("valid_loss", "train_loss")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         best = min(fit.net.history, key=lambda epoch: epoch["valid_loss"])
-        _warn_of_overfit(fit, best["valid_loss"], best["train_loss"])
+        _warn_of_overfit(fit, null, best["valid_loss"], best["train_loss"])
 
 
 # -- counts -------------------------------------------------------------------------------

@@ -300,14 +300,3 @@ def test_a_row_per_epoch_marks_the_least_loss(table, capsys):
         losses = history[: epoch + 1, "valid_loss"]
         assert row.endswith("*") == (losses[-1] == min(losses))
     assert len(rows) == len(history)
-
-
-def test_a_long_fit_says_early_what_shortens_it(table, capsys, monkeypatch):
-    for name in ("_SOON", "_LONG"):
-        monkeypatch.setattr(f"sklearn_moe._training.callbacks.{name}", 0)
-    classifier(verbose=1).fit(*table)
-    hint, end = capsys.readouterr().err.splitlines()
-    assert "4 epochs will take about 0 s more. To shorten this, lower max_iter" in hint
-    assert "training loss" in end
-    classifier(verbose=1, tol=1e-4).fit(*table)
-    assert "shorten" not in capsys.readouterr().err  # when training may stop, nobody knows

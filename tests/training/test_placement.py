@@ -13,12 +13,11 @@ from helpers import hook, raises
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
-from sklearn_moe._data.validation import WeightsSeen
+from sklearn_moe._data.validation import Samples, WeightsSeen
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
 from sklearn_moe._parameters.plan import resolve
-from sklearn_moe._training import net as training_net
-from sklearn_moe._training import placement
-from sklearn_moe._training.placement import place
+from sklearn_moe._training import loop
+from sklearn_moe._training.net import place
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import choose_head
 
@@ -137,7 +136,7 @@ def test_samples_stay_on_the_host_if_others_took_its_memory(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "to", copy)
     monkeypatch.setattr("sklearn_moe._data.rows.free_memory", lambda device: 1000)
-    samples = (np.zeros((3, 2)), np.zeros(3), np.ones(3), None)
+    samples = Samples(np.zeros((3, 2)), np.zeros(3), np.ones(3), None)
     seen = WeightsSeen().updated(np.ones(3))
     rows = Rows.of(samples, seen, "float64", torch.device("cuda"))
     assert {column.device.type for column in rows[:3]} == {"cpu"}
@@ -198,7 +197,7 @@ def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
     net = MoEClassifier(**BRIEF).fit(X, np.arange(300) % 2).net_
     net.device = "cuda"
     for free in (0, 1e6, 2e6, float("inf")):
-        monkeypatch.setattr(training_net, "free_memory", lambda device, free=free: free)
+        monkeypatch.setattr(_devices, "free_memory", lambda device, free=free: free)
         sizes.append(net._predict_size(X))
     assert sizes[0] == 1
     assert 300 < sizes[1] < sizes[2] < sizes[3] < 2**28
@@ -264,6 +263,6 @@ def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
     table, images = np.ones((40, 5)), np.ones((40, 3, 32, 32), np.float32)
     assert count(table) == [(1, 2)]
     assert count(images) == [(2, 2)]
-    monkeypatch.setattr(placement, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(loop, "_WORTH_THREADS", 0)
     assert count(table) == [(2, 2)]
     assert torch.get_num_threads() == 2

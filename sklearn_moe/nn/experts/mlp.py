@@ -98,7 +98,7 @@ class MLPStack(Stack):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
-        weight, bias, *others = self.parameters()
+        weight, bias, *others = self._parameters.values()
         first, first_bias = weight.flatten(0, 1), bias.flatten()
         mixed_precision = torch.is_autocast_enabled(x.device.type)
         if isinstance(self.activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:

@@ -81,18 +81,14 @@ class Pool(nn.Module):
         """Return the outputs of the experts of a kind, (n_samples, n_members, n_outputs)."""
         return apply_all(self.kinds[kind], x[:, self.columns[kind]])
 
-    def forward(self, x: Tensor, active: Sequence[bool] | None = None) -> Tensor:
-        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs).
+    def by_kind(self, x: Tensor, kinds: Sequence[int] | None = None) -> Tensor:
+        """Return the outputs of the experts of some kinds, one kind after the other; None: of all.
 
-        `active` says of each kind whether it is computed; others return 0. None: all are.
+        (n_samples, n_experts of these kinds, n_outputs)
         """
-        found: list[Tensor | None] = [
-            self.outputs_of(kind, x) if active is None or active[kind] else None
-            for kind in range(len(self.kinds))
-        ]
-        shape = next(outputs.shape for outputs in found if outputs is not None)
-        each = [
-            x.new_zeros(shape[0], len(experts), shape[2]) if outputs is None else outputs
-            for experts, outputs in zip(self.kinds, found, strict=True)
-        ]
-        return torch.cat(each, 1).index_select(1, self.places)
+        each = range(len(self.kinds)) if kinds is None else kinds
+        return torch.cat([self.outputs_of(kind, x) for kind in each], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs)."""
+        return self.by_kind(x).index_select(1, self.places)

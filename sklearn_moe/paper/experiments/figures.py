@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.manifold import TSNE
 
-from ..._training.placement import one_thread
+from ..._training.loop import one_thread
 from ...inspection import DecisionRegionDisplay, expert_colors
 from ...metrics import dispatch_entropy
 from .._experiment import Finding
