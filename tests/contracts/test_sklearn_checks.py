@@ -37,12 +37,9 @@ MIXTURES = [
     MixtureClassifier(n_init=1, max_iter=1),
     MixtureRegressor(Ridge(), gate=TREE, n_init=1, max_iter=5),
     MixtureRegressor(gate=EXACT, n_init=2, max_iter=3),
-    MixtureRegressor(gate=EXACT, init="lines", n_init=1, max_iter=5),
     MixtureRegressor(Ridge(), n_components="auto", gate=EXACT, n_init=1, max_iter=2),
-    MixtureClassifier(gate=TREE, n_init=1, max_iter=2),
     MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=1, max_iter=2),
     MixtureClassifier(STUMP, gate=EXACT, n_init=1, max_iter=5),
-    MixtureClassifier(n_components=1, n_init=1, max_iter=2),
     MixtureRegressor(
         [Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack", gate=TREE, cv=2
     ),

@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.metrics import specialization_report
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
 
 
 def pool(make=MoERegressor, **options):
@@ -66,7 +66,7 @@ def test_regimes_are_found(make, n_rules, least, seed):
     unseen, _, regime = make(100 + seed, n=4000)
     kind = MoEClassifier if make is three_rules_of_classes else MoERegressor
     # Rules are sought in the end, and must beat the networks: these are good after 20 epochs.
-    model = pool(kind, **{} if seed == 9 else {"max_iter": 20}).fit(X, y)
+    model = pool(kind, **{} if seed == 3 else {"max_iter": 20}).fit(X, y)
     assert np.sum(shares(model, unseen) > 0.01) == n_rules
     assert adjusted_rand_score(regime, model.apply(unseen)) > least
 
