@@ -39,6 +39,8 @@ TESTS = {
     "_base": ["estimators", "training", "persistence/persistence"],
     "_classifier": ["estimators/classifier", "estimators/tables"],
     "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
+    "_data/em": ["mixtures", "training/regimes"],
+    "_data/router": ["mixtures", "training/pool", "training/regimes", "estimators/tables"],
     "_data/statistics": ["data", "estimators/tables", "estimators/images"],
     "_data/targets": ["estimators", "contracts/bad_data"],
     "_devices": ["training/modes", "training/placement", "persistence/export"],
