@@ -36,6 +36,7 @@ def cells(text, start):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+@pytest.mark.slow
 def test_two_peers_side_by_side(command, capsys):
     run, _, folder = command
     arguments = ("--peers", "MLP,plain mixture", "--no-checks")

@@ -33,7 +33,7 @@ def test_copies_are_known_wherever_they_come():
     y = np.append(np.arange(2000) % 2, y)
     order = np.random.default_rng(0).permutation(len(y))
     for rows in (slice(None), order):
-        clf = MoEClassifier(6, random_state=0).fit(X[rows], y[rows])
+        clf = make(n_experts=6, max_iter=20).fit(X[rows], y[rows])
         assert log_loss(y_test, clf.predict_proba(X_test)) < 0.66
 
 
