@@ -301,7 +301,7 @@ class Training:
     def _validate(self, batch):
         """Return the loss of held-out rows, and the sum of their scores."""
         net, head = self.net, self.net.criterion_
-        with fixed_draws(net.module_, net.device):
+        with fixed_draws(net.module_, net.device) if net.draws_ else nullcontext():
             output = net.module_(net.as_input(batch.x)).output
         weight = batch_weight(batch.weight)
         loss = batch.weight @ head.loss(output, batch.y) / weight

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,7 @@ from .._persistence import pack_net, unpack_net
 from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
-from ..nn.seeding import fixed_draws
+from ..nn.seeding import fixed_draws, is_stochastic
 
 # Of the stored state; another number is not read.
 _FORMAT = 1
@@ -101,6 +102,8 @@ class MoENet(NeuralNet):
             self.criterion_ = self.criterion() if head is None else head
         with self._current_init_context("module"):
             self.module_ = self.module(head=self.criterion_)
+        # Whether it may draw at prediction.
+        self.draws_ = is_stochastic(self.module_, training=False)
         self._initialize_optimizer()
         self._initialize_history()
         self.initialized_ = True
@@ -228,12 +231,14 @@ class MoENet(NeuralNet):
             is_encoded = X.encoded is not None
             function = partial(function, encoded=is_encoded)
             X = X.encoded if is_encoded else X.x
-        X = SparseRows(X) if issparse(X) else X
+        if issparse(X):
+            X = SparseRows(X)
+        elif isinstance(X, np.ndarray):
+            X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
-        draws = fixed_draws(self.module_, self.device)
+        draws = fixed_draws(self.module_, self.device) if self.draws_ else nullcontext()
         while start < X.shape[0]:
             x = X[start : start + size]
-            x = as_tensor(x) if isinstance(x, np.ndarray) else x
             rest = [column[start : start + size].to(self.device) for column in columns]
             try:
                 with draws:
@@ -243,7 +248,8 @@ class MoENet(NeuralNet):
                     raise
                 size //= 2
             else:
-                parts.append([part.cpu() for part in (found if type(found) is tuple else (found,))])
+                found = found if type(found) is tuple else (found,)
+                parts.append([part.cpu() for part in found])
                 start += size
         joined = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         joined = [part.numpy() for part in joined]

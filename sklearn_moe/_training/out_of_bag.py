@@ -346,7 +346,9 @@ class UnseenOutputs:
             x = module.encode(x, encoded)
             mixed = self.mix(*self._parts(x, hidden, kept, encoded=True), weights)
             load = module.route(x, encoded=True).per_expert(weight)
-            return head.predict(module.sharpened(mixed.to(x.device))), load.unsqueeze(0)
+            if module.sharpness is not None:
+                mixed = mixed * module.sharpness.cpu()
+            return head.predict(mixed), load.unsqueeze(0)
 
         columns = self.hidden, self.kept, self.rows.weight
         predictions, loads = self.net.map_batches(predict, self.rows, *columns)

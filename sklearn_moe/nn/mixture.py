@@ -111,13 +111,9 @@ class MixtureOfExperts(nn.Module):
             output = self.router.combine(self.experts, x, route)
         for expert in self.shared:
             output = output + expert(x)
-        return MixtureOutput(self.sharpened(output), route, None)
-
-    def sharpened(self, output: Tensor) -> Tensor:
-        """Return outputs that are logits times `sharpness`, and others as they are."""
         if self.sharpness is not None:
             output = output * self.sharpness
-        return output
+        return MixtureOutput(output, route, None)
 
     def forward_experts(
         self,

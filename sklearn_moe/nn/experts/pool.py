@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..dispatch import Experts, apply_all
+from ..dispatch import Experts
 
 
 class Columns(nn.Module):
@@ -79,7 +79,10 @@ class Pool(nn.Module):
 
     def outputs_of(self, kind: int, x: Tensor) -> Tensor:
         """Return the outputs of the experts of a kind, (n_samples, n_members, n_outputs)."""
-        return apply_all(self.kinds[kind], x[:, self.columns[kind]])
+        experts, x = self.kinds[kind], x[:, self.columns[kind]]
+        if isinstance(experts, nn.ModuleList):
+            return torch.stack([expert(x) for expert in experts], 1)
+        return experts(x)
 
     def by_kind(self, x: Tensor, kinds: Sequence[int] | None = None) -> Tensor:
         """Return the outputs of the experts of some kinds, one kind after the other; None: of all.

@@ -25,7 +25,8 @@ def _take(values: Tensor, chosen: Tensor | None) -> Tensor:
 
 def softmax_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     """Return softmax(h)_m over all experts, chosen or not (paper, section 3.2)."""
-    return _take(softmax(scores), chosen)
+    weights = softmax(scores)
+    return weights if chosen is None else weights.gather(1, chosen)
 
 
 def renormalized_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
