@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from ._compat import __version__
 
 if TYPE_CHECKING:
-    from ._base.pruning import prune_experts
-    from ._classifier import MoEClassifier
+    from ._estimators.classifier import MoEClassifier
+    from ._estimators.pruning import prune_experts
+    from ._estimators.regressor import MoERegressor
     from ._mixtures import MixtureClassifier, MixtureRegressor
     from ._parameters.estimator_params import (
         BalanceParams,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         SolverParams,
     )
     from ._persistence import trusted_types
-    from ._regressor import MoERegressor
 
 __all__ = [
     "BalanceParams",
@@ -43,11 +43,11 @@ _PLACES = {
     "FitCheckpoint": "_parameters.estimator_params",
     "MixtureClassifier": "_mixtures",
     "MixtureRegressor": "_mixtures",
-    "MoEClassifier": "_classifier",
-    "MoERegressor": "_regressor",
+    "MoEClassifier": "_estimators.classifier",
+    "MoERegressor": "_estimators.regressor",
     "RouterParams": "_parameters.estimator_params",
     "SolverParams": "_parameters.estimator_params",
-    "prune_experts": "_base.pruning",
+    "prune_experts": "_estimators.pruning",
     "trusted_types": "_persistence",
 }
 _MODULES = ("exceptions", "nn", "optim")

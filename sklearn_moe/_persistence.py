@@ -23,7 +23,8 @@ _NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefd
 _REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p) is type(SOLVERS))]
 # Beside what is registered: by name, as these modules are above this one.
 _OTHERS = """
-_classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
+_estimators.classifier.MoEClassifier _estimators.regressor.MoERegressor
+_training.net.MoENet optim.SolverSpec.build
 _parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
 _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
 _data.statistics.FirstRows _data.tables.Categories

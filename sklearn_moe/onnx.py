@@ -6,8 +6,8 @@ skl2onnx convert it as a step of a pipeline, together with the scalers and encod
 
 import numpy as np
 
-from ._classifier import MoEClassifier
-from ._regressor import MoERegressor
+from ._estimators.classifier import MoEClassifier
+from ._estimators.regressor import MoERegressor
 from .nn.predictor import require_onnx, write_onnx
 
 __all__ = ["register"]

@@ -36,8 +36,8 @@ ROOT = Path(__file__).parent.parent
 # The tests of a file or folder of the library; those of the longest name count. Each is a folder of
 # tests or a file in one.
 TESTS = {
-    "_base": ["estimators", "training", "persistence/persistence"],
-    "_classifier": ["estimators/classifier", "estimators/tables"],
+    "_estimators": ["estimators", "training", "persistence/persistence"],
+    "_estimators/classifier": ["estimators/classifier", "estimators/tables"],
     "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
     "_data/em": ["mixtures", "training/regimes"],
     "_data/router": ["mixtures", "training/pool", "training/regimes", "estimators/tables"],
@@ -52,7 +52,7 @@ TESTS = {
     "_parameters/refusals": ["estimators", "contracts/bad_parameters"],
     "_parameters/table": ["estimators", "training/placement", "training/pool"],
     "_persistence": ["persistence/persistence"],
-    "_regressor": ["estimators/regressor"],
+    "_estimators/regressor": ["estimators/regressor"],
     "_training": ["training", "estimators/classifier", "estimators/regressor"],
     "_training/callbacks": ["training/callbacks", "training/net", "estimators"],
     "_training/checkpoint": ["training/checkpoint", "training/process_group"],

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from sklearn.base import BaseEstimator
 
-from .._classifier import MoEClassifier
+from .._estimators.classifier import MoEClassifier
 from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS, Balance
 from ..nn.functional import weighted_mean

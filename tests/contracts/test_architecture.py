@@ -12,8 +12,7 @@ LAYERS = [
     ["paper"],
     ["__init__"],
     ["onnx"],
-    ["_classifier", "_regressor"],
-    ["_base", "callbacks", "distributed"],
+    ["_estimators", "callbacks", "distributed"],
     ["_parameters", "_training", "inspection"],
     ["metrics", "preprocessing", "_mixtures"],
     ["_data"],
@@ -111,7 +110,7 @@ def reaches(function):
 
 def test_no_call_runs_up():
     """Below the estimators nothing writes on one, or uses what is private to it."""
-    below = [path for path in FILES if RANK[room(path)] < RANK["_base"]]
+    below = [path for path in FILES if RANK[room(path)] < RANK["_estimators"]]
     wrong, n_functions = [], 0
     for path in below:
         for node in ast.walk(tree(path)):
@@ -123,14 +122,24 @@ def test_no_call_runs_up():
 
 
 def test_auto_is_resolved_in_one_place():
-    rooms = {"_base", "_parameters", "_training", "_data", "_registry", "_devices", "nn", "optim"}
+    rooms = {
+        "_estimators",
+        "_parameters",
+        "_training",
+        "_data",
+        "_registry",
+        "_devices",
+        "nn",
+        "optim",
+    }
     says = {
         path.name
         for path in FILES
         for node in ast.walk(tree(path))
         if room(path) in rooms and isinstance(node, ast.Constant) and node.value == "auto"
     }
-    assert says == {"plan.py", "estimator_params.py"}  # the latter declares parameters
+    # All but the first declare parameters.
+    assert says == {"plan.py", "estimator_params.py", "classifier.py", "regressor.py"}
 
 
 def test_what_is_decided_or_measured_does_not_change():

@@ -14,7 +14,7 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._base.fit import Fit
+from sklearn_moe._estimators.fit import Fit
 from sklearn_moe._training.finish import _warn_of_overfit
 from sklearn_moe.nn.heads import Head, SquaredErrorHead
 

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from .._artificial_runs import DeepSet
 from .._experiment import Finding
 from .._run import Problem

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from .._experiment import Finding
 from .._statistics import standard_error
 from .common import KINDS, experiment, problems, single_with

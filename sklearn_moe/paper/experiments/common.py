@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._published import TABLE_1

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from ...nn import EXPERTS
 from .._experiment import Finding
 from .._later_runs import HAND_MADE_FILTERS, GatedSum, GatedUnits, HandMade, HandMadeRun, RateRun

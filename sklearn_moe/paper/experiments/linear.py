@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ... import SolverParams
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from .._artificial_runs import AlikeStart, EarlyRun
 from .._experiment import Finding
 from .._protocols import expert

@@ -1,6 +1,6 @@
 """Patch-level routing: how many samples it takes if every expert keeps few patches of each."""
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from .._artificial_runs import OnePattern, PatchRun
 from .._experiment import Finding
 from .common import experiment

@@ -5,7 +5,7 @@ from itertools import product
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from .._experiment import Finding
 from .._protocols import expert
 from .._text_runs import CORPORA, FEATURES, MOST, PACKAGES, PerLanguage, TextRun, Texts

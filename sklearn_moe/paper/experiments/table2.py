@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from ..._classifier import MoEClassifier
+from ..._estimators.classifier import MoEClassifier
 from ..._training import LRScheduler
 from .._experiment import Experiment, Finding
 from .._image_runs import TASKS, ImageRun, Images

@@ -12,11 +12,10 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import BaseMoE
-from ._data import SamplesLike
-from ._data.distributions import check_quantiles
-from ._data.targets import NumberTarget, RateTarget, check_numbers
-from ._parameters.estimator_params import (
+from .._data import SamplesLike
+from .._data.distributions import check_quantiles
+from .._data.targets import NumberTarget, RateTarget, check_numbers
+from .._parameters.estimator_params import (
     BalanceChoice,
     CheckpointChoice,
     ExpertChoice,
@@ -25,6 +24,7 @@ from ._parameters.estimator_params import (
     SolverChoice,
     documented,
 )
+from .fit import BaseMoE
 
 __all__ = ["MoERegressor"]
 

@@ -12,11 +12,10 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import BaseMoE
-from ._data import SamplesLike
-from ._data.distributions import draw_indices
-from ._data.targets import ClassTarget, LabelTarget, check_classes
-from ._parameters.estimator_params import (
+from .._data import SamplesLike
+from .._data.distributions import draw_indices
+from .._data.targets import ClassTarget, LabelTarget, check_classes
+from .._parameters.estimator_params import (
     BalanceChoice,
     CheckpointChoice,
     ExpertChoice,
@@ -25,7 +24,8 @@ from ._parameters.estimator_params import (
     SolverChoice,
     documented,
 )
-from .nn import LOSSES, LossSpec
+from ..nn import LOSSES, LossSpec
+from .fit import BaseMoE
 
 __all__ = ["MoEClassifier"]
 
