@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LinearRegression
 
-from sklearn_moe.inspection import expert_colors, region_rules
+from sklearn_moe.inspection import region_rules
+from sklearn_moe.inspection._plotting import expert_colors
 
 FIGURES = {"square": "plot_square", "penguins": "plot_regimes"}
 PANELS = {  # of the first figure of an example

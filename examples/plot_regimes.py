@@ -47,16 +47,14 @@ for n_components, bic in zip(
 # their expert, with its line.
 import matplotlib.pyplot as plt
 
-from sklearn_moe.inspection import expert_colors
-
 mass, experts = X["body_mass_g"], model.apply(X)
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
 left.scatter(mass, y, c="0.6", s=14, linewidths=0)
 left.plot(mass, LinearRegression().fit(X[["body_mass_g"]], y).predict(X[["body_mass_g"]]), c="0.2")
-for k, color in enumerate(expert_colors(model.n_components_)):
-    its = experts == k
-    right.scatter(mass[its], y[its], color=color, s=14, linewidths=0, label=f"expert {k}")
-    right.plot(mass[its], model.expert_predict(X[its])[:, k], color=0.7 * color, linewidth=2.5)
+for k in range(model.n_components_):
+    its, style = experts == k, {"color": f"C{k}"}
+    right.scatter(mass[its], y[its], s=14, alpha=0.4, linewidths=0, label=f"expert {k}", **style)
+    right.plot(mass[its], model.expert_predict(X[its])[:, k], linewidth=2.5, **style)
 left.set(title="One line: heavier, flatter", ylabel="Bill depth (mm)", xlabel="Body mass (g)")
 right.set(title="Two regimes: heavier, deeper", xlabel="Body mass (g)")
 right.legend(frameon=False)
@@ -86,10 +84,16 @@ pd.crosstab(penguins["species"], experts, colnames=["expert"])
 # stable: with both columns for the experts and a tree of four leaves as gate, only four of ten
 # refits agreed (mean index .46). More starts help, too: with three in place of ten (`n_init`),
 # eight of ten agreed.
-from sklearn_moe.inspection import StabilityDisplay
+from sklearn_moe.inspection import routing_stability
 
 again = MixtureRegressor(line, n_components=2, gate=gate, random_state=0).fit(X, y)
-StabilityDisplay.from_estimator(again, X, y, n_refits=10, random_state=0)
+stability = routing_stability(again, X, y, n_refits=10, random_state=0)
+print(stability)
+_, ax = plt.subplots(figsize=(6, 2.4), layout="constrained")
+ax.hist(stability.scores, bins=45, range=(-0.1, 1))
+ax.axvspan(stability.null_low, stability.null_high, color="0.75", label="by chance")
+ax.set(xlabel="Adjusted Rand index with the first fit", ylabel="Refits")
+ax.legend()
 plt.show()
 
 # %%

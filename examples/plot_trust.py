@@ -71,8 +71,6 @@ print(rules)
 # that counts most.
 import matplotlib.pyplot as plt
 
-from sklearn_moe.inspection import expert_colors
-
 new = region_rules(stack, X_test, y_test)
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 names = [f"{name}\n{where}" for name in models for where in ("in its region", "elsewhere")]
@@ -86,9 +84,9 @@ left.legend()
 
 missing, chosen = X["worst compactness"].isna(), stack.apply(X)
 height = np.where(missing, np.random.default_rng(0).uniform(-0.25, -0.1, len(X)), X[worst[5]])
-for k, (name, color) in enumerate(zip(models, expert_colors(3), strict=True)):
+for k, name in enumerate(models):
     its = chosen == k
-    right.scatter(X["mean radius"][its], height[its], color=color, s=14, label=name)
+    right.scatter(X["mean radius"][its], height[its], color=f"C{k}", s=14, label=name)
 right.axhline(-0.03, color="0.7", linewidth=0.8)
 right.set(title="The model that counts most", xlabel="mean radius", ylabel="worst compactness")
 right.text(28, -0.17, "missing", ha="right", va="center")

@@ -1,11 +1,10 @@
 """What a mixture of experts has learned, in plots and in words."""
 
 from ._explain import Explanation, explain
-from ._plotting import expert_colors
 from ._regions import DecisionRegionDisplay
 from ._routing import RoutingDisplay
 from ._rules import RegionRules, region_rules
-from ._stability import RoutingStability, StabilityDisplay, routing_stability
+from ._stability import RoutingStability, routing_stability
 
 __all__ = [
     "DecisionRegionDisplay",
@@ -13,8 +12,6 @@ __all__ = [
     "RegionRules",
     "RoutingDisplay",
     "RoutingStability",
-    "StabilityDisplay",
-    "expert_colors",
     "explain",
     "region_rules",
     "routing_stability",

@@ -2,9 +2,6 @@
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils._param_validation import validate_params
-
-from .._validation import Count
 
 # The eight colors of Okabe and Ito, then each the farthest from all before it in OKLab, for normal
 # vision, protanopia and deuteranopia (Machado et al. 2009), without white and the darkest quarter.
@@ -38,35 +35,11 @@ def as_text(label):
     return str(label).replace("$", r"\$")
 
 
-@validate_params({"n_colors": [Count(1)]}, prefer_skip_nested_validation=True)
-def expert_colors(n_colors: int) -> np.ndarray:
-    """Return one color per expert, the same for expert m in every plot.
+def expert_colors(n_colors):
+    """Return red, green and blue of each expert, (n_colors, 3): the same color in every plot.
 
-    The first eight are those of Okabe and Ito, for every kind of color vision. Up to 32 can be told
-    apart with normal vision and, less easily, with red-green blindness; from expert 32 on they
-    repeat. With more than eight experts, do not show them by color alone.
-
-    Parameters
-    ----------
-    n_colors : int
-        Number of colors.
-
-    Returns
-    -------
-    colors : ndarray of shape (n_colors, 3)
-        Red, green and blue, from 0 to 1, as matplotlib takes them.
-
-    See Also
-    --------
-    DecisionRegionDisplay : Samples in the colors of their experts.
-
-    Examples
-    --------
-    >>> from sklearn_moe.inspection import expert_colors
-    >>> expert_colors(3).round(2)
-    array([[0.  , 0.45, 0.7 ],
-           [0.9 , 0.62, 0.  ],
-           [0.34, 0.71, 0.91]])
+    Up to 32 can be told apart with normal vision and, less easily, with red-green blindness; from
+    expert 32 on they repeat.
     """
     table = np.array([[int(color[i : i + 2], 16) for i in (0, 2, 4)] for color in _COLORS])
     return table[np.arange(n_colors) % len(table)] / 255

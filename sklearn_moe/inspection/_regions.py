@@ -88,7 +88,6 @@ class DecisionRegionDisplay:
     See Also
     --------
     RoutingDisplay : The routing matrix of experts and clusters.
-    expert_colors : The colors of the experts.
     sklearn.inspection.DecisionBoundaryDisplay : The boundary itself, for two features.
 
     References

@@ -1,4 +1,4 @@
-"""Whether a mixture that is fitted again splits the samples in the same way, and a plot of it."""
+"""Whether a mixture that is fitted again splits the samples in the same way."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import progress_bar
 from .._validation import Count, check_same_length, final_step
-from . import _plotting as plotting
 
 # A refit of which the score is larger finds the same regimes.
 _MIN_AGREEMENT = 0.8
-# Dots stand in columns of this width, and equal scores above one another.
-_COLUMN_WIDTH = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +112,6 @@ def routing_stability(
 
     See Also
     --------
-    StabilityDisplay : A plot of the scores.
     region_rules : What the regimes are, in words.
 
     Notes
@@ -163,128 +159,3 @@ def _compare(first, refits, generator):
     (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T
     n_agree = int(np.sum(scores > max(_MIN_AGREEMENT, null_high)))
     return RoutingStability(scores, scores.mean(), low, high, null_low, null_high, n_agree)
-
-
-class StabilityDisplay:
-    """Dots of the agreement of refits with the first fit, beside what chance gives.
-
-    All parameters are stored as attributes.
-
-    Parameters
-    ----------
-    stability : RoutingStability
-        The scores, see :func:`routing_stability`.
-
-    Attributes
-    ----------
-    dots_ : matplotlib PathCollection
-        The scores, one dot per refit; equal ones are stacked.
-
-    interval_ : matplotlib ErrorbarContainer
-        Mean and range of 95 % of the scores.
-
-    null_ : matplotlib Polygon
-        The range of 95 % of the null.
-
-    ax_ : matplotlib Axes
-        Axes with the dots.
-
-    figure_ : matplotlib Figure
-        Figure that contains the axes.
-
-    See Also
-    --------
-    routing_stability : The numbers shown.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import make_blobs
-    >>> from sklearn.tree import DecisionTreeRegressor
-    >>> from sklearn_moe.inspection import StabilityDisplay, routing_stability
-    >>> X, y = make_blobs(200, centers=2, random_state=0)
-    >>> tree = DecisionTreeRegressor(max_leaf_nodes=2, random_state=0)
-    >>> stability = routing_stability(tree, X, y, n_refits=5, random_state=0)
-    >>> StabilityDisplay(stability).plot()
-    <...>
-    """
-
-    def __init__(self, stability: RoutingStability):
-        self.stability = stability
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
-        *,
-        ax: Any = None,
-        **options: Any,
-    ) -> "StabilityDisplay":
-        """Fit an estimator again and again, and plot how stable its split is.
-
-        Parameters
-        ----------
-        estimator : estimator instance
-            Mixture of experts, or a :class:`~sklearn.pipeline.Pipeline` that ends in one.
-
-        X : array-like of shape (n_samples, ...)
-            Samples.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets or class labels.
-
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        **options : dict
-            Arguments of :func:`routing_stability`: `n_refits`, `random_state`, `n_jobs` and
-            `verbose`.
-
-        Returns
-        -------
-        display : StabilityDisplay
-        """
-        return cls(routing_stability(estimator, X, y, **options)).plot(ax=ax)
-
-    def plot(self, *, ax: Any = None) -> "StabilityDisplay":
-        """Plot the scores.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        Returns
-        -------
-        display : StabilityDisplay
-            This object, with the attributes that end in an underscore.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        """
-        stability = self.stability
-        ax = plotting.axes_or_new(self, ax, figsize=(6, 2.4))
-        columns = np.round(np.sort(stability.scores) / _COLUMN_WIDTH)
-        # Each dot is one higher than the dots of the same column before it.
-        heights = np.arange(len(columns)) - np.searchsorted(columns, columns) + 1
-        blue, orange = plotting.expert_colors(2)
-        style = {"color": [blue], "alpha": 0.8, "linewidths": 0}
-        style["label"] = f"refits: {stability.n_agree} of {len(columns)} agree"
-        self.dots_ = ax.scatter(columns * _COLUMN_WIDTH, heights, **style)
-        style = {"color": orange, "marker": "o", "capsize": 4}
-        style["label"] = "their mean, and 95 % of them"
-        # The range of few scores may lie on one side of their mean.
-        reach = np.array([[stability.mean - stability.low], [stability.high - stability.mean]])
-        self.interval_ = ax.errorbar([stability.mean], [0], xerr=reach.clip(0), **style)
-        # A null without spread would be too thin to be seen.
-        low = stability.null_low - 0.003
-        high = stability.null_high + 0.003
-        self.null_ = ax.axvspan(low, high, color="0.75", label="by chance: experts shuffled")
-        ax.set(xlabel="Adjusted Rand index with the first fit", xlim=(min(-0.1, low), 1.05))
-        ax.set(yticks=[], ylim=(-1, max(heights.max(), 4) + 1))
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        ax.legend(ncols=2, frameon=False, **place)
-        return self

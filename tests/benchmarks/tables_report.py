@@ -15,7 +15,7 @@ from measure import number, print_table, shown
 from models import BETTER, MLP, MODELS, MOE, ONE, STOPPED
 from scipy.stats import t
 
-from sklearn_moe.inspection import expert_colors
+from sklearn_moe.inspection._plotting import expert_colors
 from sklearn_moe.paper._statistics import Interval, mean_interval
 
 N_FOLDS = 5  # a fold trains on 4 times as many rows as it tests on

@@ -15,7 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import _safe_indexing
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
-from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
+from sklearn_moe.inspection import DecisionRegionDisplay
+from sklearn_moe.inspection._plotting import expert_colors
 
 from_predictions = DecisionRegionDisplay.from_predictions
 from_estimator = DecisionRegionDisplay.from_estimator

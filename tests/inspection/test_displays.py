@@ -15,13 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_moe import MoEClassifier, inspection
-from sklearn_moe.inspection import (
-    DecisionRegionDisplay,
-    RoutingDisplay,
-    RoutingStability,
-    StabilityDisplay,
-    expert_colors,
-)
+from sklearn_moe.inspection import DecisionRegionDisplay, RoutingDisplay
+from sklearn_moe.inspection._plotting import expert_colors
 
 
 def regions(n_experts, labels=("negative", "positive")):
@@ -35,11 +30,7 @@ def routing(n_experts, labels=None):
     return RoutingDisplay(np.eye(4, n_experts), display_labels=labels, normalize="true", entropy=0)
 
 
-def stability(n_experts):
-    return StabilityDisplay(RoutingStability(np.linspace(0, 1, 20), 0.5, 0.1, 0.9, -0.1, 0.1, 3))
-
-
-DISPLAYS = {RoutingDisplay: routing, DecisionRegionDisplay: regions, StabilityDisplay: stability}
+DISPLAYS = {RoutingDisplay: routing, DecisionRegionDisplay: regions}
 each = pytest.mark.parametrize("display", DISPLAYS)
 
 

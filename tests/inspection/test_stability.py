@@ -1,4 +1,4 @@
-"""Whether refits split the samples in the same way, and the plot of it."""
+"""Whether refits split the samples in the same way."""
 
 import sys
 
@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from sklearn_moe.inspection import RoutingStability, StabilityDisplay, routing_stability
+from sklearn_moe.inspection import routing_stability
 
 
 @pytest.fixture
@@ -77,22 +77,6 @@ def test_refits_may_show_their_progress(data, monkeypatch, capsys):
         shown = capsys.readouterr().err
         assert n_fits in shown
         assert bool(shown) == verbose
-
-
-def test_display_shows_every_refit(pyplot, data):
-    stability = RoutingStability(np.array([0.2, 1.0, 0.9, 1.0]), 0.775, 0.2, 1.0, -0.05, 0.05, 3)
-    display = StabilityDisplay(stability).plot()
-    # The two that are equal are stacked.
-    assert_allclose(display.dots_.get_offsets(), [[0.2, 1], [0.9, 1], [1, 1], [1, 2]])
-    assert display.interval_[0].get_xdata() == [0.775]
-    low, high = display.null_.get_x(), display.null_.get_x() + display.null_.get_width()
-    assert low < -0.05 < 0.05 < high
-    assert "3 of 4 agree" in display.ax_.get_legend().get_texts()[0].get_text()
-    options = {"n_refits": 2, "random_state": 0}
-    ax = pyplot.figure().add_subplot()
-    fitted = StabilityDisplay.from_estimator(tree(2), *data, ax=ax, **options)
-    assert fitted.ax_ is ax
-    assert_array_equal(fitted.stability.scores, routing_stability(tree(2), *data, **options).scores)
 
 
 def test_bad_arguments_are_named(data):

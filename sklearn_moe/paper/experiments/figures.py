@@ -8,7 +8,8 @@ from sklearn.base import clone
 from sklearn.manifold import TSNE
 
 from ..._training.loop import one_thread
-from ...inspection import DecisionRegionDisplay, expert_colors
+from ...inspection import DecisionRegionDisplay
+from ...inspection._plotting import expert_colors
 from ...metrics import dispatch_entropy
 from .._experiment import Finding
 from .._protocols import FIGURE_3
