@@ -106,7 +106,7 @@ plt.show()
 # questions about them there are regimes: in bill depth against body mass the README finds two.
 from sklearn_moe.metrics import specialization_report
 
-report = specialization_report(clf, X_test, y_test, random_state=0)
+report = specialization_report(clf, X_test, y_test)
 print(report.verdict)
 
 # %%

@@ -88,7 +88,7 @@ from sklearn_moe.metrics import specialization_report
 
 model = Pipeline(model.steps).set_params(clf__n_experts=4).fit(X, y)
 print(f"accuracy {model.score(X_test, y_test):.3f}")
-print(specialization_report(model, X_test, y_test, n_permutations=100, random_state=0).verdict)
+print(specialization_report(model, X_test, y_test).verdict)
 
 # %%
 # With pretrained weights

@@ -90,6 +90,6 @@ plt.show()
 # :ref:`sphx_glr_auto_examples_plot_regimes.py`.
 from sklearn_moe.metrics import specialization_report
 
-print(specialization_report(mixture, X_test, y_test, part, random_state=0))
+print(specialization_report(mixture, X_test, y_test, part))
 
 # sphinx_gallery_thumbnail_path = "figures/plot_square_panel.png"

@@ -1,13 +1,12 @@
 """A plot of which clusters are routed to which experts."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._validation import count_experts, final_step
 from ..metrics import dispatch_entropy, routing_matrix
-from ..metrics._merged import MergedExperts
 from . import _plotting as plotting
 
 _COLORBAR_LABELS = {
@@ -18,6 +17,8 @@ _COLORBAR_LABELS = {
 }
 # In points: smaller numbers are not legible.
 _MIN_FONT_SIZE = 7
+# More labels of experts, or of clusters, would overlap.
+_MOST_LABELS = 16
 
 
 class RoutingDisplay:
@@ -41,9 +42,6 @@ class RoutingDisplay:
 
     entropy : float, default=None
         Dispatch entropy, see :func:`sklearn_moe.metrics.dispatch_entropy`, shown in the title.
-
-    expert_names : array-like of shape (n_experts,), default=None
-        Names of the experts. If None, they are numbered from 0 on.
 
     Attributes
     ----------
@@ -83,13 +81,11 @@ class RoutingDisplay:
         display_labels: ArrayLike | None = None,
         normalize: str | None = None,
         entropy: float | None = None,
-        expert_names: ArrayLike | None = None,
     ):
         self.routing_matrix = routing_matrix
         self.display_labels = display_labels
         self.normalize = normalize
         self.entropy = entropy
-        self.expert_names = expert_names
 
     @classmethod
     def from_estimator(
@@ -98,7 +94,6 @@ class RoutingDisplay:
         X: Any,
         clusters: ArrayLike,
         *,
-        sample_weight: ArrayLike | None = None,
         normalize: str | None = "true",
         **plot_options: Any,
     ) -> "RoutingDisplay":
@@ -116,15 +111,12 @@ class RoutingDisplay:
         clusters : array-like of shape (n_samples,)
             Cluster of every sample, labels of any type.
 
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of every sample. If None, all weigh the same.
-
         normalize : {"true", "pred", "all"} or None, default="true"
             Whether to divide the counts by the sum over each cluster, over each expert or
             over all samples.
 
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `include_values`, `colorbar` and `im_kw`.
+            Arguments of :meth:`plot`: `ax` and `colorbar`.
 
         Returns
         -------
@@ -149,15 +141,9 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_estimator(clf, X, clusters)
         <...>
         """
-        merged = MergedExperts(estimator, X)
-        display = cls(
-            merged.routing_matrix(clusters, sample_weight, normalize),
-            display_labels=np.unique(clusters),
-            normalize=normalize,
-            entropy=dispatch_entropy(clusters, merged.experts, sample_weight=sample_weight),
-            expert_names=merged.names if merged.is_pool else None,
-        )
-        return display.plot(**plot_options)
+        mixture, X = final_step(estimator, X, ("apply",))
+        options = {"n_experts": count_experts(mixture, X), "normalize": normalize}
+        return cls.from_predictions(clusters, mixture.apply(X), **options, **plot_options)
 
     @classmethod
     def from_predictions(
@@ -166,7 +152,6 @@ class RoutingDisplay:
         experts: ArrayLike,
         *,
         n_experts: int | None = None,
-        sample_weight: ArrayLike | None = None,
         normalize: str | None = "true",
         **plot_options: Any,
     ) -> "RoutingDisplay":
@@ -184,15 +169,12 @@ class RoutingDisplay:
         n_experts : int, default=None
             Number of columns. If None, one more than the largest index in `experts`.
 
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of every sample. If None, all weigh the same.
-
         normalize : {"true", "pred", "all"} or None, default="true"
             Whether to divide the counts by the sum over each cluster, over each expert or
             over all samples.
 
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `include_values`, `colorbar` and `im_kw`.
+            Arguments of :meth:`plot`: `ax` and `colorbar`.
 
         Returns
         -------
@@ -208,24 +190,16 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_predictions(["cat", "cat", "dog"], [0, 0, 1], normalize=None)
         <...>
         """
-        weight = {"sample_weight": sample_weight}
         display = cls(
-            routing_matrix(clusters, experts, n_experts=n_experts, normalize=normalize, **weight),
+            routing_matrix(clusters, experts, n_experts=n_experts, normalize=normalize),
             display_labels=np.unique(clusters),
             normalize=normalize,
-            entropy=dispatch_entropy(clusters, experts, **weight),
+            entropy=dispatch_entropy(clusters, experts),
         )
         return display.plot(**plot_options)
 
-    def plot(
-        self,
-        *,
-        ax: Any = None,
-        include_values: bool = True,
-        colorbar: bool = True,
-        im_kw: dict | None = None,
-    ) -> "RoutingDisplay":
-        """Plot the matrix.
+    def plot(self, *, ax: Any = None, colorbar: bool = True) -> "RoutingDisplay":
+        """Plot the matrix, with its numbers if they fit.
 
         Parameters
         ----------
@@ -233,14 +207,8 @@ class RoutingDisplay:
             Axes to plot on. If None, a new figure is created. A title that the axes already
             have stays.
 
-        include_values : bool, default=True
-            Whether to write the numbers into the cells, if they fit.
-
         colorbar : bool, default=True
             Whether to add a color bar.
-
-        im_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`, such as `cmap` and `vmax`.
 
         Returns
         -------
@@ -262,30 +230,29 @@ class RoutingDisplay:
             raise ValueError(
                 f"display_labels must name the {n_clusters} clusters, got {len(clusters)} labels."
             )
-        experts = range(n_experts) if self.expert_names is None else self.expert_names
         ax = plotting.axes_or_new(self, ax)
         # Shares have the same colors in all plots, so that two of them can be compared.
         largest = 1 if self.normalize in ("true", "pred") else None
-        style = {"cmap": "Blues", "aspect": "auto", "vmin": 0, "vmax": largest}
-        self.im_ = ax.imshow(matrix, **style | (im_kw or {}))
+        self.im_ = ax.imshow(matrix, cmap="Blues", aspect="auto", vmin=0, vmax=largest)
         if colorbar:
             ax.figure.colorbar(self.im_, ax=ax, label=_COLORBAR_LABELS[self.normalize])
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
-        # The size of a cell in points: a layout may still change it a little.
-        width = ax.bbox.width * 72 / ax.figure.dpi / n_experts
-        height = ax.bbox.height * 72 / ax.figure.dpi / n_clusters
-        font_size = ax.xaxis.label.get_fontsize()
-        _label_axis(ax.xaxis, experts, width, _text_width(experts, font_size))
-        _label_axis(ax.yaxis, clusters, height, font_size)
-        texts = np.vectorize(_format, otypes=[object])(matrix)
-        # Numbers fill at most 85 % of the width of a cell, and 70 % of its height.
-        widest = _text_width(texts.flat, 1)
-        fitting = min(font_size, 0.85 * width / widest, 0.7 * height)
+        for axis, labels in ((ax.xaxis, range(n_experts)), (ax.yaxis, clusters)):
+            step = -(-len(labels) // _MOST_LABELS)
+            names = [plotting.as_text(name) for name in labels[::step]]
+            axis.set_ticks(range(0, len(labels), step), names)
+        write = "{:.0f}".format if matrix.dtype.kind in "iu" else "{:.2f}".format
+        texts = np.vectorize(write, otypes=[object])(matrix)
+        # The size of a cell in points: its number fills at most 85 % of the width. The longest one
+        # is about 0.6 of the font size wide for each character.
+        width, height = np.divide(ax.bbox.size * 72 / ax.figure.dpi, (n_experts, n_clusters))
+        fitting = 0.85 * width / (0.6 * max(map(len, texts.flat)))
+        font_size = min(ax.xaxis.label.get_fontsize(), fitting, 0.7 * height)
         self.text_ = None
-        if include_values and fitting >= _MIN_FONT_SIZE:
-            self._write(texts, fitting)
+        if font_size >= _MIN_FONT_SIZE:
+            self._write(texts, font_size)
         return self
 
     def _write(self, texts, font_size):
@@ -296,23 +263,3 @@ class RoutingDisplay:
         for (row, column), text in np.ndenumerate(texts):
             style["color"] = "black" if lightness[row, column] > 0.5 else "white"
             self.text_[row, column] = self.ax_.text(column, row, text, **style)
-
-
-def _text_width(labels, font_size):
-    """Return about how wide the longest label is, in the unit of the font size."""
-    # Drawing the labels to measure them takes longer than all the rest of a plot.
-    return 0.6 * font_size * max(len(str(label)) for label in labels)
-
-
-def _label_axis(axis, labels, room, needed):
-    """Label only every 2nd, 4th, 8th ... cell if the labels would overlap."""
-    step = 1
-    while step * room < 1.2 * needed and step < len(labels):
-        step *= 2
-    axis.set_ticks(range(0, len(labels), step), [plotting.as_text(name) for name in labels[::step]])
-
-
-def _format(value):
-    if value == 0 or isinstance(value, Integral):
-        return f"{value:.0f}"
-    return f"{value:.2f}"

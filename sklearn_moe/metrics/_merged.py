@@ -6,7 +6,7 @@ from sklearn.utils import _safe_indexing, indexable
 from .._data.indexing import draw_rows
 from .._validation import count_experts, final_step
 from ._load import expert_load
-from ._routing import check_labels, routing_matrix
+from ._routing import check_labels
 
 # Gates that differ by less are the same.
 _ROUNDING = 1e-6
@@ -111,16 +111,6 @@ class MergedExperts:
         if self.ensemble:
             return self.gates.mean(axis=0)
         return expert_load(self.experts, n_experts=self.n_experts)
-
-    def routing_matrix(self, clusters, sample_weight, normalize):
-        """Return the routing matrix; in an ensemble each sample counts for all by their gates."""
-        options = {"sample_weight": sample_weight, "normalize": normalize}
-        if not self.ensemble:
-            return routing_matrix(clusters, self.experts, n_experts=self.n_experts, **options)
-        shares = routing_matrix(clusters, np.zeros(len(self.gates), int), n_experts=1, **options)
-        if normalize == "pred":
-            return np.tile(shares, self.n_experts)
-        return shares * np.average(self.gates, axis=0, weights=sample_weight)
 
     def _compare_predictions(self, is_merged):
         """Find `gate_share` and `ensemble`."""

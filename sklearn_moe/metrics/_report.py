@@ -2,9 +2,8 @@
 
 import warnings
 from dataclasses import dataclass
-from itertools import groupby
 from textwrap import wrap
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +11,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import _safe_indexing, indexable
 
 from .._data.indexing import draw_rows
-from .._data.tables import import_pandas
-from .._validation import Count, check_column, check_same_length, final_step
+from .._validation import check_column, check_same_length, final_step
 from ..exceptions import WorseThanNullWarning
 from ._experts import compare_experts, evaluate
 from ._load import dead_experts, load_cv
@@ -24,8 +22,7 @@ from ._merged import (
     count_regimes,
     describe_ensemble,
 )
-from ._routing import encode, routing_matrix, validated
-from ._significance import DispatchEntropyTest, dispatch_entropy_test
+from ._routing import dispatch_entropy, encode, routing_matrix, validated
 from ._words import find_regions, open_table
 
 # Regions in the verdict, and parts of each expert below the figures.
@@ -87,9 +84,6 @@ class SpecializationReport:
         Whether all experts handle each sample, and their gates do not depend on it, or by little,
         by the rule of :func:`specialization_report`.
 
-    top_k : int
-        Number of experts of each sample in `load`: all of an ensemble, otherwise those of `apply`.
-
     load : ndarray of shape (n_experts,)
         :func:`expert_load`; the mean gates of an ensemble.
 
@@ -121,8 +115,9 @@ class SpecializationReport:
     routing_matrix : ndarray of shape (n_clusters, n_experts), or None
         :func:`routing_matrix`.
 
-    entropy_test : DispatchEntropyTest, or None
-        :func:`dispatch_entropy_test`, the dispatch entropy beside that of shuffled clusters.
+    dispatch_entropy, cluster_entropy : float
+        :func:`dispatch_entropy`, and what it is at most, the entropy of the clusters; NaN without
+        clusters.
 
     adjusted_mutual_information : float
         Of clusters and experts, adjusted for chance as scikit-learn does; NaN without clusters.
@@ -141,7 +136,6 @@ class SpecializationReport:
     expert_names: tuple[str, ...]
     gate_share: float
     ensemble: bool
-    top_k: int
     load: np.ndarray
     dead_experts: np.ndarray
     first_score: float
@@ -152,7 +146,8 @@ class SpecializationReport:
     fidelity: float = np.nan
     split_follows: tuple[str, ...] | None = None
     routing_matrix: np.ndarray | None = None
-    entropy_test: DispatchEntropyTest | None = None
+    dispatch_entropy: float = np.nan
+    cluster_entropy: float = np.nan
     adjusted_mutual_information: float = np.nan
     stability: Any = None
 
@@ -194,11 +189,10 @@ class SpecializationReport:
         """Return how many regimes there are, what splits them, and how stable that is."""
         names = []
         most = self.load.max()
-        test = self.entropy_test
         # The words must put right at least half of what the most frequent expert gets wrong.
         if self.split_follows and self.fidelity - most >= (1 - most) / 2:
             names = self.split_follows[:2]
-        elif test is not None and test.entropy < test.null_mean / 2:
+        elif self.dispatch_entropy < self.cluster_entropy / 2:
             names = ["cluster"]
         verdict = count_regimes(self.regimes)
         if names:
@@ -225,23 +219,6 @@ class SpecializationReport:
             ("log loss", self.log_loss, self.chance_log_loss),
         ]
 
-    def to_frame(self) -> Any:
-        """Return the figures as a table, one per row.
-
-        Returns
-        -------
-        frame : pandas.DataFrame
-            With columns `group`, `value`, `baseline` and `reading`; NaN where there is nothing to
-            compare with.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
-        """
-        pd = import_pandas("SpecializationReport", "report")
-        return pd.DataFrame(self._figures()).set_index("name")
-
     def __repr__(self):
         """Return one line; the text is for `print`."""
         shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}, score={self.score:.3f}"
@@ -249,88 +226,54 @@ class SpecializationReport:
 
     def __str__(self):
         """Return the figures, each with its baseline."""
-        figures = self._figures()
-        width = max(len(figure.name) for figure in figures)
+        name = self.score_name
+        width = len(f"{name}, one expert alone")
+
+        def row(name, value, baseline, reading):
+            return f"  {name:{width}}{_format(value):>8}{_format(baseline):>10}  {reading}"
+
         title = f"Specialization: {count_in_words(self.expert_names)}, {self.n_samples} samples"
         if self.routing_matrix is not None:
             title += f", {len(self.routing_matrix)} clusters"
         lines = [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
-        lines += ["", title, f"  {'':{width}}{'value':>8}{'baseline':>10}"]
-        for group, members in groupby(figures, key=lambda figure: figure.group):
-            lines += ["", group]
-            for _, name, value, baseline, reading in members:
-                numbers = f"{_format(value):>8}{_format(baseline):>10}"
-                lines.append(f"  {name:{width}}{numbers}  {reading}")
+        lines += ["", title, f"  {'':{width}}{'value':>8}{'baseline':>10}", "", "All samples"]
+        for score in self._scores():
+            if not np.isnan(score[1]):
+                lines.append(row(*score, f"baseline: {_CHANCE[score[0]]}"))
+        load = "Load (samples per expert, by the largest gates)"
+        if self.ensemble:
+            load = "Weights (the gates of the experts, the same for all samples)"
+        # More names would not fit into a line.
+        dead = [self.expert_names[k].removeprefix("expert ") for k in self.dead_experts[:8]]
+        dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
+        dead = "receive no sample" + f": {dead}" * bool(dead)
+        lines += ["", load, row("load CV", load_cv(self.load), np.nan, "0: even")]
+        lines.append(row("dead experts", len(self.dead_experts), 0, dead))
+        lines.append(row("gate share", self.gate_share, np.nan, "of the predictions' variance"))
+        lines += ["", "Cross-evaluation (values near the baseline: interchangeable experts)"]
+        first, other = self.first_score, self.other_score
+        if self.ensemble:
+            # The mean over the others and the first expert.
+            other = first + (other - first) * (1 - 1 / self.n_experts)
+            reading = "their mean; baseline: all experts together"
+            lines.append(row(f"{name}, one expert alone", other, self.score, reading))
+        else:
+            reading = "baseline: the sample's own expert"
+            lines.append(row(f"{name}, other expert", other, first, reading))
+        if self.routing_matrix is not None:
+            figures = self.dispatch_entropy, self.cluster_entropy
+            reading = "0: one cluster per expert; baseline: independent"
+            lines += ["", "Clusters", row("dispatch entropy", *figures, reading)]
+            reading = "1: one to one, 0: by chance"
+            lines.append(row("AMI", self.adjusted_mutual_information, 0.0, reading))
         if self.ensemble:
             lines += ["", "There is no split: the gates do not depend on the sample, or by little."]
         if self.where is not None:
             lines += ["", f"Where (words that are right for {self.fidelity:.1%} of the samples)"]
-            for name, parts in zip(self.expert_names, self.where, strict=True):
+            for expert, parts in zip(self.expert_names, self.where, strict=True):
                 words = " or ".join([*parts[:_MOST_PARTS], "..."][: len(parts)]) or "-"
-                lines += wrap(f"  {name}: {words}", 100, subsequent_indent="      ")
-        if self.entropy_test is not None:
-            test = self.entropy_test
-            lines += [
-                "",
-                f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
-                f"{test.high:.3f}, with shuffled clusters {test.null_low:.3f} to "
-                f"{test.null_high:.3f}, p = {test.p_value:.2g}",
-            ]
+                lines += wrap(f"  {expert}: {words}", 100, subsequent_indent="      ")
         return "\n".join(lines)
-
-    def _figures(self):
-        """Return the figures as a list: text and table show the same."""
-        name = self.score_name
-        first, other = self.first_score, self.other_score
-        figures = [
-            _Figure("All samples", *score, f"baseline: {_CHANCE[score[0]]}")
-            for score in self._scores()
-            if not np.isnan(score[1])
-        ]
-        # More names would not fit into a line.
-        dead = [self.expert_names[k].removeprefix("expert ") for k in self.dead_experts[:8]]
-        dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
-        # The deviation of the loads if each sample draws its experts.
-        random_cv = np.sqrt((self.n_experts - self.top_k) / (self.top_k * self.n_samples))
-        load = "Load (samples per expert, by the largest gates)"
-        experts = "Cross-evaluation (values near the baseline: interchangeable experts)"
-        clusters = "Clusters (baseline: clusters shuffled)"
-        if self.ensemble:
-            load = "Weights (the gates of the experts, the same for all samples)"
-            # The mean over the others and the first expert.
-            other = first + (other - first) * (1 - 1 / self.n_experts)
-            reading = "their mean; baseline: all experts together"
-            last = _Figure(experts, f"{name}, one expert alone", other, self.score, reading)
-        else:
-            reading = "baseline: the sample's own expert"
-            last = _Figure(experts, f"{name}, other expert", other, first, reading)
-        dead = "receive no sample" + f": {dead}" * bool(dead)
-        even = "0: even; baseline: random routing"
-        figures += [
-            _Figure(load, "load CV", load_cv(self.load), random_cv, even),
-            _Figure(load, "dead experts", len(self.dead_experts), 0, dead),
-            _Figure(load, "gate share", self.gate_share, np.nan, "of the predictions' variance"),
-            last,
-        ]
-        if (test := self.entropy_test) is not None:
-            value = self.adjusted_mutual_information
-            reading = "1: one to one, 0: by chance"
-            single = "0: a single cluster per expert"
-            figures += [
-                _Figure(clusters, "dispatch entropy", test.entropy, test.null_mean, single),
-                _Figure(clusters, "AMI", value, 0.0, reading),
-            ]
-        return figures
-
-
-class _Figure(NamedTuple):
-    """One figure of a report; NaN where there is nothing to compare with."""
-
-    group: str
-    name: str
-    value: float
-    baseline: float
-    reading: str
 
 
 def _format(value):
@@ -346,7 +289,7 @@ def _format(value):
     return format(value, ".0f" if abs(value) < 1e5 else ".0e")
 
 
-@validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
+@validated("y", "clusters")
 def specialization_report(
     estimator: Any,
     X: Any,
@@ -354,8 +297,6 @@ def specialization_report(
     clusters: ArrayLike | None = None,
     *,
     stability: Any = None,
-    n_permutations: int = 1000,
-    random_state: int | np.random.RandomState | None = None,
 ) -> SpecializationReport:
     """Measure the specialization of the experts of a fitted mixture.
 
@@ -386,17 +327,10 @@ def specialization_report(
         Result of :func:`~sklearn_moe.inspection.routing_stability`. The verdict then says how many
         refits agree.
 
-    n_permutations : int, default=1000
-        How often the clusters are shuffled for the baselines.
-
-    random_state : int, RandomState instance or None, default=None
-        Source of the shuffles and of the bootstrap. Pass an int for the same result in every call.
-
     Returns
     -------
     report : SpecializationReport
-        All figures as attributes; `print(report)` explains them and `report.to_frame()` returns
-        a table.
+        All figures as attributes; `print(report)` explains them.
 
     Raises
     ------
@@ -464,7 +398,7 @@ def specialization_report(
     >>> from sklearn_moe.metrics import specialization_report
     >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
     >>> clf = MoEClassifier(n_experts=4, max_iter=20, tol=None, random_state=0).fit(X, y)
-    >>> report = specialization_report(clf, X, y, clusters, random_state=0)
+    >>> report = specialization_report(clf, X, y, clusters)
     >>> report.routing_matrix.shape
     (4, 4)
     >>> print(report)
@@ -499,9 +433,8 @@ def specialization_report(
         # Indices in place of labels: scikit-learn warns of labels that are no whole numbers.
         clusters = encode(check_column(clusters, "clusters"), "clusters")[1]
         parts["routing_matrix"] = routing_matrix(clusters, experts, n_experts=n_experts)
-        parts["entropy_test"] = dispatch_entropy_test(
-            clusters, experts, n_permutations=n_permutations, random_state=random_state
-        )
+        parts["dispatch_entropy"] = dispatch_entropy(clusters, experts)
+        parts["cluster_entropy"] = dispatch_entropy(clusters, np.zeros_like(clusters))
         information = adjusted_mutual_info_score(clusters, experts[:, 0])
         parts["adjusted_mutual_information"] = float(information)
     load = merged.load()
@@ -509,7 +442,6 @@ def specialization_report(
         n_samples=len(scores),
         n_experts=n_experts,
         ensemble=ensemble,
-        top_k=n_experts if ensemble else experts.shape[1],
         load=load,
         dead_experts=dead_experts(merged.gates.mean(axis=0) if merged.is_pool else load),
         first_score=first_score,

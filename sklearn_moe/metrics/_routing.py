@@ -152,7 +152,6 @@ def dispatch_entropy(
     See Also
     --------
     routing_matrix : The counts behind the entropy.
-    dispatch_entropy_test : Whether it is smaller than chance explains.
     sklearn.metrics.mutual_info_score : The entropy of the clusters minus the dispatch entropy.
 
     References

@@ -74,7 +74,7 @@ def frame(n=500, seed=1):
 def table_of_classes():
     X, y = load_breast_cancer(return_X_y=True)
     model = MoEClassifier(random_state=0).fit(X[::2], y[::2])
-    text = str(specialization_report(model, X[1::2], y[1::2], random_state=0))
+    text = str(specialization_report(model, X[1::2], y[1::2]))
     return described(model, X) | {"report": text}
 
 
@@ -163,7 +163,7 @@ def auto_mixture():
         "rules": str(rules),
         "python": rules.to_python(),
         "explain": str(explain(model, X, rows=[0, 1])),
-        "report": str(specialization_report(model, X, y, random_state=0)),
+        "report": str(specialization_report(model, X, y)),
     }
     return described(model, X, proba=False) | texts
 

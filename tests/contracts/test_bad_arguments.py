@@ -17,10 +17,8 @@ BY_CLUSTER, LOAD = {"clusters": CLUSTERS, "experts": EXPERTS}, {"load": np.full(
 
 ARGUMENTS = {
     metrics.dispatch_entropy: BY_CLUSTER,
-    metrics.dispatch_entropy_test: BY_CLUSTER | {"n_permutations": 5, "n_bootstraps": 5},
     metrics.expert_load: {"experts": EXPERTS},
-    **dict.fromkeys((metrics.load_cv, metrics.dead_experts, metrics.max_violation), LOAD),
-    metrics.routing_agreement: {"first": EXPERTS, "second": CLUSTERS},
+    **dict.fromkeys((metrics.load_cv, metrics.dead_experts), LOAD),
     metrics.routing_matrix: BY_CLUSTER,
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
     datasets.make_rotation_task: {"images": IMAGES},

@@ -96,8 +96,6 @@ def test_labels_are_shown_as_they_are(pyplot, draw):
 
 
 def test_the_style_of_the_user_wins(pyplot):
-    image = routing(4).plot(im_kw={"cmap": "viridis", "vmax": 2, "alpha": 0.5}).im_
-    assert (image.get_cmap().name, image.get_clim(), image.get_alpha()) == ("viridis", (0, 2), 0.5)
     given = {"s": 9, "c": np.arange(40), "cmap": "viridis", "zorder": 5}
     region_kw = {"cmap": "Blues", "interpolation": "bilinear"}
     display = regions(4).plot(scatter_kw=given, region_kw=region_kw)

@@ -138,43 +138,21 @@ def test_wrong_expert_indices_are_explained():
         raises(ValueError, message, metrics.expert_load, experts, n_experts=n_experts)
 
 
-# -- two routings -------------------------------------------------------------------------
-
-
-def test_routing_agreement():
-    _, experts = draw_routes()
-    names = np.array(list("zyxwvu"))
-    assert metrics.routing_agreement(experts, names[experts]) == 1
-    assert metrics.routing_agreement(names[experts], experts) == 1
-    # The greedy choice, 0 -> a with 3 samples, would leave 1 -> b without any.
-    first, second = [0, 0, 0, 0, 0, 1, 1], ["a", "a", "a", "b", "b", "a", "a"]
-    assert metrics.routing_agreement(first, second) == pytest.approx(4 / 7)
-    assert metrics.routing_agreement([0, 0, 0, 0], [0, 1, 2, 3]) == 1 / 4
-    assert metrics.routing_agreement([0, 1, 2, 3], [0, 0, 0, 0]) == 1 / 4
-    assert metrics.routing_agreement([[0, 5], [1, 5]], [[7, 1], [8, 0]]) == 1  # first experts only
-    agreement = metrics.routing_agreement([0, 0, 1], [0, 1, 0], sample_weight=[5, 1, 1])
-    assert agreement == pytest.approx(5 / 7)
-    raises(ValueError, r"first and second.*\[2, 3\]", metrics.routing_agreement, [0, 1], [0, 1, 1])
-    with pytest.raises(TypeError, match="second must hold labels of one type"):
-        metrics.routing_agreement([0, 1], ["a", None])
-
-
 # -- load ---------------------------------------------------------------------------------
 
 
 def test_load_by_hand():
     for scale in (1, 16_000):
         even, lopsided = np.full(4, 0.25) * scale, np.array([1.0, 0, 0, 0]) * scale
-        assert metrics.load_cv(even) == metrics.max_violation(even) == 0
+        assert metrics.load_cv(even) == 0
         assert metrics.load_cv(lopsided) == pytest.approx(np.sqrt(3))
-        assert metrics.max_violation(lopsided) == 3
         np.testing.assert_array_equal(metrics.dead_experts(even), [])
         np.testing.assert_array_equal(metrics.dead_experts(lopsided), [1, 2, 3])
         np.testing.assert_array_equal(metrics.dead_experts(even, threshold=0.25), range(4))
     assert metrics.load_cv([1.0]) == metrics.dead_experts([1.0]).size == 0
 
 
-@pytest.mark.parametrize("metric", [metrics.load_cv, metrics.max_violation, metrics.dead_experts])
+@pytest.mark.parametrize("metric", [metrics.load_cv, metrics.dead_experts])
 def test_wrong_loads_are_explained(metric):
     for load in ([], [0.0, 0.0], [1.5, -0.5], [[0.5, 0.5], [0.5, 0.5]], [0.5, np.nan]):
         raises(ValueError, "load", metric, load)

@@ -117,7 +117,7 @@ def test_the_experts_are_the_rules(found):
     assert np.median(np.abs(own - numbers)) < 0.05
     far = model.expert_predict(np.array([[0.0], [10.0], [20.0]]) * np.ones(4))[:, linear]
     assert_allclose(far[2] - far[1], far[1] - far[0], rtol=1e-3)
-    report = specialization_report(model, unseen, numbers, random_state=0, n_permutations=200)
+    report = specialization_report(model, unseen, numbers)
     assert report.verdict.startswith("Regimes: four, split by x")
 
 
