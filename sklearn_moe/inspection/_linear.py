@@ -19,8 +19,6 @@ _TOLERANCE = 1e-6
 _ROUNDING = 4
 # Nobody reads more coefficients.
 MOST_TERMS = 500
-# In Python code of a term it stands for the value of the column.
-ROW = "row[?]"
 _TINY = np.finfo(float).tiny
 
 
@@ -92,8 +90,8 @@ class LinearFunctions(NamedTuple):
     ----------
     names : list of n_terms str
         The last one is the intercept.
-    codes : list of n_terms - 1 str
-        The terms in Python, where `ROW` is the value of the column, without the intercept.
+    labels : list of n_terms - 1 str or None
+        What is one where it holds: a category, or "missing". None for numbers.
     design : ndarray of shape (n_samples, n_terms - 1)
         Without the intercept.
     owners : ndarray of shape (n_terms - 1,)
@@ -107,7 +105,7 @@ class LinearFunctions(NamedTuple):
     """
 
     names: list
-    codes: list
+    labels: list
     design: np.ndarray
     owners: np.ndarray
     coef: np.ndarray
@@ -157,7 +155,7 @@ def find_linear(mixture, outputs, proba=None):
     is_received = [differs[:, owners == owner].any(axis=1) for owner in owners]
     return LinearFunctions(
         [*(term.name for term in terms), "intercept"],
-        [term.code for term in terms],
+        [term.label for term in terms],
         design,
         owners,
         coef,
@@ -313,8 +311,9 @@ class _Term(NamedTuple):
 
     Attributes
     ----------
-    name, code : str
-        The code is Python, where `ROW` is the value of the column.
+    name : str
+    label : str or None
+        A category, "missing", or None for a number.
     values : ndarray of shape (n_samples,)
         Numbers, with the mean where they are missing; ones for the samples of a category, or for
         those where a number is missing.
@@ -325,7 +324,7 @@ class _Term(NamedTuple):
     """
 
     name: str
-    code: str
+    label: str | None
     values: np.ndarray
     owner: int
     row: int
@@ -344,8 +343,7 @@ def _find_terms(table):
             base[place] = rows[0]
             for code, label in enumerate(others, 1):
                 text = f"{name}: {label} instead of {frequent}"
-                python = f"(text({ROW}) == {label!r})"
-                terms.append(_Term(text, python, values == code, place, rows[code]))
+                terms.append(_Term(text, label, values == code, place, rows[code]))
             continue
         missing = ~np.isfinite(values)
         what = "infinite" if np.isinf(values).any() else "missing"
@@ -353,15 +351,13 @@ def _find_terms(table):
         # Two values that occur, one of them near the middle, about a deviation apart.
         base[place] = np.nanargmin(np.abs(values - np.nanmedian(values)))
         apart = np.abs(values - values[base[place]])
-        mean = np.nanmean(values)
-        code = f"number({ROW}, {float(mean)!r})" if missing.any() else ROW
         if (apart > 0).any():
             other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
-            terms.append(_Term(name, code, np.where(missing, mean, values), place, other))
+            filled = np.where(missing, np.nanmean(values), values)
+            terms.append(_Term(name, None, filled, place, other))
         if missing.any():
             text = f"{name}: {what} instead of its mean"
-            code = f"(number({ROW}, None) is None)"
-            terms.append(_Term(text, code, missing, place, missing.argmax()))
+            terms.append(_Term(text, "missing", missing, place, missing.argmax()))
     return terms, base
 
 

@@ -13,8 +13,8 @@ from .._validation import Count, check_column, check_named, check_same_length
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
 from ..metrics._words import Regions, find_regions
+from ._code import SQL, Python, write_code
 from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
-from ._python import write_python
 
 # What the text shows at most: coefficients, parts of the table for an expert, and experts beside
 # each other.
@@ -120,8 +120,8 @@ class RegionRules:
     half_width: np.ndarray
     weight: np.ndarray
     is_stack: bool
-    # The text, or why there is none.
-    _python: Any = None
+    # Texts by language, or why there is none.
+    _code: Any = None
 
     def to_python(self) -> str:
         """Return the rules as Python: a function `predict(row)` that imports nothing.
@@ -131,21 +131,49 @@ class RegionRules:
         where there are none the largest of all. So it is equal to the model's prediction where the
         words are right and the gate gives all weight to one expert.
 
+        Numbers have as few digits as change the predictions for X by less than a millionth of their
+        standard deviation, and no class. A category that X does not hold counts as the most
+        frequent one.
+
         Returns
         -------
         text : str
             `exec(text, scope)` defines `scope["predict"]`. A row is a mapping from the names of a
-            data frame's columns to values, otherwise a sequence.
+            data frame's columns to values, otherwise a sequence. None, NaN and pandas' NA are
+            missing.
 
         Raises
         ------
         ValueError
-            If an expert is not linear in the columns, the conditions compare dates, or the rules
-            are about the probabilities of classes that all experts mix.
+            If an expert is not linear in the columns, or computes with dates, the conditions
+            compare durations, or the rules are about the probabilities of classes that all experts
+            mix.
         """
-        if isinstance(self._python, ValueError):
-            raise self._python
-        return self._python
+        return self._written("Python")
+
+    def to_sql(self) -> str:
+        """Return the rules as an expression in standard SQL: SELECT <expression> FROM table.
+
+        It says the same as :meth:`to_python` by CASE, with NULL for missing values. The columns are
+        those of the data frame by their names, or x0, x1, ... for an array. Dates are compared as
+        texts, such as '2024-02-29 00:00:00', in UTC.
+
+        Returns
+        -------
+        text : str
+
+        Raises
+        ------
+        ValueError
+            As that of :meth:`to_python`, and if the model predicts several numbers.
+        """
+        return self._written("SQL")
+
+    def _written(self, language):
+        text = self._code[language]
+        if isinstance(text, ValueError):
+            raise text
+        return text
 
     def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
@@ -386,11 +414,14 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     classes = getattr(mixture, "classes_", None)
     outcome, terms, coef, half_width = _ordered(functions, share, classes, *numbers)
     power = 0.5 if scores.name == "RMSE" else 1
-    python: str | ValueError
-    try:
-        python = write_python(mixture, regions.parts, functions, share)
-    except ValueError as error:
-        python = error
+    about = _describe(mixture, getattr(y, "name", None), scores)
+    code: dict[str, str | ValueError] = {}
+    for language in (Python, SQL):
+        try:
+            text = write_code(language, mixture, regions.parts, functions, share, about)
+            code[language.__name__] = text
+        except ValueError as error:
+            code[language.__name__] = error
     return RegionRules(
         n_samples=len(own),
         n_experts=len(share),
@@ -412,8 +443,17 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         half_width=half_width,
         weight=mixture.gates.mean(axis=0),
         is_stack=is_stack,
-        _python=python,
+        _code=code,
     )
+
+
+def _describe(mixture, target, scores):
+    """Return what code says of itself: what is predicted by which model, and how well."""
+    about = f"Predict {target or 'y'!r} by the words of {type(mixture.mixture).__name__}"
+    if not np.isnan(scores.by_words):
+        name = scores.name.replace("RMSE", "R2")
+        about += f": {name} {scores.by_words:.3f} (model {scores.by_model:.3f})"
+    return about.replace('"', "'")
 
 
 class _Scores(NamedTuple):

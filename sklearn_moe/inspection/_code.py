@@ -1,0 +1,420 @@
+"""The rules of a mixture as code: a Python function that imports nothing, or SQL."""
+
+from itertools import groupby
+
+import numpy as np
+
+from .._compat import __version__
+
+# How far the code may be from the words, over the spread of the predictions.
+_TOLERANCE = 9e-7
+_TINY = 1e-300
+_LINE_LENGTH = 90
+# In unfinished code: a space at which a line may end.
+_BREAK = "\0"
+# Categories of one of these types are compared as they are, those of others as texts.
+_PLAIN = ({str}, {bool}, {int}, {float})
+# What Python and SQL say.
+_FORMS = {
+    "missing": ("missing({})", "{} is null"),
+    "known": ("not missing({})", "{} is not null"),
+    "one of": ("{} in {{{}}}", "{} in ({})"),
+    "none of": ("{} not in {{{}}}", "({0} is null or {0} not in ({1}))"),
+    "between": ("{1} < {0} <= {2}", "{0} > {1} and {0} <= {2}"),
+    # In SQL, NOT does not hold where a value is missing.
+    "not": ("not ({})", "case when {} then 0 else 1 end = 1"),
+    "text": ("str({})", "{}"),
+    "interval": ("str({}).replace('.0', '')", "replace({}, '.0', '')"),
+    "date": ("utc({})", "{}"),
+    "number or nan": ("number({})", "{}"),
+    "number": ("number({}, {})", "coalesce({}, {})"),
+    "float": ("float({})", "{}"),
+    "one if missing": ("missing({})", "case when {} is null then 1 else 0 end"),
+    "effect": ("{}: {},", "when {} then {}"),
+    "effects": ("{{{1}}}.get({0}, 0)", "case {} {} else 0 end"),
+    "exp": ("2.718281828459045 ** ({})", "exp({})"),
+}
+# What Python code calls. Of pandas' NA it is not known whether it equals itself.
+_HELPERS = """
+def utc(date):
+    if hasattr(date, "astype"):
+        date = date.astype("M8[us]").item()
+    if getattr(date, "tzinfo", None):
+        date = date.replace(tzinfo=None) - date.utcoffset()
+    return str(date)
+
+def number(value, other=float("nan")):
+    return other if missing(value) else float(value)
+
+def missing(value):
+    return value is None or str(value == value) != "True"
+"""
+
+
+def write_code(language, mixture, parts, functions, share, about):
+    """Return the rules of a mixture as code.
+
+    Parameters
+    ----------
+    language : Python or SQL
+    mixture : OpenedMixture
+    parts : list of tuples or None
+        Those of `Regions`. None: each expert counts by its share, for all rows.
+    functions : LinearFunctions
+    share : ndarray of shape (n_experts,)
+    about : str
+        What is predicted by which model, and how well.
+
+    Raises
+    ------
+    ValueError
+        If an expert is not linear, classes or logarithms are mixed, experts compute with dates, a
+        condition is one on durations, or SQL is to predict several numbers.
+    """
+    is_class = hasattr(mixture, "classes_")
+    used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
+    names = [" ".join(mixture.names[k].split()) for k in used]
+    coef = functions.coef[used]
+    for k in np.flatnonzero(np.isnan(coef).any(axis=(1, 2))):
+        raise ValueError(f"Code needs experts that are linear in the columns: {names[k]} is not.")
+    if parts is None and (is_class or functions.is_log) and len(used) > 1:
+        mixed = "exponential functions" if functions.is_log else "classes' probabilities"
+        raise ValueError(
+            "Code needs a gate that depends on the row, or linear functions to mix: here all rows "
+            f"mix the {mixed} of {len(used)} experts."
+        )
+    if parts is None:
+        coef = np.tensordot(share[used], coef, 1)[np.newaxis]
+    boxes = [(rank, box) for rank, k in enumerate(used) for own, box in parts or () if own == k]
+    chosen = np.zeros(len(functions.design), int)
+    # Where the words of several experts hold, the first of these counts.
+    for rank, box in reversed(boxes):
+        chosen[mixture.table.holds(box)] = rank
+    coef, digits = _shorten(coef, functions, chosen, is_class)
+    writer = language(mixture, functions, digits)
+    formulas = [writer.predict(one) for one in coef]
+    branches = writer.find_branches(boxes, formulas)
+    branches = [(names[rank], test, formulas[rank]) for rank, test in branches]
+    return writer.write(f"{about}, sklearn_moe {__version__}.", branches, formulas[0])
+
+
+def _shorten(coef, functions, chosen, is_class):
+    """Return coefficients of as few digits as leave the predictions of samples as they are.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (n_experts, n_terms, n_outputs)
+    functions : LinearFunctions
+    chosen : ndarray of shape (n_samples,)
+        The expert of each sample.
+    is_class : bool
+        Whether the outputs are log odds.
+
+    Returns
+    -------
+    coef : ndarray of shape (n_experts, n_terms, n_outputs)
+    digits : int
+        Digits of the outputs after the point.
+    """
+    design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
+    rows = np.arange(len(design))
+    link = np.exp if functions.is_log else np.asarray
+    exact = (design @ coef)[chosen, rows]
+    expected = link(exact)
+    # Experts of one function are one.
+    effects = coef * np.abs(design).max(axis=0)[:, np.newaxis] / _spread(exact)
+    first = [[np.allclose(a, b, 0, 1e-9) for b in effects].index(True) for a in effects]
+    chosen = np.array(first)[chosen]
+    # What is constant on the rows of an expert is a part of its intercept.
+    of_expert = [design[chosen == k] if k in chosen else design for k in range(len(coef))]
+    center = np.stack([part.mean(axis=0, keepdims=True) for part in of_expert])
+    scale = np.stack([np.abs(part - part.mean(axis=0)).max(axis=0) for part in of_expert])
+    scale[:, -1] = 1
+    # In small steps, so that not all numbers get one more digit at once.
+    for decimals in np.arange(4, 15, 0.2):
+        digits = decimals - np.log10(_spread(exact) / (scale[..., np.newaxis] + _TINY))
+        short = _round(coef, digits)
+        # The intercept makes up for what rounding changes at the mean.
+        short[:, -1:] += center @ (coef - short)
+        short = _round(short, digits)
+        outputs = (design @ short)[chosen, rows]
+        error = np.abs(link(outputs) - expected) / _spread(expected)
+        if error.max() <= _TOLERANCE and not (is_class and (_best(outputs) != _best(exact)).any()):
+            break
+    return short[first], digits[:, -1].max()
+
+
+def _best(odds):
+    """Return the place of the most probable class, by log odds against the first one."""
+    return np.pad(odds, [(0, 0), (1, 0)]).argmax(axis=1)
+
+
+def _spread(values):
+    """Return the deviation of predictions, (n_samples, n_outputs), at least that of rounding."""
+    return np.maximum(values.std(axis=0), 1e-12 * np.abs(values).max(axis=0)) + _TINY
+
+
+_round = np.vectorize(lambda number, digits: round(float(number), int(digits)), [float])
+
+
+def _text(number):
+    """Return a number without what rounding has added."""
+    return repr(float(f"{number:.16g}")).removesuffix(".0")
+
+
+def _wrap(start, text, end=""):
+    """Return code on one line, or on several in brackets."""
+    line = start + text.replace(_BREAK, " ") + end
+    if len(line) <= _LINE_LENGTH:
+        return line
+    indent = " " * (len(start) - len(start.lstrip()))
+    lines = [f"{start}("]
+    for piece in text.split(_BREAK):
+        if len(lines) == 1 or len(lines[-1]) + len(piece) >= _LINE_LENGTH:
+            lines.append(f"{indent}   ")
+        lines[-1] += f" {piece}"
+    return "\n".join([*lines, f"{indent}){end}"])
+
+
+class _Writer:
+    """Writes rules in a language, that of a column of the forms."""
+
+    def __init__(self, mixture, functions, digits):
+        self.table = mixture.table
+        self.functions = functions
+        self.digits = digits
+        self.classes = np.asarray(getattr(mixture, "classes_", [])).tolist()
+        self.has_plain_names = {*map(type, self.table.columns.names)} <= {str, int}
+        places = range(self.table.n_columns)
+        self.categories = {p: self.read_categories(p) for p in places if self.table[p].labels}
+
+    def say(self, form, *parts):
+        """Return a form with its parts."""
+        return _FORMS[form][self.column].format(*parts)
+
+    def literal(self, value):
+        """Return a value that is compared."""
+        if isinstance(value, np.datetime64):
+            value = str(value.astype("M8[us]").item())
+        value = np.asarray(value).item()
+        if isinstance(value, str):
+            return self.quote(value)
+        if not isinstance(value, (bool, int, float)):
+            raise ValueError(f"Code compares numbers, texts and dates, but here is {value!r}.")
+        return repr(value).removesuffix(".0").replace("inf", "1e999")
+
+    def read_categories(self, place):
+        """Return what is compared, and the categories by label; missing ones are none."""
+        column = self.table.columns[place]
+        values = column.typed[~column.missing]
+        if values.dtype.kind in "mM":
+            values = values.astype(f"{values.dtype.kind}8[us]")
+        values = values.tolist()
+        text = self.value(place)
+        if values and hasattr(values[0], "closed"):
+            # Of the bounds of one interval pandas makes integers or floats.
+            text = self.say("interval", text)
+            values = [str(value).replace(".0", "") for value in values]
+        elif {*map(type, values)} not in _PLAIN:
+            text = self.say("text", text)
+            values = map(str, values)
+        labels = np.array(self.table[place].labels)[self.table[place].values[~column.missing]]
+        return text, dict(zip(labels.tolist(), map(self.literal, values), strict=True))
+
+    def find_branches(self, boxes, formulas):
+        """Yield experts but the first, and where their formulas hold.
+
+        Parameters
+        ----------
+        boxes : list of tuples
+            An expert, and conditions. Where boxes share rows, the first one counts.
+        formulas : list of str
+            Of each expert. The first expert stands for all others of its formula.
+        """
+        first = [*map(formulas.index, formulas)]
+        for rank in sorted({*first} - {0}):
+            # Of the boxes before, those of earlier branches need not be asked for again.
+            tests = [
+                self.test(box, [other for j, other in boxes[:n] if not 0 < first[j] <= rank])
+                for n, (k, box) in enumerate(boxes)
+                if first[k] == rank
+            ]
+            if len(tests) > 1:
+                tests = [f"({test})" for test in tests]
+            if tests:
+                yield rank, f"{_BREAK}or ".join(tests)
+
+    def test(self, box, others=()):
+        """Return that all conditions of a box hold, and none of other boxes does."""
+        tests = [self.condition(*each) for each in box] or ["0 < 1"]
+        others = [self.test(other) for other in others if self.share_rows(box, dict(other))]
+        if others:
+            tests.append(self.say("not", " or ".join(others)))
+        return " and ".join(tests)
+
+    def share_rows(self, first, second):
+        """Tell whether a row can lie in two boxes."""
+        common = [(self.table[p], one, second[p]) for p, one in first if p in second]
+        return all((column.holds(a) & column.holds(b)).any() for column, a, b in common)
+
+    def condition(self, place, condition):
+        """Return a condition on a column."""
+        column = self.table[place]
+        value = self.value(place)
+        is_missing = self.say("missing", value)
+        is_known = self.say("known", value)
+        if column.labels:
+            is_one, labels = column.listed(condition)
+            text, by_label = self.categories[place]
+            listed = ", ".join(by_label[label] for label in labels if label in by_label)
+            tests, joint = [self.say("none of", text, listed), is_known], " and "
+            if is_one:
+                tests, joint = [self.say("one of", text, listed), is_missing], " or "
+            # Missing values are a category that has a label, and no value.
+            if "missing" not in labels:
+                return tests[0]
+            return f"({joint.join(tests)})" if listed else tests[1]
+        if column.is_only_missing(condition):
+            return is_missing
+        low, high = column.thresholds(condition)
+        if low is high is None:
+            return is_known
+        is_date = column.distinct.dtype.kind == "M"
+        if is_date:
+            value = self.say("date", value)
+        elif column.last + 1 < len(column.distinct):
+            value = self.say("number or nan", value)
+        limits = [self.literal(limit) for limit in (low, high) if limit is not None]
+        test = f"{value} {'>' if high is None else '<='} {limits[0]}"
+        if len(limits) > 1:
+            test = self.say("between", value, *limits)
+        if column.with_missing(condition):
+            return f"({is_missing} or {test})"
+        if is_date:
+            return f"{is_known} and {test}"
+        return test
+
+    def sum(self, coef):
+        """Return a linear function of the columns, by coefficients, (n_terms,)."""
+        *slopes, intercept = coef.tolist()
+        text = _text(intercept)
+        terms = zip(self.functions.owners.tolist(), self.functions.labels, slopes, strict=True)
+        for place, group in groupby(terms, key=lambda term: term[0]):
+            effects = {label: slope for _, label, slope in group if slope}
+            slope = effects.pop(None, 0)
+            of_missing = effects.pop("missing", 0)
+            if slope:
+                text += self.product(slope, self.number(place, slope, of_missing))
+            elif of_missing:
+                text += self.product(of_missing, self.say("one if missing", self.value(place)))
+            if effects:
+                value, by_label = self.categories[place]
+                items = [self.say("effect", by_label[k], _text(e)) for k, e in effects.items()]
+                text += f"{_BREAK}+ {self.say('effects', value, _BREAK.join(items).rstrip(','))}"
+        return text
+
+    def product(self, slope, value):
+        """Return what is added to a sum."""
+        return f"{_BREAK}{'-' if slope < 0 else '+'} {_text(abs(slope))} * {value}"
+
+    def number(self, place, slope, of_missing):
+        """Return a number. One in the place of missing ones has their effect."""
+        column = self.table[place]
+        value = self.value(place)
+        known = np.isfinite(column.values)
+        if column.distinct.dtype.kind in "mM" or np.isinf(column.values).any():
+            raise ValueError(
+                f"Code computes with numbers, but column {column.name!r} holds dates, durations or "
+                "infinite numbers."
+            )
+        if not known.all():
+            other = column.values[known].mean() + of_missing / slope
+            digits = self.digits + 2 + np.log10(abs(slope))
+            return self.say("number", value, _text(_round(other, digits)))
+        dtype = self.table.columns[place].values.dtype
+        if dtype.kind in "iu" or dtype.str[1:] == "f8":
+            return value
+        return self.say("float", value)
+
+
+class Python(_Writer):
+    """A function of a row; its first line tells what it predicts."""
+
+    column = 0
+    quote = staticmethod(repr)
+
+    def value(self, place):
+        """Return the value of a column."""
+        name = self.table.columns.names[place]
+        if not self.has_plain_names:
+            name = str(name)
+        return f"row[{name!r}]"
+
+    def predict(self, coef):
+        """Return what an expert predicts, by coefficients, (n_terms, n_outputs)."""
+        sums = [self.sum(one) for one in coef.T]
+        if self.functions.is_log:
+            sums = [self.say("exp", one) for one in sums]
+        if self.classes:
+            pairs = zip(map(self.literal, self.classes), ["0", *sums], strict=True)
+            odds = f",{_BREAK}".join(f"{label}: {one}" for label, one in pairs)
+            return f"max(odds := {{{odds}}}, key=odds.get)"
+        if len(sums) > 1:
+            return f"[{f',{_BREAK}'.join(sums)}]"
+        return sums[0]
+
+    def write(self, about, branches, last):
+        """Return the text of the function."""
+        lines = ["def predict(row):", f'    """{about}"""']
+        if not self.has_plain_names:
+            lines.append("    row = {str(name): row[name] for name in row.keys()}")
+        for name, test, formula in branches:
+            lines.append(_wrap("    if ", test, f":  # {name}"))
+            lines.append(_wrap("        return ", formula))
+        text = "\n".join([*lines, _wrap("    return ", last), ""])
+        for code in _HELPERS.strip().split("\n\n"):
+            if code[4:].partition("(")[0] + "(" in text:
+                text = f"{code}\n\n\n{text}"
+        return text
+
+
+class SQL(_Writer):
+    """An expression with the columns of a table."""
+
+    column = 1
+
+    def quote(self, text, mark="'"):
+        """Return a text, or with another mark a name."""
+        return mark + text.replace(mark, 2 * mark) + mark
+
+    def value(self, place):
+        """Return the value of a column."""
+        return self.quote(self.table.columns[place].label, '"')
+
+    def predict(self, coef):
+        """Return what an expert predicts, by coefficients, (n_terms, n_outputs)."""
+        if self.classes:
+            coef = np.pad(coef, [(0, 0), (1, 0)]).T
+            labels = [self.literal(label) for label in self.classes]
+            cases = ""
+            # A class wins against all after it, if none before it has won.
+            for k, label in enumerate(labels[:-1]):
+                tests = [f"{self.sum(other - coef[k])} <= 0" for other in coef[k + 1 :]]
+                cases += f"when {f'{_BREAK}and '.join(tests)} then {label}{_BREAK}"
+            return f"case {cases}else {labels[-1]} end"
+        if coef.shape[1] > 1:
+            raise ValueError(f"SQL predicts one number, but here are {coef.shape[1]}.")
+        if self.functions.is_log:
+            return self.say("exp", self.sum(coef[:, 0]))
+        return self.sum(coef[:, 0])
+
+    def write(self, about, branches, last):
+        """Return the text of the expression."""
+        lines = [f"/* {about.replace('*/', '* /')} */"]
+        if not branches:
+            return "\n".join([*lines, _wrap("", last)])
+        lines.append("case")
+        for _, test, formula in branches:
+            lines.append(_wrap("  when ", test, " then"))
+            lines.append(_wrap("    ", formula))
+        return "\n".join([*lines, "  else", _wrap("    ", last), "end"])
