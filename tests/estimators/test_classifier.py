@@ -23,7 +23,7 @@ from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe._training import Callback
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
-from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS, MLPExpert
+from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
 from sklearn_moe.optim import NormalizedSGD, SolverSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -71,16 +71,6 @@ def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
     np.testing.assert_array_equal(lists, in_floats.predict_proba(floats))
     for given, dtype in ((floats, "float32"), (X.astype(int), "int64"), (X.tolist(), "int64")):
         raises(ValueError, rf"^X .*{dtype}", in_bytes.predict, given)
-
-
-def test_what_another_factory_made_of_an_expert_stays():
-    def with_dropout(input_shape, n_outputs):
-        expert = MLPExpert(input_shape, n_outputs)
-        expert.insert(0, torch.nn.Dropout(0.5))
-        return expert
-
-    clf = fit_on(np.eye(20), np.arange(20) % 2, expert=with_dropout)
-    assert all(isinstance(expert[0], torch.nn.Dropout) for expert in clf.module_.experts)
 
 
 # -- what it says -------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from helpers import brief, raises, refuses, seeded
 from torch import nn
 
 from sklearn_moe import MoERegressor
-from sklearn_moe.nn import TRUNKS, CNNExpert
+from sklearn_moe.nn import TRUNKS
 from sklearn_moe.nn.routers.scores import NormalizedScores
 from sklearn_moe.nn.seeding import use_generator
 
@@ -48,19 +48,6 @@ def test_defaults_learn_images_with_all_experts(pictures):
     assert {"trunk": None, "router": "top1"}.items() <= whole.resolved_params_.items()
     assert whole.module_.trunk is None
     assert make(MoERegressor, max_iter=20).fit(X, y.astype(float)).score(X, y) > 0.8
-
-
-def test_one_expert_behind_the_trunk_is_the_small_cnn(pictures):
-    module = make(n_experts=1, expert_width=256).fit(*pictures).module_
-    with use_generator(seeded()):
-        whole = CNNExpert((3, 12, 12), 3)
-    layers = [module.trunk[0], module.trunk[3], module.experts[0][0], module.experts[0][2]]
-    whole_layers = [layer for layer in whole if hasattr(layer, "weight")]
-    assert [a.weight.shape for a in layers] == [b.weight.shape for b in whole_layers]
-    for layer, of_whole in zip(layers, whole_layers, strict=True):
-        of_whole.load_state_dict(layer.state_dict())
-    x = torch.rand(5, 3, 12, 12, generator=seeded())
-    torch.testing.assert_close(whole(module.encoder(x)), module(x).output)
 
 
 # -- standardization ----------------------------------------------------------------------

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from helpers import brief, brief_fits, hook
+from helpers import brief, brief_fits
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
@@ -147,17 +147,6 @@ def test_further_training_keeps_the_units():
     assert reg.score(X, y) > 0.8
     with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\), as in the first fit"):
         reg.partial_fit(X, np.stack([y, y], 1))
-
-
-def test_multipliers_of_normalized_steps():
-    X, y = samples((4, 6), n=200)
-    groups = []
-    look = hook("on_train_end", lambda net: groups.extend(net.optimizer_.param_groups))
-    reg = make(max_iter=60, batch_size=None, callbacks=[look]).fit(X, y)
-    assert reg.resolved_params_["solver__schedule"] == "residual"
-    multiplier = groups[0]["lr_multiplier"]
-    assert multiplier.shape == (3,)
-    assert ((0 <= multiplier) & (multiplier <= 1)).all()
 
 
 # -- steps that are too long --------------------------------------------------------------
