@@ -93,7 +93,7 @@ _STALE = 3600  # seconds after which a half-written file is that of a process th
 
 
 class FitFile:
-    """What is stored of one fit, in two generations: `path` and `path` + ".previous".
+    """What is stored of one fit.
 
     Parameters
     ----------
@@ -138,34 +138,18 @@ class FitFile:
         self.state = next((state for state in map(self._read, sources) if state), None)
 
     def _read(self, path):
-        """Return what the newest generation that is whole holds, None if there is none."""
-        damage = None
-        for generation in (path, Path(f"{path}.previous")):
-            try:
-                state = load_state(generation)
-            except FileNotFoundError:
-                continue
-            except DamagedFileError as error:
-                damage = damage or error
-                continue
-            self._check(generation, state)
-            if damage is not None:
-                aside = Path(f"{path}.damaged")
-                os.replace(path, aside)
-                warn(
-                    f"The checkpoint '{path}' is damaged ({damage}), and was moved to "
-                    f"'{aside.name}'. The fit goes on from the one before it, of "
-                    f"{state['n_epochs']} epochs.",
-                    UserWarning,
-                )
-            return state
-        if damage is not None:
+        """Return what the file holds, None if there is none."""
+        try:
+            state = load_state(path)
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
             raise ValueError(
-                f"'{path}' is damaged, or no checkpoint of sklearn_moe ({damage}), and there is no "
-                "earlier one that is whole. Nothing was changed. Remove it to begin the fit from "
-                "the start, or pass another path."
-            )
-        return None
+                f"'{path}' is damaged, or no checkpoint of sklearn_moe ({error}). Nothing was "
+                "changed. Remove it to begin the fit from the start, or pass another path."
+            ) from error
+        self._check(path, state)
+        return state
 
     def _check(self, path, state):
         """Refuse what is stored of another fit."""
@@ -201,18 +185,13 @@ class FitFile:
         return dump_state(head | state)
 
     def write(self, packed):
-        """Store bytes in the file; what it held before is kept as the previous generation.
-
-        The file is whole at any moment.
-        """
+        """Store bytes in the file, which is whole at any moment."""
         part = Path(f"{self.path}.{os.getpid()}-{threading.get_ident()}.part")
         try:
             with open(part, "wb") as file:
                 file.write(packed)
                 file.flush()
                 os.fsync(file.fileno())
-            with suppress(FileNotFoundError):
-                os.replace(self.path, Path(f"{self.path}.previous"))
             os.replace(part, self.path)
             _sync(self.path.parent)
         finally:

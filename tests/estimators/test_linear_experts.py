@@ -70,18 +70,6 @@ def test_probabilities_of_an_expert_follow_from_its_coefficients(frame):
     assert two.coef_.shape == (3, 1, 10)
 
 
-@pytest.mark.parametrize("options", [{"standardize": False}, {"router": "top1"}, {"n_experts": 1}])
-def test_arrays_of_float32_and_other_routers(options):
-    X = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
-    reg = MoERegressor(**BRIEF | options).fit(X, X @ [1, 2, 3, 4])
-    assert reg.coef_names_.tolist() == ["x0", "x1", "x2", "x3"]
-    expected = X @ reg.coef_.T + reg.intercept_
-    if options != {"router": "top1"}:  # whose outputs are multiplied by the gate
-        np.testing.assert_allclose(reg.expert_predict(X), expected, rtol=1e-3, atol=1e-3)
-    again = pickle.loads(pickle.dumps(reg))
-    np.testing.assert_array_equal(again.coef_, reg.coef_)
-
-
 def test_no_soft_bound_for_linear_experts():
     X = np.random.default_rng(0).normal(size=(300, 2))
     line = np.stack([np.linspace(-60, 60, 25), np.zeros(25)], axis=1)

@@ -12,12 +12,10 @@ import torch
 from helpers import brief, hook, predictions, refuses
 from scipy.sparse import csr_array
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_regression
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._parameters.plan import resolve
@@ -36,19 +34,6 @@ def draw(n=80, n_columns=4, seed=0):
 
 
 # -- columns as they come -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("load", "max_iter"), [(load_digits, 10), (load_wine, 20), (load_iris, 100)]
-)
-def test_raw_columns_are_as_good_as_scaled_ones(load, max_iter):
-    X, y = (array[:400] for array in load(return_X_y=True))
-    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0)
-    clf = MoEClassifier(9, max_iter=max_iter, random_state=0).fit(X, y)
-    scaled = make_pipeline(StandardScaler(), clone(clf)).fit(X, y)
-    assert clf.score(X_test, y_test) == pytest.approx(scaled.score(X_test, y_test), abs=0.02)
-    assert clf.score(X_test, y_test) > 0.93
-    assert clf.expert_load_.max() < 0.5
 
 
 @pytest.mark.parametrize("model", BOTH)
@@ -255,13 +240,6 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
 
 
-def test_patches_are_not_standardized():
-    X, y = draw()
-    for given, options in ((X.reshape(80, 2, 2), {}), (X, {"sample_shape": (2, 2)})):
-        with pytest.raises(ValueError, match=r"standardize=True is for tables.*Use standardize"):
-            make(standardize=True, **options).fit(given, y)
-
-
 # -- when training ends -------------------------------------------------------------------
 
 
@@ -359,16 +337,6 @@ def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
     assert not on_width(better, X, y)
     blind = model(**SMALL | {"max_iter": 10, "expert": "mlp"}, early_stopping=False)
     assert not on_width(blind, X, y)
-
-
-@pytest.mark.parametrize("kind", ["classes", "numbers"])
-def test_what_is_learned_of_a_wide_table_needs_no_warning(kind):
-    """All columns tell of the same few factors; and where rows are more, noise is noise."""
-    model, X, _, y, _ = draw_wide(kind)
-    factors = np.random.default_rng(2).normal(size=(3, 500))
-    assert not on_width(model(**SMALL), X[:, :3] @ factors + 0.1 * X, y)
-    noise = np.random.default_rng(3).normal(size=(60, 50))
-    assert not on_width(model(**SMALL), noise, y)
 
 
 # -- again and again ----------------------------------------------------------------------

@@ -13,7 +13,6 @@ from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe.nn.seeding import use_generator
-from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
@@ -195,47 +194,3 @@ def test_modules_of_users_may_be_of_another_dtype(samples):
             model = model_of("table").set_params(**options)
             assert model.fit(X, y).predict_proba(X).dtype == dtype
     assert trunk.weight.dtype == activation.weight.dtype == torch.float64
-
-
-def test_neither_modes_nor_the_default_dtype_change_features(images, double_by_default):
-    X, patches = images[0][:6], PatchKMeansFeatures(4, patch_size=3, random_state=0)
-    kinds = [(kind, kind.fit_transform(X)) for kind in (patches, BackboneFeatures(random_state=0))]
-    for features, expected in kinds:
-        for mode in MODES.values():
-            with mode():
-                np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
-    double_by_default()
-    for features, expected in kinds:
-        np.testing.assert_array_equal(clone(features).fit_transform(X), expected)
-
-
-# -- compiled experts ---------------------------------------------------------------------
-
-
-def small(input_shape, n_outputs):
-    pool = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
-    layers = torch.nn.Conv2d(input_shape[0], 4, 3), torch.nn.ReLU(), *pool
-    return torch.nn.Sequential(*layers, torch.nn.Linear(4, n_outputs))
-
-
-def compiled(input_shape, n_outputs):
-    expert = small(input_shape, n_outputs)
-    expert.compile()
-    return expert
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # compilers talk
-def test_compiled_experts_train_the_same_model(images):
-    from torch._dynamo.utils import counters
-
-    X, y = images
-    options = {"solver": "adamw", "router": "top1", "trunk": None, "expert_width": None}
-    options = BRIEF | options | {"batch_size": 40}
-    plain = MoEClassifier(expert=small, **options).fit(X, y)
-    counters.clear()
-    clf = MoEClassifier(expert=compiled, **options).fit(X, y)
-    assert counters["frames"]["ok"] > 0  # something was compiled
-    np.testing.assert_allclose(clf.loss_curve_, plain.loss_curve_, rtol=1e-3)
-    again = pickle.loads(pickle.dumps(clf))
-    np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), atol=1e-6)

@@ -1,8 +1,5 @@
 """Where a model is trained, in which precision, with how many threads and how much memory."""
 
-import platform
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -211,28 +208,6 @@ def test_gradients_do_not_stay(table):
 
 
 # In a process of its own, as glibc does not forget.
-KEPT = """
-import resource, torch
-from sklearn_moe import MoEClassifier
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        arrays = [torch.ones(10 * 2**20, dtype=torch.uint8) for _ in range(5)]
-        del arrays
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-first = faults()
-MoEClassifier(max_iter=1, tol=None, early_stopping=False).fit(torch.eye(4).numpy(), [0, 1, 0, 1])
-print(first / max(1, faults()))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is a habit of glibc")
-def test_a_training_keeps_the_memory_of_its_steps():
-    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
-    assert float(done.stdout) > 5
 
 
 # -- threads: small steps take one, whatever the process has ------------------------------

@@ -124,18 +124,6 @@ def test_a_line_has_all_the_weight_where_a_mixture_is_no_better(bend, alone):
         assert (share.min() > 1 - 1e-9) == (alone and bool(lines))
 
 
-def test_a_line_that_is_as_good_as_constant_weights_does_not_hide_a_gate():
-    rng = np.random.default_rng(0)
-    x, n = rng.normal(size=3000), 3000
-    y = torch.from_numpy(rng.normal(scale=4, size=n))[:, None]
-    half = np.where(x > 0, 0, 1.75)  # right on one side, where the line is wrong by 1
-    outputs = torch.from_numpy(np.stack([half, np.ones(n)], 1))[..., None]
-    values, losses = SquaredErrorHead(1).mixing_parts(outputs, y)
-    for lines in [], [1]:
-        gates = fit_router(values, losses, np.ones(n), x[:, None], np.arange(n) % 5, lines)
-        assert np.mean((gates.gates(x[:, None])[:, 0] > 0.5) == (x > 0)) > 0.95
-
-
 def test_weights_are_repetitions_and_groups_are_hidden_together():
     X, y = wave(60)
     weight = np.random.default_rng(0).integers(1, 3, size=60)
