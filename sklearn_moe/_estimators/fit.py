@@ -510,14 +510,6 @@ class Fit:
                 best = other
         return best, interrupted
 
-    def train(self):
-        """Train to the end; return whether Ctrl-C ended it after at least one epoch."""
-        max_iter, tol = self.plan.training.max_iter, self.plan.training.tol
-        # How many epochs there will be if nothing ends them before.
-        total = max_iter if tol is None else None
-        callbacks = [self.callbacks, self.stopping]
-        return self._run(max_iter, total, callbacks, checkpoint=self.checkpoint)
-
     def train_chunk(self):
         """Train for an epoch; return whether Ctrl-C was pressed."""
         estimator, learned, known = self.estimator, self.learned, {}
@@ -538,25 +530,41 @@ class Fit:
             self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
             # What the net says of rows before it is trained on them.
             said = describe_density(self, self.rows) if self.goes_on else None
-            interrupted = self._run(1, 1, (), anneal=False, is_chunk=True)
+            interrupted = self.train()
             finish_chunk(self, said, vars(estimator) if said else {})
         return interrupted
 
-    def _run(self, epochs, total, callbacks, **options):
-        """Run a training; `total` is what a progress bar says of the number of epochs."""
-        estimator, learned, net = self.estimator, self.learned, self.net
-        n_before, progress = len(net.history), None
+    def train(self):
+        """Train to the end, or a chunk for one epoch.
+
+        Return whether Ctrl-C ended it after at least one epoch.
+        """
+        estimator, learned, net, plan = self.estimator, self.learned, self.net, self.plan.training
+        epochs = 1 if self.is_chunk else plan.max_iter
+        callbacks, n_before = [*(estimator.callbacks or ())], len(net.history)
         if estimator.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
+            # Nobody knows how many epochs there will be if something may end them.
+            total = epochs if self.is_chunk or plan.tol is None else None
             name = f"{type(estimator).__name__}, {len(learned.expert_kinds_)} experts"
-            progress = Progress(total, name, has_rows=estimator.verbose > 1)
-        callbacks = [*(estimator.callbacks or ()), progress, *callbacks]
-        callbacks = [callback for callback in callbacks if callback is not None]
+            callbacks.append(Progress(total, name, has_rows=estimator.verbose > 1))
+        if self.callbacks:
+            callbacks.append(self.callbacks)
+        if not self.is_chunk:
+            callbacks.append(self.stopping)
         # The last draws of a fit. Store a seed: a generator takes more space.
         learned._predict_seed = self.random_state.randint(_MAX_SEED)
         learned._next_seed = self.random_state.randint(_MAX_SEED)
-        options |= {"seed": learned._predict_seed, "callbacks": callbacks}
-        by_kind = self.plan.training.learns_router
-        training = Training(net, self.rows, self.validation, epochs, by_kind=by_kind, **options)
+        training = Training(
+            net,
+            self.rows,
+            self.validation,
+            epochs,
+            seed=learned._predict_seed,
+            by_kind=plan.learns_router,
+            is_chunk=self.is_chunk,
+            callbacks=callbacks,
+            checkpoint=self.checkpoint,
+        )
         try:
             training.run()
         except KeyboardInterrupt:

@@ -84,12 +84,11 @@ class Training:
         How many at most.
     seed : int
         Of shuffling, noise and transforms.
-    anneal : bool, default=True
-        Whether the rates of "cosine" fall; without they stay at their highest.
     by_kind : bool, default=False
         Whether each kind of experts of a pool is trained by its own losses, without the router.
     is_chunk : bool, default=False
-        Whether the rows are new to the experts, so that they teach the router of a pool, too.
+        Whether the rows are one of many chunks, for which the rates of "cosine" stay at their
+        highest. They are new to the experts, so that they teach the router of a pool, too.
     callbacks : sequence of skorch callbacks
     checkpoint : Checkpoint or None
         Stores the state of the training, and may know one to go on from.
@@ -103,7 +102,6 @@ class Training:
         epochs,
         *,
         seed,
-        anneal=True,
         by_kind=False,
         is_chunk=False,
         callbacks=(),
@@ -133,7 +131,7 @@ class Training:
         self.n_done, self.stopped = 0, False
         self.n_before = len(net.history)
         self.batch_size = min(net.batch_size, len(rows.y))
-        n_steps = epochs * math.ceil(len(rows.y) / self.batch_size) if anneal else None
+        n_steps = None if is_chunk else epochs * math.ceil(len(rows.y) / self.batch_size)
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
