@@ -1,6 +1,6 @@
 """Warnings that sklearn_moe raises and a user may want to filter."""
 
-__all__ = ["ExpertCollapseWarning", "WorseThanNullWarning"]
+__all__ = ["ExpertCollapseWarning"]
 
 
 class ExpertCollapseWarning(UserWarning):
@@ -8,11 +8,4 @@ class ExpertCollapseWarning(UserWarning):
 
     The mixture then behaves like a single expert. The message has the load of the experts and the
     remedies.
-    """
-
-
-class WorseThanNullWarning(UserWarning):
-    """A model predicts worse than the best constant prediction, which does not use X.
-
-    It may have overfitted. The message names both scores.
     """

@@ -10,14 +10,7 @@ from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._validation import Count
-
 _SUFFIXES = (".jpeg", ".jpg", ".png")
-# Which of torchvision's two parts a subset consists of: is it for training?
-_PARTS = {"train": [True], "test": [False], "all": [True, False]}
-_CIFAR10 = """CIFAR-10: 60,000 color images of 32 x 32 pixels in ten classes, 50,000 for training.
-https://www.cs.toronto.edu/~kriz/cifar.html
-"""
 
 
 def _load_cifar10(folder, is_train, download):
@@ -43,7 +36,7 @@ def _load_cifar10(folder, is_train, download):
 @validate_params(
     {
         "data_home": [str, os.PathLike, None],
-        "subset": [StrOptions(set(_PARTS))],
+        "subset": [StrOptions({"train", "test"})],
         "download_if_missing": ["boolean"],
         "return_X_y": ["boolean"],
     },
@@ -52,7 +45,7 @@ def _load_cifar10(folder, is_train, download):
 def fetch_cifar10(
     *,
     data_home: str | os.PathLike | None = None,
-    subset: Literal["train", "test", "all"] = "train",
+    subset: Literal["train", "test"] = "train",
     download_if_missing: bool = True,
     return_X_y: bool = False,
 ) -> Bunch | tuple[np.ndarray, np.ndarray]:
@@ -67,8 +60,8 @@ def fetch_cifar10(
         The folder of the data sets, which keeps this one in `cifar10/`. None: that of
         scikit-learn, :func:`sklearn.datasets.get_data_home`.
 
-    subset : {"train", "test", "all"}, default="train"
-        Which images to load; "all" is the training images followed by the test images.
+    subset : {"train", "test"}, default="train"
+        Which images to load.
 
     download_if_missing : bool, default=True
         Whether to download the data if they are missing. If False, missing data are an error.
@@ -87,8 +80,6 @@ def fetch_cifar10(
             The class of every image, an index into `target_names`.
         target_names : ndarray of str of shape (10,)
             The names of the classes.
-        DESCR : str
-            Description of the data set.
 
     (data, target) : tuple of ndarrays
         Only if `return_X_y` is True.
@@ -115,30 +106,21 @@ def fetch_cifar10(
     (10000, 3, 32, 32)
     """
     folder = Path(get_data_home(data_home)) / "cifar10"
-    parts = [_load_cifar10(folder, part, download_if_missing) for part in _PARTS[subset]]
+    images = _load_cifar10(folder, subset == "train", download_if_missing)
     # torchvision turns the rows of the archive to channels last: turn them back.
-    data = np.concatenate([part.data.transpose(0, 3, 1, 2) for part in parts])
-    target = np.concatenate([part.targets for part in parts])
+    data = np.ascontiguousarray(images.data.transpose(0, 3, 1, 2))
+    target = np.array(images.targets)
     if return_X_y:
         return data, target
-    return Bunch(data=data, target=target, target_names=np.array(parts[0].classes), DESCR=_CIFAR10)
+    return Bunch(data=data, target=target, target_names=np.array(images.classes))
 
 
 @validate_params(
-    {
-        "root": [str, os.PathLike],
-        "split": [str],
-        "return_X_y": ["boolean"],
-        "max_per_class": [Count(1), None],
-    },
+    {"root": [str, os.PathLike], "split": [str], "return_X_y": ["boolean"]},
     prefer_skip_nested_validation=True,
 )
 def load_image_folder(
-    root: str | os.PathLike,
-    split: str = "train",
-    *,
-    return_X_y: bool = False,
-    max_per_class: int | None = None,
+    root: str | os.PathLike, split: str = "train", *, return_X_y: bool = False
 ) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the images of one split from a tree of folders.
 
@@ -157,9 +139,6 @@ def load_image_folder(
     return_X_y : bool, default=False
         Whether to return `(data, target)` instead of a Bunch.
 
-    max_per_class : int, default=None
-        Read only so many images of every class, the first by name. None: all of them.
-
     Returns
     -------
     data : :class:`~sklearn.utils.Bunch`
@@ -174,8 +153,6 @@ def load_image_folder(
             the same index in every split.
         filenames : ndarray of str of shape (n_samples,)
             The file of every image.
-        DESCR : str
-            Where the images come from.
 
     (data, target) : tuple of ndarrays
         Only if `return_X_y` is True.
@@ -233,7 +210,6 @@ def load_image_folder(
                 f"The class folder {folder} holds no image, that is no file that ends in "
                 f"{', '.join(_SUFFIXES)}. Add images or remove the folder."
             )
-        images = images[:max_per_class]
         files += images
         target += [names.index(folder.name)] * len(images)
 
@@ -256,7 +232,6 @@ def load_image_folder(
         target=target,
         target_names=np.array(names),
         filenames=np.array([str(path) for path in files]),
-        DESCR=f"{len(files)} images of {shape[1]} x {shape[2]} pixels from {root / split}",
     )
 
 

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._validation import Count, check_column, check_images, check_same_length
+from .._validation import check_column, check_images, check_same_length
 
-_LEAST_SIDE = 4  # pixels
 # Values of a batch: torchvision works in float32, and 16 MB stay near the processor.
 _BATCH_VALUES = 2**22
 
@@ -41,7 +40,6 @@ def _inscribed_side(height, width, angle):
         "crop": [StrOptions({"inscribed", "paper"})],
         "symmetric": ["boolean"],
         "interpolation": [StrOptions({"bilinear", "nearest"})],
-        "size": [Count(1), None],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
     },
@@ -55,7 +53,6 @@ def make_rotation_task(
     crop: Literal["inscribed", "paper"] = "inscribed",
     symmetric: bool = False,
     interpolation: Literal["bilinear", "nearest"] = "bilinear",
-    size: int | None = None,
     shuffle: bool = True,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,7 +66,7 @@ def make_rotation_task(
     Parameters
     ----------
     images : array-like of shape (n_samples, channels, height, width)
-        The images: uint8 or finite floats, at least 4 x 4 pixels.
+        The images: uint8 or finite floats.
 
     groups : array-like of shape (n_samples,), default=None
         The group of every image, as a rule its original class. None: every image is a group
@@ -95,9 +92,6 @@ def make_rotation_task(
         `crop="paper"` it gives exactly the images of the code of [1]_, whose corners are clean
         at 30 degrees. The resizing is always bilinear.
 
-    size : int, default=None
-        Height and width of the images returned. None: the shorter side of `images`.
-
     shuffle : bool, default=True
         Whether to mix the two classes. If False, all images of class 0 come first, then all of
         class 1, both in the order of `images`.
@@ -107,9 +101,9 @@ def make_rotation_task(
 
     Returns
     -------
-    X : ndarray of shape (2 * n_samples, channels, size, size)
-        The images, in the type of `images`: uint8, float32 or float64. Of float16 they are
-        float32.
+    X : ndarray of shape (2 * n_samples, channels, side, side)
+        The images, of the shorter side of `images`, and in their type: uint8, float32 or float64.
+        Of float16 they are float32.
 
     y : ndarray of int of shape (2 * n_samples,)
         The classes: 0 for an original image, 1 for a rotated one.
@@ -161,11 +155,6 @@ def make_rotation_task(
     images = check_images(images, name="images", caller="make_rotation_task")
     n_samples, n_channels, height, width = images.shape
     short = min(height, width)
-    if short < _LEAST_SIDE:
-        raise ValueError(
-            f"images must have at least {_LEAST_SIDE} x {_LEAST_SIDE} pixels to be turned, got "
-            f"{height} x {width} (height x width). Pass larger images, or resize them."
-        )
     groups = np.arange(n_samples) if groups is None else check_column(groups, "groups")
     check_same_length(images=images, groups=groups)
     if angle % 360 == 0:
@@ -178,8 +167,6 @@ def make_rotation_task(
         side = _inscribed_side(height, width, angles[1])
     else:
         side = round(0.75 * short)
-    if size is None:
-        size = short
     order = np.arange(2 * n_samples)
     if shuffle:
         order = check_random_state(random_state).permutation(2 * n_samples)
@@ -196,12 +183,12 @@ def make_rotation_task(
     from torchvision.transforms.v2 import functional as F
 
     mode = InterpolationMode(interpolation)
-    X = np.empty((2 * n_samples, n_channels, size, size), dtype=images.dtype)
+    X = np.empty((2 * n_samples, n_channels, short, short), dtype=images.dtype)
     for batch in gen_batches(n_samples, max(1, _BATCH_VALUES // images[0].size)):
         # A copy: the images may be read-only, or reversed.
         originals = torch.from_numpy(images[batch].copy())
         for label, degrees in enumerate(angles):
             turned = F.rotate(originals, degrees, interpolation=mode)
             cropped = F.center_crop(turned, [side, side])
-            X[rows[label, batch]] = F.resize(cropped, [size, size], antialias=True).numpy()
+            X[rows[label, batch]] = F.resize(cropped, [short, short], antialias=True).numpy()
     return X, y, all_groups

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, issparse
 from scipy.spatial import KDTree
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
+from sklearn.utils.multiclass import check_classification_targets
 
 from .._data.tables import Table
 from .._validation import final_step, name_in_errors
@@ -18,8 +19,6 @@ from . import _plotting as plotting
 
 # Of the classes; from the thirteenth on they repeat.
 _MARKERS = "oxs^vDP*<>ph"
-# More experts cannot be distinguished by color alone.
-_MAX_EXPERTS_BY_COLOR = 8
 _LEGEND_ROWS = 16
 # The share of an expert's color in its region; the rest is white.
 _PALE = 0.35
@@ -75,9 +74,6 @@ class DecisionRegionDisplay:
     background_ : matplotlib AxesImage
         The regions, an image of the index of the class or, without predicted classes, of the
         expert.
-
-    text_ : list of matplotlib Text
-        The numbers of the experts at their samples; empty if there are none.
 
     ax_ : matplotlib Axes
         Axes with the plot.
@@ -161,7 +157,7 @@ class DecisionRegionDisplay:
             Points of the background per axis.
 
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `scatter_kw` and `region_kw`.
+            Arguments of :meth:`plot`: `ax`.
 
         Returns
         -------
@@ -245,7 +241,7 @@ class DecisionRegionDisplay:
             expert of the nearest sample.
 
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `grid_resolution`, `scatter_kw` and `region_kw`.
+            Arguments of :meth:`plot`: `ax` and `grid_resolution`.
 
         Returns
         -------
@@ -257,18 +253,8 @@ class DecisionRegionDisplay:
         """
         return cls(embedding, y, experts, y_pred).plot(**plot_options)
 
-    def plot(
-        self,
-        *,
-        ax: Any = None,
-        grid_resolution: int = 200,
-        scatter_kw: dict | None = None,
-        region_kw: dict | None = None,
-    ) -> "DecisionRegionDisplay":
+    def plot(self, *, ax: Any = None, grid_resolution: int = 200) -> "DecisionRegionDisplay":
         """Plot the samples on their background.
-
-        Of more than eight experts each has its number at one of its samples, because colors alone
-        are hard to tell apart.
 
         Parameters
         ----------
@@ -277,12 +263,6 @@ class DecisionRegionDisplay:
 
         grid_resolution : int, default=200
             Points of the background per axis, if it is not the `surface` of the display.
-
-        scatter_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.scatter`.
-
-        region_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`, for the background.
 
         Returns
         -------
@@ -319,20 +299,16 @@ class DecisionRegionDisplay:
             surface = np.searchsorted(classes, surface)
             style = {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(len(classes) - 1, 1)}
         ax.grid(False)
-        self._draw_background(points, surface, style | (region_kw or {}))
+        self._draw_background(points, surface, style)
         self.points_ = []
         size = float(np.clip(8000 / len(points), 8, 36))
         for label, marker in zip(classes, cycle(_MARKERS)):
             rows = y == label
-            style = {"marker": marker, "s": size, "c": colors[experts[rows]]}
-            style |= {"linewidths": 1.2, "zorder": 2}
-            self.points_.append(ax.scatter(*points[rows].T, **style | (scatter_kw or {})))
+            style = {"marker": marker, "s": size, "linewidths": 1.2, "zorder": 2}
+            self.points_.append(ax.scatter(*points[rows].T, c=colors[experts[rows]], **style))
         x_label, y_label = map(plotting.as_text, self.axis_labels)
         ax.set(xlabel=x_label, ylabel=y_label)
         self._draw_legends(classes, np.unique(experts), colors)
-        self.text_: list[Any] = []
-        if len(np.unique(experts)) > _MAX_EXPERTS_BY_COLOR:
-            self._write_numbers(points, experts)
         return self
 
     def _checked(self):
@@ -343,13 +319,15 @@ class DecisionRegionDisplay:
                 f"embedding must be an array of shape (n_samples, 2), got shape {points.shape}."
             )
         experts = check_indices(self.experts)[0][:, 0]
-        y_pred = _check_classes(self.y_pred, "y_pred")
-        y = _check_classes(self.y, "y")
-        if y is None:
-            y = y_pred
+        y_pred = self.y_pred
+        if y_pred is not None:
+            y_pred = column_or_1d(y_pred)
+            check_classification_targets(y_pred)
+        y = y_pred if self.y is None else column_or_1d(self.y)
         # Without classes all samples have the same marker.
         if y is None:
             y = np.zeros(len(points), dtype=int)
+        check_classification_targets(y)
         check_consistent_length(points, experts, y, y_pred)
         return points, y, y_pred, experts
 
@@ -390,16 +368,6 @@ class DecisionRegionDisplay:
         place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
         style = {"title": title, "frameon": False, "columnspacing": 1.2, "handleheight": 1.3}
         self.ax_.legend(entries, labels, ncols=3, alignment="left", **place, **style)
-
-    def _write_numbers(self, points, experts):
-        """Write the number of each expert at one of its samples."""
-        style = {"ha": "center", "va": "center"}
-        style["bbox"] = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}
-        for expert in np.unique(experts):
-            own = points[experts == expert]
-            # The sample nearest to the median: the mean may lie among samples of others.
-            middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
-            self.text_.append(self.ax_.annotate(str(expert), middle, **style))
 
 
 def _columns_of_numbers(mixture, X):
@@ -453,19 +421,6 @@ def _typical_values(X):
             row = first[counts.argmax()]
         typical.append(column.values[row])
     return typical
-
-
-def _check_classes(y, name):
-    """Return classes as an array; None stays None, and fractions are refused."""
-    if y is None:
-        return None
-    y = column_or_1d(y)
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
-        raise ValueError(
-            f"{name} must hold classes, got numbers such as {y[y != np.round(y)][0]:.4g}. Pass "
-            "y=None and y_pred=None for the regions of the experts."
-        )
-    return y
 
 
 def _rows_at(X, typical, given):

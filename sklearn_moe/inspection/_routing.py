@@ -219,17 +219,10 @@ class RoutingDisplay:
         ------
         ImportError
             If matplotlib is not installed.
-
-        ValueError
-            If the number of `display_labels` is not the number of rows of the matrix.
         """
         matrix = np.asarray(self.routing_matrix)
         n_clusters, n_experts = matrix.shape
         clusters: Any = range(n_clusters) if self.display_labels is None else self.display_labels
-        if len(clusters) != n_clusters:
-            raise ValueError(
-                f"display_labels must name the {n_clusters} clusters, got {len(clusters)} labels."
-            )
         ax = plotting.axes_or_new(self, ax)
         # Shares have the same colors in all plots, so that two of them can be compared.
         largest = 1 if self.normalize in ("true", "pred") else None

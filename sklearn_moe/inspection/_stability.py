@@ -10,7 +10,6 @@ from sklearn.utils import _safe_indexing, check_random_state, resample
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._compat import progress_bar
 from .._validation import Count, check_same_length, final_step
 
 # A refit of which the score is larger finds the same regimes.
@@ -64,7 +63,6 @@ def routing_stability(
     n_refits: int = 20,
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
-    verbose: bool | int = 0,
 ) -> RoutingStability:
     """Measure how stable the split of the samples among the experts is for other samples.
 
@@ -93,9 +91,6 @@ def routing_stability(
 
     n_jobs : int, default=None
         Number of fits at the same time. None is 1, and -1 all processors.
-
-    verbose : bool or int, default=0
-        Whether to show a progress bar of the fits.
 
     Returns
     -------
@@ -137,11 +132,9 @@ def routing_stability(
         resample(np.arange(n_samples), random_state=generator, stratify=strata)
         for _ in range(n_refits)
     ]
-    fits = Parallel(n_jobs=n_jobs, return_as="generator")(
+    first, *refits = Parallel(n_jobs=n_jobs)(
         delayed(_split)(estimator, X, y, rows) for rows in samples
     )
-    options = {"total": len(samples), "desc": "Fits", "unit": "fit", "disable": not verbose}
-    first, *refits = progress_bar(fits, **options)
     return _compare(first, refits, generator)
 
 

@@ -1,10 +1,7 @@
 """How even the load of the experts is."""
 
-from numbers import Real
-
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils._param_validation import Interval
 
 from .._validation import Count
 from ._routing import check_indices, check_weights, contingency, validated
@@ -97,22 +94,19 @@ def load_cv(load: ArrayLike) -> float:
     return float(load.std() / load.mean())
 
 
-@validated("load", threshold=[Interval(Real, 0, 1, closed="left")])
-def dead_experts(load: ArrayLike, *, threshold: float = 0.0) -> np.ndarray:
-    """Find the experts that receive no sample, or hardly any.
+@validated("load")
+def dead_experts(load: ArrayLike) -> np.ndarray:
+    """Find the experts that receive no sample.
 
     Parameters
     ----------
     load : array-like of shape (n_experts,)
         The share (or number) of samples of every expert, see :func:`expert_load`.
 
-    threshold : float, default=0.0
-        The largest share of the samples, from 0 to 1, with which an expert counts as dead.
-
     Returns
     -------
     indices : ndarray of shape (n_dead,), int
-        The experts whose share is not above `threshold`, in increasing order.
+        Their places, in increasing order.
 
     Raises
     ------
@@ -129,7 +123,5 @@ def dead_experts(load: ArrayLike, *, threshold: float = 0.0) -> np.ndarray:
     >>> load = expert_load([0, 0, 0, 2], n_experts=4)
     >>> dead_experts(load)
     array([1, 3])
-    >>> dead_experts(load, threshold=0.25)
-    array([1, 2, 3])
     """
-    return np.flatnonzero(_check_load(load) <= threshold)
+    return np.flatnonzero(_check_load(load) == 0)

@@ -5,7 +5,6 @@ from sklearn.utils import _safe_indexing, indexable
 
 from .._data.indexing import draw_rows
 from .._validation import count_experts, final_step
-from ._load import expert_load
 from ._routing import check_labels
 
 # Gates that differ by less are the same.
@@ -105,12 +104,6 @@ class MergedExperts:
     def _merge(self, values, function):
         values = np.asarray(values)
         return np.stack([function(values[:, group], axis=1) for group in self.groups], axis=1)
-
-    def load(self):
-        """Return the load of each expert, in an ensemble its mean gate."""
-        if self.ensemble:
-            return self.gates.mean(axis=0)
-        return expert_load(self.experts, n_experts=self.n_experts)
 
     def _compare_predictions(self, is_merged):
         """Find `gate_share` and `ensemble`."""

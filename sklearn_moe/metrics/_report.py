@@ -1,6 +1,5 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
-import warnings
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -12,9 +11,8 @@ from sklearn.utils import _safe_indexing, indexable
 
 from .._data.indexing import draw_rows
 from .._validation import check_column, check_same_length, final_step
-from ..exceptions import WorseThanNullWarning
 from ._experts import compare_experts, evaluate
-from ._load import dead_experts, load_cv
+from ._load import dead_experts, expert_load, load_cv
 from ._merged import (
     MergedExperts,
     are_kinds,
@@ -121,9 +119,6 @@ class SpecializationReport:
 
     adjusted_mutual_information : float
         Of clusters and experts, adjusted for chance as scikit-learn does; NaN without clusters.
-
-    stability : RoutingStability or None
-        What was passed as `stability`.
     """
 
     n_samples: int
@@ -149,7 +144,6 @@ class SpecializationReport:
     dispatch_entropy: float = np.nan
     cluster_entropy: float = np.nan
     adjusted_mutual_information: float = np.nan
-    stability: Any = None
 
     @property
     def verdict(self) -> str:
@@ -186,7 +180,7 @@ class SpecializationReport:
         return f"Experts differ by region{words}; some can replace others, no clear regimes."
 
     def _regimes(self):
-        """Return how many regimes there are, what splits them, and how stable that is."""
+        """Return how many regimes there are, and what splits them."""
         names = []
         most = self.load.max()
         # The words must put right at least half of what the most frequent expert gets wrong.
@@ -197,9 +191,6 @@ class SpecializationReport:
         verdict = count_regimes(self.regimes)
         if names:
             verdict += f", split by {' and '.join(names)}"
-        if self.stability is not None:
-            n_refits = len(self.stability.scores)
-            verdict += f"; trust: {self.stability.n_agree} of {n_refits} refits agree"
         return f"{verdict}."
 
     @property
@@ -243,12 +234,8 @@ class SpecializationReport:
         load = "Load (samples per expert, by the largest gates)"
         if self.ensemble:
             load = "Weights (the gates of the experts, the same for all samples)"
-        # More names would not fit into a line.
-        dead = [self.expert_names[k].removeprefix("expert ") for k in self.dead_experts[:8]]
-        dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
-        dead = "receive no sample" + f": {dead}" * bool(dead)
         lines += ["", load, row("load CV", load_cv(self.load), np.nan, "0: even")]
-        lines.append(row("dead experts", len(self.dead_experts), 0, dead))
+        lines.append(row("dead experts", len(self.dead_experts), 0, "receive no sample"))
         lines.append(row("gate share", self.gate_share, np.nan, "of the predictions' variance"))
         lines += ["", "Cross-evaluation (values near the baseline: interchangeable experts)"]
         first, other = self.first_score, self.other_score
@@ -266,8 +253,6 @@ class SpecializationReport:
             lines += ["", "Clusters", row("dispatch entropy", *figures, reading)]
             reading = "1: one to one, 0: by chance"
             lines.append(row("AMI", self.adjusted_mutual_information, 0.0, reading))
-        if self.ensemble:
-            lines += ["", "There is no split: the gates do not depend on the sample, or by little."]
         if self.where is not None:
             lines += ["", f"Where (words that are right for {self.fidelity:.1%} of the samples)"]
             for expert, parts in zip(self.expert_names, self.where, strict=True):
@@ -295,8 +280,6 @@ def specialization_report(
     X: Any,
     y: ArrayLike,
     clusters: ArrayLike | None = None,
-    *,
-    stability: Any = None,
 ) -> SpecializationReport:
     """Measure the specialization of the experts of a fitted mixture.
 
@@ -323,10 +306,6 @@ def specialization_report(
         The true cluster of every sample, labels of any type. If None, the report leaves out
         what needs them.
 
-    stability : RoutingStability, default=None
-        Result of :func:`~sklearn_moe.inspection.routing_stability`. The verdict then says how many
-        refits agree.
-
     Returns
     -------
     report : SpecializationReport
@@ -336,15 +315,10 @@ def specialization_report(
     ------
     TypeError
         If the estimator is not a mixture of experts, which needs the methods `apply`, `gate_proba`,
-        `predict`, and `expert_proba` or `expert_predict`; or `stability` is something else.
+        `predict`, and `expert_proba` or `expert_predict`.
 
     ValueError
         If the lengths differ, there are no samples, or the targets of a regression are constant.
-
-    Warns
-    -----
-    WorseThanNullWarning
-        If the score or the log loss is worse than its baseline. The report says so, too.
 
     See Also
     --------
@@ -387,7 +361,7 @@ def specialization_report(
 
     With few samples the verdict finds fewer regimes, rather than more. A mixture that is forced to
     divide a smooth function into pieces has regimes in this sense; whether they are the same in a
-    refit is what `stability` tells.
+    refit is what :func:`~sklearn_moe.inspection.routing_stability` tells.
 
     The words about a table are those of :func:`~sklearn_moe.inspection.region_rules`.
 
@@ -408,11 +382,6 @@ def specialization_report(
     # A mixture of numbers has no probabilities.
     each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
     check_same_length(X=X, y=y, clusters=clusters)
-    if not (stability is None or hasattr(stability, "n_agree")):
-        raise TypeError(
-            "stability must be what inspection.routing_stability returns, or None, got "
-            f"{type(stability).__name__}."
-        )
     merged = MergedExperts(estimator, X, (each,))
     experts = merged.experts
     n_experts = merged.n_experts
@@ -424,7 +393,7 @@ def specialization_report(
         other_score = float((scores.sum(axis=1) - own).mean() / (n_experts - 1))
     parts = compare_experts(scores, experts[:, 0], first_score - figures["chance_score"])
     # Experts that differ clearly are no ensemble, even if the gates change little.
-    merged.ensemble = ensemble = merged.ensemble and parts["regimes"].max() < 1
+    ensemble = merged.ensemble and parts["regimes"].max() < 1
     if ensemble:
         parts["regimes"] = np.full(n_experts, -1)
     else:
@@ -437,25 +406,21 @@ def specialization_report(
         parts["cluster_entropy"] = dispatch_entropy(clusters, np.zeros_like(clusters))
         information = adjusted_mutual_info_score(clusters, experts[:, 0])
         parts["adjusted_mutual_information"] = float(information)
-    load = merged.load()
-    report = SpecializationReport(
+    mean_gate = merged.gates.mean(axis=0)
+    load = mean_gate if ensemble else expert_load(experts, n_experts=n_experts)
+    return SpecializationReport(
         n_samples=len(scores),
         n_experts=n_experts,
         ensemble=ensemble,
         load=load,
-        dead_experts=dead_experts(merged.gates.mean(axis=0) if merged.is_pool else load),
+        dead_experts=dead_experts(mean_gate if merged.is_pool else load),
         first_score=first_score,
         other_score=other_score,
         expert_names=tuple(merged.names),
         gate_share=merged.gate_share,
-        stability=stability,
         **figures,
         **parts,
     )
-    for sentence in report.warnings:
-        # The decorator is one level of the stack.
-        warnings.warn(sentence, WorseThanNullWarning, stacklevel=3)
-    return report
 
 
 def _find_where(merged, X):

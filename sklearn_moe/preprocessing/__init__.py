@@ -5,12 +5,11 @@ They are built on torchvision, which is imported by the first call that needs it
 
 from ._backbone import BackboneFeatures
 from ._patch_kmeans import PatchKMeansFeatures
-from ._transforms import ImageTransform, RandomCropFlip, paper_blur
+from ._transforms import ImageTransform, RandomCropFlip
 
 __all__ = [
     "BackboneFeatures",
     "ImageTransform",
     "PatchKMeansFeatures",
     "RandomCropFlip",
-    "paper_blur",
 ]

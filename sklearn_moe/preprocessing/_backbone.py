@@ -220,8 +220,10 @@ class BackboneFeatures(BaseImageFeatures):
         Raises
         ------
         ValueError
-            If X is malformed, a name is unknown, the network does not take the images, or it has
-            no such layer.
+            If X is malformed, a name is unknown, or the network has no such layer.
+
+        RuntimeError
+            If the network does not take the images. For gray ones pass `np.repeat(X, 3, axis=1)`.
         """
         X = self._check(X, reset=True)
         network, prepare = _make_network(self.backbone, self.weights, self.random_state)
@@ -239,15 +241,7 @@ class BackboneFeatures(BaseImageFeatures):
                 f"of named_modules(), such as {[*modules][1:9]}."
             )
         self.network_ = _FeatureNetwork(prepare, network, self.layer_, before=before).eval()
-        try:
-            self._n_features_out = self._transform(X[:1]).shape[1]
-        # The errors of torch and torchvision.
-        except (RuntimeError, AssertionError) as error:
-            hint = "For gray images pass np.repeat(X, 3, axis=1)." if X.shape[1] == 1 else ""
-            raise ValueError(
-                f"The network does not take images of shape {X.shape[1:]}: {error} Pass images "
-                f"that it was made for, or resize them in a step before. {hint}"
-            ) from error
+        self._n_features_out = self._transform(X[:1]).shape[1]
         return self
 
     def _operation(self, X, device):

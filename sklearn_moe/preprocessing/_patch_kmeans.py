@@ -1,7 +1,7 @@
 """PatchKMeansFeatures: which typical patches are where in an image."""
 
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,17 +9,21 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.random import sample_without_replacement
 
 from .._devices import default_torch_modes
 from .._validation import Count
 from ._base import BaseImageFeatures, as_float
 
-_POSITIVE = Interval(Real, 0, None, closed="neither")
 # One start: patches are many, and the features hardly depend on where the centers are.
 _KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
-_REDUCE = {"sum": torch.sum, "mean": torch.mean}
+# What is added to the variance of a patch before it is divided by its standard deviation, as a
+# share of the variance of all pixels: noise in flat patches is not amplified. On uint8 images of
+# CIFAR-10 it is about 10, as published.
+_CONTRAST_EPS = 0.0025
+# What is added to the variances along the principal axes of the normalized patches, as published.
+_WHITENING_EPS = 0.1
 
 
 def _positions(X, size, stride=1):
@@ -90,21 +94,9 @@ class PatchKMeansFeatures(BaseImageFeatures):
     pool : int, default=2
         Cells of the grid from top to bottom, and from left to right.
 
-    pooling : {"sum", "mean"}, default="sum"
-        How the values of the patches in a cell are combined. With "mean" the size of the images
-        does not matter.
-
     power : float, default=0.5
-        Power that the sums or means are raised to, more than 0 and at most 1. They have long tails,
+        Power that the sums are raised to, more than 0 and at most 1. They have long tails,
         which roots shorten [2]_. 1 leaves them as they are, as published.
-
-    contrast_eps : float, default=0.0025
-        What is added to the variance of a patch before it is divided by its standard deviation, as
-        a share of the variance of all pixels: noise in flat patches is not amplified. On uint8
-        images of CIFAR-10 it is about 10, as published.
-
-    whitening_eps : float, default=0.1
-        What is added to the variances along the principal axes of the normalized patches.
 
     random_state : int, RandomState instance or None, default=None
         Determines the patches and the start of k-means.
@@ -172,9 +164,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         **BaseImageFeatures._parameter_constraints,
         "n_clusters": [Count(2)],
         **{name: [Count(1)] for name in ("patch_size", "stride", "n_patches", "pool")},
-        "pooling": [StrOptions(set(_REDUCE))],
         "power": [Interval(Real, 0, 1, closed="right")],
-        **{name: [_POSITIVE] for name in ("contrast_eps", "whitening_eps")},
         "random_state": ["random_state"],
     }
 
@@ -186,10 +176,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         stride: int = 1,
         n_patches: int = 100_000,
         pool: int = 2,
-        pooling: Literal["sum", "mean"] = "sum",
         power: float = 0.5,
-        contrast_eps: float = 0.0025,
-        whitening_eps: float = 0.1,
         random_state: int | np.random.RandomState | None = None,
         batch_size: int = 8,
         device: str | torch.device = "cpu",
@@ -199,10 +186,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self.stride = stride
         self.n_patches = n_patches
         self.pool = pool
-        self.pooling = pooling
         self.power = power
-        self.contrast_eps = contrast_eps
-        self.whitening_eps = whitening_eps
         self.random_state = random_state
         self.batch_size = batch_size
         self.device = device
@@ -242,9 +226,9 @@ class PatchKMeansFeatures(BaseImageFeatures):
                 "more images."
             )
         # Where all pixels are the same, any number will do.
-        self.contrast_ = self.contrast_eps * (float(patches.var(correction=0)) or 1.0)
+        self.contrast_ = _CONTRAST_EPS * (float(patches.var(correction=0)) or 1.0)
         patches = _normalize(patches, self.contrast_)
-        mean, whitening = _zca(patches, self.whitening_eps)
+        mean, whitening = _zca(patches, _WHITENING_EPS)
         white = ((patches - mean) @ whitening).numpy()
         kmeans = MiniBatchKMeans(self.n_clusters, random_state=random_state, **_KMEANS).fit(white)
         self.mean_ = mean.numpy()
@@ -274,7 +258,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
             z.clamp_(min=0).sqrt_()
             f = torch.sub(z.mean(dim=1, keepdim=True), z, out=z).clamp_(min=0)
             cells = [
-                _REDUCE[self.pooling](cell, dim=(1, 2))
+                cell.sum(dim=(1, 2))
                 for row in f.view(-1, *grid, len(squares)).tensor_split(self.pool, dim=1)
                 for cell in row.tensor_split(self.pool, dim=2)
             ]

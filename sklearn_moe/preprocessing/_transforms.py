@@ -1,7 +1,6 @@
-"""Images to images: any transform of torchvision as a step, and transforms for training."""
+"""Images to images: any transform of torchvision as a step, and one for training."""
 
 from collections.abc import Callable
-from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -12,10 +11,6 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 
 from .._validation import Count
 from ._base import BaseImageTransformer
-
-# Of the blur: width and height in pixels, and the range of standard deviations.
-_PAPER_KERNEL = (3, 7)
-_PAPER_SIGMA = (1.1, 2.2)
 
 
 class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -183,59 +178,3 @@ class RandomCropFlip:
 
     def __repr__(self):
         return f"{type(self).__name__}(padding={self.padding})"
-
-
-def _smooth(padded, size, sigma, dim, length):
-    """Return the mean of shifted images along an axis, weighted by normal densities."""
-    steps = torch.arange(size, dtype=sigma.dtype, device=sigma.device) - size // 2
-    weights = torch.softmax(-((steps / sigma[:, None]) ** 2) / 2, dim=1)  # (n, size)
-    # A sum over shifts lets each image have weights of its own, and takes no convolution, which
-    # would round differently for other numbers of images.
-    terms = (
-        padded.narrow(dim, shift, length) * weight[:, None, None, None]
-        for shift, weight in enumerate(weights.T)
-    )
-    return reduce(torch.Tensor.add_, terms)
-
-
-def paper_blur(x: torch.Tensor) -> torch.Tensor:
-    """Blur images as the paper does in training: a `train_transform` of MoEClassifier.
-
-    The kernel has 3 x 7 pixels (width x height) and a standard deviation drawn from U(1.1, 2.2)
-    for every image. Blurring and scaling of channels commute, so it makes no difference that the
-    paper blurs first and scales then.
-
-    Parameters
-    ----------
-    x : tensor of shape (n_samples, n_channels, height, width)
-        Images on any device, at least 2 pixels wide and 4 high.
-
-    Returns
-    -------
-    blurred : tensor of shape (n_samples, n_channels, height, width)
-        The blurred images.
-
-    See Also
-    --------
-    ImageTransform : Applies `torchvision.transforms.v2.GaussianBlur` at prediction, too.
-
-    Examples
-    --------
-    >>> from sklearn_moe import MoEClassifier
-    >>> from sklearn_moe.preprocessing import paper_blur
-    >>> clf = MoEClassifier(expert="cnn", train_transform=paper_blur)
-    """
-    if not isinstance(x, torch.Tensor) or x.ndim != 4:
-        got = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-        raise TypeError(
-            f"x must be a tensor of images, (n_samples, n_channels, height, width), got {got}. "
-            "Pass torch.from_numpy(x) of an array."
-        )
-    sigma = torch.empty(len(x), device=x.device).uniform_(*_PAPER_SIGMA)
-    work = x if x.is_floating_point() else x.to(torch.float32)
-    width, height = _PAPER_KERNEL
-    margins = [width // 2, width // 2, height // 2, height // 2]
-    padded = torch.nn.functional.pad(work, margins, mode="reflect")
-    sigma = sigma.to(work.dtype)
-    blurred = _smooth(_smooth(padded, width, sigma, 3, x.shape[3]), height, sigma, 2, x.shape[2])
-    return blurred if x.is_floating_point() else blurred.round_().to(x.dtype)

@@ -95,18 +95,6 @@ def test_labels_are_shown_as_they_are(pyplot, draw):
     assert shown == set(labels)
 
 
-def test_the_style_of_the_user_wins(pyplot):
-    given = {"s": 9, "c": np.arange(40), "cmap": "viridis", "zorder": 5}
-    region_kw = {"cmap": "Blues", "interpolation": "bilinear"}
-    display = regions(4).plot(scatter_kw=given, region_kw=region_kw)
-    assert given.keys() == {"s", "c", "cmap", "zorder"}
-    for points in display.points_:
-        assert (points.get_sizes().tolist(), points.get_zorder()) == ([9], 5)
-        assert_array_equal(points.get_array(), np.arange(40))
-    background = display.background_
-    assert (background.get_cmap().name, background.get_interpolation()) == ("Blues", "bilinear")
-
-
 # -- estimators ------------------------------------------------------------------------------
 
 

@@ -1,7 +1,5 @@
 """Whether refits split the samples in the same way."""
 
-import sys
-
 import numpy as np
 import pytest
 from helpers import raises
@@ -68,15 +66,6 @@ def test_resamples_pipelines_and_jobs(data):
             return super().fit(X, y)
 
     routing_stability(Counting(max_depth=1, random_state=0), X, classes, **options)
-
-
-def test_refits_may_show_their_progress(data, monkeypatch, capsys):
-    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
-    for verbose, n_fits in ((0, ""), (1, "4/4")):
-        routing_stability(tree(2), *data, n_refits=3, random_state=0, verbose=verbose)
-        shown = capsys.readouterr().err
-        assert n_fits in shown
-        assert bool(shown) == verbose
 
 
 def test_bad_arguments_are_named(data):

@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from helpers import noise_images, seeded
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
+from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.paper.__main__ import main
-from sklearn_moe.paper._image_runs import TASKS, Images
+from sklearn_moe.paper._image_runs import TASKS, Images, paper_blur
 from sklearn_moe.paper.experiments.table2 import MODELS, table2
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -98,3 +102,20 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch):
     assert "| 76.78 ± 1.79 (quoted) " in report
     assert folder not in report
     assert (tmp_path / "table2.png").stat().st_size > 10_000
+
+
+def test_the_blur_of_the_paper():
+    for dtype, tolerance in [(torch.uint8, 1), (torch.float32, 1e-6), (torch.float64, 1e-7)]:
+        x = torch.from_numpy(noise_images(7, height=11, width=13)).to(dtype)
+        x = x if dtype == torch.uint8 else x / 255
+        with use_generator(seeded()):
+            sigmas = torch.empty(7).uniform_(1.1, 2.2).tolist()
+        expected = torch.stack(
+            [functional.gaussian_blur(a, [3, 7], [s, s]) for a, s in zip(x, sigmas, strict=True)]
+        )
+        with use_generator(seeded()):
+            found = paper_blur(x)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.double(), expected.double(), rtol=0, atol=tolerance)
+        # Two passes round differently from torchvision's one.
+        assert dtype != torch.uint8 or (found != expected).float().mean() < 1e-3

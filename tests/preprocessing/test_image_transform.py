@@ -21,7 +21,6 @@ from sklearn_moe.preprocessing import (
     ImageTransform,
     PatchKMeansFeatures,
     RandomCropFlip,
-    paper_blur,
 )
 
 with use_generator(seeded()):
@@ -52,7 +51,7 @@ images = partial(noise_images, n_samples=7, height=11, width=13)
 def test_every_transformer_is_tested():
     found = {getattr(preprocessing, name) for name in preprocessing.__all__}
     tested = {type(t) for t in TRANSFORMS + FEATURES}
-    assert found == tested | {paper_blur, RandomCropFlip}
+    assert found == tested | {RandomCropFlip}
 
 
 # -- ImageTransform -----------------------------------------------------------------------
@@ -203,30 +202,6 @@ def test_another_device_gives_the_same(transformer, device):
 
 
 # -- transforms for training --------------------------------------------------------------
-
-
-def blurred(x, seed=0):
-    with use_generator(seeded(seed)):
-        return paper_blur(x)
-
-
-def test_paper_blur():
-    for dtype, tolerance in [(torch.uint8, 1), (torch.float32, 1e-6), (torch.float64, 1e-7)]:
-        x = torch.from_numpy(images(dtype=np.uint8)).to(dtype)
-        x = x if dtype == torch.uint8 else x / 255
-        with use_generator(seeded()):
-            sigmas = torch.empty(7).uniform_(1.1, 2.2).tolist()
-        expected = torch.stack(
-            [functional.gaussian_blur(a, [3, 7], [s, s]) for a, s in zip(x, sigmas, strict=True)]
-        )
-        found = blurred(x)
-        assert found.dtype == dtype
-        np.testing.assert_allclose(found.double(), expected.double(), rtol=0, atol=tolerance)
-        if dtype == torch.uint8:  # two passes round differently from torchvision's one
-            assert (found != expected).float().mean() < 1e-3
-    assert not torch.equal(found, blurred(x, seed=1))
-    for wrong in (images(), torch.ones(2, 3)):
-        raises(TypeError, "x must be a tensor of images", paper_blur, wrong)
 
 
 def test_random_crop_flip_is_a_crop_of_the_padded_image_mirrored_or_not():

@@ -77,7 +77,7 @@ def _draw_moment(run, samples, points, ax):
         model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
         experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
     DecisionRegionDisplay.from_predictions(
-        points, y[shown], experts[shown], predicted[shown], ax=ax, scatter_kw={"s": 14}
+        points, y[shown], experts[shown], predicted[shown], ax=ax
     )
     entropy, accuracy = dispatch_entropy(clusters, experts), np.mean(predicted == y)
     name = "Linear" if run.estimator.activation == "linear" else "Nonlinear"
