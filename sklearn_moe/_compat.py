@@ -32,9 +32,11 @@ def progress_bar(iterable=None, *, disable=False, **options):
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TqdmWarning)
-        from tqdm.auto import tqdm  # here, so that an import of ours does not warn either
+        # It is imported here, so that an import of ours does not warn either.
+        from tqdm.auto import tqdm
     if not disable and "ipykernel" not in sys.modules:
-        disable = None  # tqdm's word for "unless it is a terminal"
+        # None is tqdm's word for "unless it is a terminal".
+        disable = None
     return tqdm(iterable, disable=disable, **options)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-OutOfMemoryError = torch.OutOfMemoryError  # of every device
+# It is that of every device.
+OutOfMemoryError = torch.OutOfMemoryError
 
 _WITHOUT_FLOAT64 = ("mps",)
 
@@ -55,7 +56,8 @@ def free_memory(device: torch.device) -> float:
     if not hasattr(module, "mem_get_info"):
         return math.inf
     free = module.mem_get_info(device.index)[0]
-    if hasattr(module, "memory_reserved"):  # of tensors that are gone
+    # This memory is that of tensors that are gone.
+    if hasattr(module, "memory_reserved"):
         free += module.memory_reserved(device.index) - module.memory_allocated(device.index)
     return free
 

@@ -135,7 +135,8 @@ class ModuleBlueprint:
 
 def pack_net(net):
     """Return what is stored of a net; of equal nets equal bytes."""
-    defaults = inspect.signature(type(net).__base__).parameters  # those of skorch
+    # What skorch has by default is not stored.
+    defaults = inspect.signature(type(net).__base__).parameters
     recipe = {
         name: value
         for name, value in net.get_params(deep=False).items()
@@ -188,7 +189,8 @@ def _as_array(value):
     if not isinstance(value, torch.Tensor):
         return value
     value = value.detach().cpu()
-    return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value  # bfloat16 is not
+    # NumPy has no bfloat16.
+    return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value
 
 
 def _from_array(value):

@@ -127,7 +127,8 @@ class RoutingTrace(Callback):
     (11, 8, 4)
     """
 
-    is_observer = True  # a checkpoint is the same without it
+    # A checkpoint is the same without it.
+    is_observer = True
 
     def __init__(
         self,

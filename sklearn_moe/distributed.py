@@ -81,4 +81,5 @@ def _initialize(wait):
         ) from error
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
     state = PartialState(cpu=on_cpu, timeout=wait)
-    atexit.register(state.destroy_process_group)  # its threads must not outlive the interpreter
+    # Its threads must not outlive the interpreter.
+    atexit.register(state.destroy_process_group)

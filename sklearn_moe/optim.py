@@ -14,7 +14,8 @@ from ._registry import Registry
 
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
-_OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")  # groups with the same are one step
+# Groups with the same options make one step.
+_OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")
 
 
 class NormalizedSGD(Optimizer):
@@ -309,7 +310,8 @@ SOLVERS = Registry(
             learning_rate=0.06,
             router_learning_rate=1.0,
             scale_by_input_norm=True,
-            batch_size=1024,  # normalized steps have the same length for noisy gradients
+            # Normalized steps have the same length for noisy gradients: batches are large.
+            batch_size=1024,
             schedule="residual",
             per_expert=True,
             units=True,

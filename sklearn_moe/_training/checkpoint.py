@@ -80,7 +80,8 @@ def load_state(path):
     try:
         with torch.serialization.safe_globals(_NUMPY_PARTS):
             return dict(torch.load(BytesIO(content), map_location="cpu", weights_only=True))
-    except Exception as error:  # what torch does not load
+    except Exception as error:
+        # Torch does not load it.
         raise DamagedFileError(f"{type(error).__name__}: {error}") from error
 
 
@@ -89,7 +90,8 @@ _SUFFIX = ".checkpoint"
 _ANOTHER_FILE = (
     "Remove the file, pass another one, or a folder, in which every fit has a file of its own."
 )
-_STALE = 3600  # seconds after which a half-written file is that of a process that is gone
+# Seconds after which a half-written file is that of a process that is gone.
+_STALE = 3600
 
 
 class FitFile:
@@ -130,7 +132,8 @@ class FitFile:
         if in_folder:
             text = "\n".join(f"{name}: {value}" for name, value in sorted(identity.items()))
             stem = hashlib.sha256(text.encode()).hexdigest()[:20]
-            path = folder / f"{stem}-{max_iter:09}{_SUFFIX}"  # in the order of their lengths
+            # Sorted by name the files are in the order of their lengths.
+            path = folder / f"{stem}-{max_iter:09}{_SUFFIX}"
             shorter = [other for other in folder.glob(f"{stem}-*{_SUFFIX}") if other < path]
         self.path = path
         self._sweep()
@@ -209,7 +212,8 @@ def _check_writable(folder, path, name):
     """Make the folder, and see at once whether a file can be written there."""
     try:
         with suppress(FileNotFoundError):
-            path.stat()  # fails at a link that leads to itself
+            # It fails at a link that leads to itself.
+            path.stat()
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -229,11 +233,14 @@ def _sync(folder):
             os.close(descriptor)
 
 
-_LONGEST = 80  # characters of a description
+# Characters of a description.
+_LONGEST = 80
 # What does not change the course of a training, or is described in a way of its own.
 _IRRELEVANT = ("verbose", "callbacks", "checkpoint", "device", "warm_start")
-_OBSERVERS = ("skorch.callbacks.logging", "sklearn.callback")  # modules
-_HOOKS = ("on_epoch_end", "on_fit_task_end")  # of callbacks of skorch and scikit-learn
+# Modules of callbacks that only watch.
+_OBSERVERS = ("skorch.callbacks.logging", "sklearn.callback")
+# By these methods callbacks of skorch and of scikit-learn are known.
+_HOOKS = ("on_epoch_end", "on_fit_task_end")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -264,11 +271,14 @@ def identity_of(estimator, samples, plan, random_state, callbacks, weights=None)
     for name, value in params.items():
         if name not in _IRRELEVANT and name not in parts:
             name = name.removesuffix("__kind")
-            identity[name] = describe(plan.resolved.get(name, value))  # "auto" may change
+            # What "auto" becomes may change.
+            identity[name] = describe(plan.resolved.get(name, value))
     if isinstance(estimator.random_state, np.random.RandomState):
-        identity["random_state"] = f"RandomState {describe(random_state)}"  # as it was
+        # The generator as it was.
+        identity["random_state"] = f"RandomState {describe(random_state)}"
     if active := [callback for callback in callbacks if not _is_observer(callback)]:
-        identity["callbacks"] = describe(active)  # which can end a fit, or change it
+        # These can end a fit, or change it.
+        identity["callbacks"] = describe(active)
     if not plan.training.depends_on_max_iter:
         del identity["max_iter"]
     identity["start"] = "new weights" if weights is None else f"weights {describe(weights)}"
@@ -277,7 +287,8 @@ def identity_of(estimator, samples, plan, random_state, callbacks, weights=None)
 
 def _is_observer(callback):
     """Tell a callback that changes nothing: loggers do not, and others may say so."""
-    callback = callback[1] if isinstance(callback, tuple | list) else callback  # a named one
+    # It may have a name.
+    callback = callback[1] if isinstance(callback, tuple | list) else callback
     kind = callback if isinstance(callback, type) else type(callback)
     return getattr(kind, "is_observer", kind.__module__.startswith(_OBSERVERS))
 
@@ -327,9 +338,11 @@ def _describe(value, above):
         parts = [_describe(part, above) for part in value]
         parts = sorted(parts) if isinstance(value, set | frozenset) else parts
         return f"{type(value).__name__}({', '.join(parts)})"
-    if any(hasattr(type(value), hook) for hook in _HOOKS):  # of a callback its parameters
+    # Of a callback its parameters count.
+    if any(hasattr(type(value), hook) for hook in _HOOKS):
         kept, names = vars(value), inspect.signature(type(value)).parameters.keys()
-        if not names <= kept.keys():  # which have other names there
+        # They may have other names there.
+        if not names <= kept.keys():
             names = [name for name in kept if not name.endswith("_")]
         return _describe((type(value), {name: kept[name] for name in names}), above)
     if isinstance(value, types.CodeType):
@@ -343,13 +356,16 @@ def _describe(value, above):
         inside = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
         return name + _describe(inside, above)
     try:
-        return _describe(value.__reduce_ex__(2), above)  # what pickle would store
+        # What pickle would store.
+        return _describe(value.__reduce_ex__(2), above)
     except TypeError:
         return type(value).__qualname__
 
 
-_VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are stored
-_GLANCE = 1.0  # seconds between two snapshots in memory; Ctrl-C writes the last one
+# Forms in which attributes of callbacks are stored.
+_VALUE, _STATE = "value", "state"
+# Seconds between two snapshots in memory; Ctrl-C writes the last one.
+_GLANCE = 1.0
 
 
 class Checkpoint:
@@ -369,7 +385,8 @@ class Checkpoint:
         self.random_state = random_state
         self.generator = generator
         group = CURRENT_GROUP.get()
-        self.enabled = group is None or group.rank == 0  # the first one stores what all have
+        # The first process stores what all have.
+        self.enabled = group is None or group.rank == 0
         self.unwritten = None
         self.kept = self.written = time.monotonic()
 
@@ -394,7 +411,8 @@ class Checkpoint:
             callback = callbacks[name]
             vars(callback).update(values)
             for key, state in states.items():
-                if _form_of(callback, key) == _STATE:  # once training has begun
+                # Objects are there once training has begun.
+                if _form_of(callback, key) == _STATE:
                     getattr(callback, key).load_state_dict(state)
         net.history = History(stored["history"])
         self.first = len(net.history) - stored["n_epochs"]
@@ -446,7 +464,8 @@ class Checkpoint:
         if not self.enabled:
             return
         net = training.net
-        self.file.state = None  # The state that was restored is no longer needed.
+        # The state that was restored is no longer needed.
+        self.file.state = None
         with self._warned():
             self.unwritten = self.file.pack(
                 n_epochs=len(net.history) - self.first,
@@ -467,7 +486,8 @@ class Checkpoint:
         try:
             yield
         except (OSError, TypeError) as error:
-            self.enabled = isinstance(error, OSError)  # a full disk may be cleared
+            # A full disk may be cleared.
+            self.enabled = isinstance(error, OSError)
             warn(
                 f"The checkpoint '{self.file.path}' could not be written ({error}). Training goes "
                 "on; what was written before is kept.",
@@ -493,11 +513,13 @@ def _form_of(callback, name):
     """
     if not isinstance(name, str) or not name.endswith("_") or name.startswith("_"):
         return None
-    value = inspect.getattr_static(callback, name, None)  # of a property the property itself
+    # Of a property this is the property itself.
+    value = inspect.getattr_static(callback, name, None)
     if is_storable(value):
         return _VALUE
     is_object = hasattr(value, "load_state_dict") and not isinstance(value, type)
-    return _STATE if is_object else None  # a schedule of torch has a state
+    # A schedule of torch has a state.
+    return _STATE if is_object else None
 
 
 def _state_of(callback):

@@ -10,7 +10,8 @@ from sklearn.linear_model import GammaRegressor
 
 from .._data.distributions import Counts, draw_indices, find_quantiles
 
-_LEAST_SCALE = 1e-6  # in standard deviations of y
+# In standard deviations of y.
+_LEAST_SCALE = 1e-6
 # Bounds of the factor from the errors to a scale, in which the experts differ, too.
 _LOG_FACTORS = np.log([0.01, 10])
 _LOG_DISPERSIONS = np.log([1e-6, 100])

@@ -96,7 +96,8 @@ def finish_chunk(fit, said, before):
 def _describe_training(fit, load=None):
     """Set the net, the curves of its losses, and the load of its experts."""
     net, learned, history = fit.net, fit.learned, fit.net.history
-    load = _count_load(fit) if load is None else load
+    if load is None:
+        load = _count_load(fit)
     learned.net_ = net
     learned.n_iter_ = len(history)
     learned.expert_load_ = load / max(load.sum(), np.finfo(load.dtype).tiny)
@@ -199,9 +200,11 @@ def learn_router(fit):
     _write(module, lines, weights)
     if module.sharpness is not None:
         sharpen(net, some.mix(features, outputs, shares, weights), y, weight)
+    oob_loss = float(np.average(of_pool, weights=weight))
+    if validation is not None:
+        return None, None, oob_loss
     # The solved experts have seen all rows that were trained on.
-    predictions, load = unseen.predict(weights) if validation is None else (None, None)
-    return predictions, load, float(np.average(of_pool, weights=weight))
+    return *unseen.predict(weights), oob_loss
 
 
 def _find_hidden(net, in_bag):
@@ -278,15 +281,16 @@ def _train_last_epochs(fit):
     if isinstance(network, PoolScores) and not network.weight.any():
         weights = network.bias.flatten().softmax(0).tolist()
     n_epochs = [
-        math.ceil(_LAST_EPOCHS * best) if weight >= _LEAST_WEIGHT else 0
+        math.ceil(_LAST_EPOCHS * best) * (weight >= _LEAST_WEIGHT)
         for best, weight in zip(best_epochs, weights, strict=True)
     ]
     if not any(n_epochs):
         return False
     for group, best in zip(net.optimizer_.param_groups, best_epochs, strict=False):
         highest = group.get("initial_lr", group["lr"])
-        share = (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
-        group["lr"] = group["initial_lr"] = highest * (share if net.schedule == "cosine" else 1)
+        if net.schedule == "cosine":
+            highest *= (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
+        group["lr"] = group["initial_lr"] = highest
     rows, callbacks = fit.rows._replace(in_bag=None), [LastEpochs(n_epochs)]
     options = {"seed": fit.learned._predict_seed, "by_kind": True, "callbacks": callbacks}
     try:
@@ -314,8 +318,9 @@ def predict_out_of_bag(net, rows):
         mixed = module.forward_experts(x, encoded=encoded)
         log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
         output = head.mix(log_gate, mixed.expert_outputs)
-        load = mixed.route.per_expert(weight).unsqueeze(0)
-        return (output if scales else head.predict(output)), load
+        if not scales:
+            output = head.predict(output)
+        return output, mixed.route.per_expert(weight).unsqueeze(0)
 
     outputs, loads = net.map_batches(mix, rows, rows.in_bag, rows.weight)
     if scales:
@@ -394,20 +399,19 @@ def warn_of(fit, oob_loss=None):
         )
     names = {"train_loss", stopping.score} - {None}
     epochs = [row for row in history[fit.n_before :] if names <= row.keys()]
-    null_loss = _null_loss(fit) if epochs else None
-    if null_loss is not None:
+    null_loss = _null_loss(fit)
+    if epochs and null_loss is not None:
         kept = epochs[-1]
         if stopping.score is not None:
-            best = min if stopping.score.endswith("loss") else max
-            kept = best(epochs, key=lambda row: row[stopping.score])
-            unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
-            # That of a pool weighs its kinds.
-            unseen_loss = unseen_loss if oob_loss is None else oob_loss
+            sign = -1 if stopping.score.endswith("loss") else 1
+            kept = max(epochs, key=lambda row: sign * row[stopping.score])
+            # The loss of a pool on unseen rows weighs its kinds.
+            unseen_loss = oob_loss or kept.get("oob_loss", kept.get("valid_loss"))
             is_start = epochs.index(kept) < _START * max_iter
             _warn_of_overfit(fit, null_loss, unseen_loss, kept["train_loss"], is_start)
         if fit.rows.x.ndim == 2 and fit.plan.standardize:
             # A pool of kinds is not ruined by one of them.
-            loss = kept["train_loss"] if oob_loss is None else oob_loss
+            loss = oob_loss or kept["train_loss"]
             _warn_of_ruin(fit, null_loss, epochs[0]["train_loss"], loss)
     _warn_of_load(fit)
 

@@ -44,22 +44,25 @@ class Cosine:
     ----------
     optimizer : torch.optim.Optimizer
         Its rates are the highest ones; they are kept as "initial_lr" of each group, as by torch.
-    n_steps : int or None
-        None: the rates stay at their highest.
+    n_steps : int
+    is_constant : bool
+        Whether the rates stay at their highest.
     """
 
-    def __init__(self, optimizer, n_steps):
+    def __init__(self, optimizer, n_steps, *, is_constant=False):
         self.optimizer = optimizer
         self.n_steps = n_steps
+        self.is_constant = is_constant
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"])
         self.n_done = -1
-        self.step()  # to the first rates
+        # It sets the first rates.
+        self.step()
 
     def step(self):
         """Go on to the rates of the next step."""
         self.n_done += 1
-        if self.n_steps is None:
+        if self.is_constant:
             return
         rise = min(1, _RISE * (self.n_done + 1) / self.n_steps)
         factor = rise * (1 + math.cos(math.pi * min(1, self.n_done / self.n_steps))) / 2
@@ -131,8 +134,10 @@ class Training:
         self.n_done, self.stopped = 0, False
         self.n_before = len(net.history)
         self.batch_size = min(net.batch_size, len(rows.y))
-        n_steps = None if is_chunk else epochs * math.ceil(len(rows.y) / self.batch_size)
-        self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
+        self.schedule = None
+        if net.schedule == "cosine":
+            n_steps = epochs * math.ceil(len(rows.y) / self.batch_size)
+            self.schedule = Cosine(net.optimizer_, n_steps, is_constant=is_chunk)
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()
@@ -178,7 +183,7 @@ class Training:
         if self.checkpoint:
             # Once more: callbacks have begun anew, or loaded weights.
             self.checkpoint.restore(self)
-        n_epochs = 0 if self.stopped else self.epochs - self.n_done
+        n_epochs = (self.epochs - self.n_done) * (not self.stopped)
         if self.group is not None:
             self.group.begin(self, n_epochs, interrupts)
         try:
@@ -250,8 +255,8 @@ class Training:
                 stop = error
                 if method_name != "on_epoch_end":
                     raise
-        if method_name == "on_epoch_end":
-            stop = stop if self.group is None else self.group.end_epoch(self, stop)
+        if method_name == "on_epoch_end" and self.group is not None:
+            stop = self.group.end_epoch(self, stop)
         if stop is not None:
             raise StopTraining from stop
 
@@ -354,7 +359,8 @@ class Training:
 
     def _divergence(self, what):
         causes = "the steps are too long for the activation ('cubic' and 'linear' are unbounded)"
-        if self.net.module_.encoder is None:  # else X was scaled here
+        # With an encoder X was scaled here.
+        if self.net.module_.encoder is None:
             scaled = "for patches, add a scaler first; for others, leave standardize at 'auto'"
             causes = f"X is not scaled ({scaled}), or {causes}"
         if self.net.train_transform is not None:
@@ -375,7 +381,8 @@ def undone_if_failed(net, **settings):
     try:
         net.change(**settings)
         yield
-    except BaseException:  # Ctrl-C included
+    except BaseException:
+        # Ctrl-C is included.
         net.change(**before)
         net.standardize_by(statistics)
         for name, state in parts.items():
@@ -429,8 +436,9 @@ class Step:
         net = self.net
         x, has_new_nan = net.as_input(batch.x), None
         if net.train_transform is not None:
-            # X is not ours to change.
-            x = x.clone() if x is batch.x else x
+            if x is batch.x:
+                # X is not ours to change.
+                x = x.clone()
             x, has_new_nan = self._transform(x)
         draws = use_generator(*self.training.draws) if self.is_stochastic else nullcontext()
         precision = nullcontext()
@@ -447,7 +455,7 @@ class Step:
 
         And for a table, whose NaN stand for missing values, whether there are more of them.
         """
-        shape, dtype, missing = x.shape, x.dtype, x.isnan() if x.ndim == 2 else None
+        shape, dtype, missing = x.shape, x.dtype, x.isnan()
         expected = (
             "train_transform must return a tensor of the shape and type of the batch that it is "
             f"given, {tuple(shape)}, {dtype}"
@@ -456,7 +464,8 @@ class Step:
             x = call_factory(expected, torch.Tensor, self.net.train_transform, x)
         if (x.shape, x.dtype) != (shape, dtype):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
-        return x, None if missing is None else (x.isnan() & ~missing).any()
+        has_new_nan = (x.isnan() & ~missing).any() if x.ndim == 2 else None
+        return x, has_new_nan
 
     def losses(self, x, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
@@ -602,7 +611,8 @@ def as_many_threads_as_useful(work):
     if work > _WORTH_THREADS:
         yield
         return
-    torch.get_num_threads()  # torch sets its own number at the first use in a thread
+    # Torch sets its own number at the first use in a thread.
+    torch.get_num_threads()
     with _controller().limit(limits=1, user_api="openmp"):
         yield
 
@@ -614,7 +624,8 @@ def one_thread():
 
 @cache
 def _controller():
-    return ThreadpoolController()  # searches all loaded libraries: once is enough
+    # It searches all loaded libraries: once is enough.
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -623,7 +634,8 @@ def explained_errors(batch_size, device):
     try:
         yield
     except ValueError as error:
-        if not str(error).startswith("Expected more than 1 value per channel"):  # of torch
+        # This is a message of torch.
+        if not str(error).startswith("Expected more than 1 value per channel"):
             raise
         raise ValueError(
             "A layer such as BatchNorm, which normalizes over the samples of a batch, cannot be "

@@ -98,8 +98,10 @@ class MoENet(NeuralNet):
         """Make the parts: the head, unless it is given, the mixture for it, and the optimizer."""
         self._initialize_virtual_params()
         self._initialize_callbacks()
+        if head is None:
+            head = self.criterion()
         with self._current_init_context("criterion"):
-            self.criterion_ = self.criterion() if head is None else head
+            self.criterion_ = head
         with self._current_init_context("module"):
             self.module_ = self.module(head=self.criterion_)
         # Whether it may draw at prediction.
@@ -114,7 +116,8 @@ class MoENet(NeuralNet):
         _, options = self.get_params_for_optimizer("optimizer", [])
         module = self.module_
         is_pool = isinstance(module.experts, Pool)
-        units = [module.experts, *module.shared, *([] if module.trunk is None else [module.trunk])]
+        units = [module.experts, *module.shared, module.trunk]
+        units = [unit for unit in units if unit is not None]
         groups = [{"params": list(unit.parameters())} for unit in units]
         if not self.solver.per_expert:
             kinds = module.experts.kinds if is_pool else [module.experts]
@@ -165,7 +168,8 @@ class MoENet(NeuralNet):
 
     def router_parameters(self):
         """Return the parameters of the router, none without one."""
-        return [] if self.module_.router is None else list(self.module_.router.parameters())
+        router = self.module_.router
+        return [*router.parameters()] if router is not None else []
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Refuse to train without the estimator."""
@@ -185,9 +189,9 @@ class MoENet(NeuralNet):
         """
         if isinstance(self.module_.encoder, TableEncoder):
             return x
-        is_uint8 = x.dtype == torch.uint8
-        x = x.to(self.dtype)
-        return x.div_(255) if is_uint8 else x
+        if x.dtype == torch.uint8:
+            return x.to(self.dtype).div_(255)
+        return x.to(self.dtype)
 
     @torch.no_grad()
     def encode_once(self, x):
@@ -206,7 +210,9 @@ class MoENet(NeuralNet):
 
     def _predict_size(self, X):
         """Return how many samples are predicted at a time."""
-        growth = _IMAGE_GROWTH if X.ndim == 4 else 1
+        growth = 1
+        if X.ndim == 4:
+            growth = _IMAGE_GROWTH
         elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
         if device.type != "cpu":
             elements = int(min(_MOST_ELEMENTS, _devices.free_memory(device) / _BYTES_PER_ELEMENT))
@@ -230,7 +236,7 @@ class MoENet(NeuralNet):
         if isinstance(X, Rows):
             is_encoded = X.encoded is not None
             function = partial(function, encoded=is_encoded)
-            X = X.encoded if is_encoded else X.x
+            X = X.x if X.encoded is None else X.encoded
         if issparse(X):
             X = SparseRows(X)
         elif isinstance(X, np.ndarray):
@@ -258,7 +264,8 @@ class MoENet(NeuralNet):
     def forward_iter(self, X, training=False, device="cpu"):
         """Yield the outputs for samples, or for a dataset of skorch, without noise."""
         self._set_training(training)
-        X = X.X if isinstance(X, Dataset) else X
+        if isinstance(X, Dataset):
+            X = X.X
         yield torch.from_numpy(self.map_batches(lambda x: self.module_(x).output, X))
 
     def _get_predict_nonlinearity(self):
@@ -299,7 +306,8 @@ class MoENet(NeuralNet):
                 raise ValueError(f"its state is not of format {_FORMAT}")
             try:
                 device = str(_devices.as_device(state["recipe"]["device"]))
-            except ValueError:  # one that is not there
+            except ValueError:
+                # The device of the file may not be there.
                 device = "cpu"
             unpack_net(self, state, device)
         except Exception as error:
@@ -354,7 +362,8 @@ def work_of_a_step(module, n_samples, input_shape):
     work = _n_weights(module.experts) / len(module.experts) * _n_used(module)
     if module.trunk is None:
         return n_samples * positions * work
-    return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule
+    # What a trunk makes are vectors, as a rule.
+    return n_samples * (positions * _n_weights(module.trunk) + work)
 
 
 def units_of_a_sample(module):

@@ -204,9 +204,11 @@ def fit_linear(head, X, y, weight, alphas=None):
 def _fit_numbers(X, y, weight, n_targets, alphas=None):
     y, n_models = y.reshape(len(y), n_targets), len(alphas or [None])
     model = RidgeCV(_ALPHAS)
-    if alphas is not None or len(X) < 3:  # all at once, as if they were so many targets
+    # All penalties are fitted at once, as if they were so many targets.
+    if alphas is not None or len(X) < 3:
         y, model = np.tile(y, n_models), Ridge(np.repeat(alphas or [1.0], n_targets))
-    with np.errstate(divide="ignore", invalid="ignore"):  # where a row has nearly all weight
+    # A row may have nearly all weight.
+    with np.errstate(divide="ignore", invalid="ignore"):
         model.fit(X, y, weight)
     shape = n_models, n_targets
     return model.coef_.reshape(*shape, -1), model.intercept_.reshape(shape)

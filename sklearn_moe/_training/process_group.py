@@ -15,7 +15,8 @@ from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
 
-_GOODBYE = timedelta(seconds=5)  # that all have to leave before the connection is closed
+# In this time all have to leave before the connection is closed.
+_GOODBYE = timedelta(seconds=5)
 _CTRL_C = KeyboardInterrupt.__name__
 
 
@@ -67,13 +68,15 @@ class Connection:
         if self.group is None:
             return
         group, self.group = self.group, None
-        with suppress(RuntimeError):  # the store ends with the process that holds it
+        # The store ends with the process that holds it.
+        with suppress(RuntimeError):
             if error is not None and self._reason() is None:
                 self.store.set(self._key, f"{type(error).__name__}: {error}".removesuffix(": "))
             # Wait until all processes have read the last message: the store may end with this one.
             self.store.set(f"{self._key}/{self.rank}", "")
             self.store.wait([f"{self._key}/{rank}" for rank in range(self.size)], _GOODBYE)
-        dist.destroy_process_group(group)  # closed with the last reference to it
+        # It is closed with the last reference to it.
+        dist.destroy_process_group(group)
 
     def _reason(self):
         """Return why the first process left, None if none has said so."""
@@ -83,8 +86,10 @@ class Connection:
         return None
 
 
-_LOOKED_AT = 64  # rows of X by which data are compared
-_STOPS, _INTERRUPTED = 1, 2  # what a process tells of an epoch
+# Rows of X by which data are compared.
+_LOOKED_AT = 64
+# What a process tells of an epoch.
+_STOPS, _INTERRUPTED = 1, 2
 
 
 # The processes that train together here and now, None where each trains by itself.
@@ -195,7 +200,8 @@ class DataParallelGroup:
         """Replace the gradients by their sums; None where no process has one."""
         absent = [parameter.grad is None for parameter in parameters]
         for parameter, is_absent in zip(parameters, absent, strict=True):
-            if is_absent:  # an expert without rows here may have some elsewhere
+            # An expert without rows here may have some elsewhere.
+            if is_absent:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters]
         present = 1 - gradients[0].new_tensor(absent)
