@@ -333,14 +333,16 @@ def predict_out_of_bag(net, rows):
 
 def sharpen(net, outputs, y, weight):
     """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
-    outputs = outputs.double()
+    outputs, loss = outputs.double(), net.criterion_.loss
     weight = torch.as_tensor(weight).double().numpy()
 
-    def loss(log_factor):
-        return weight @ net.criterion_.loss(outputs * math.exp(log_factor), y).numpy()
-
-    best = minimize_scalar(loss, bounds=(-1, 1), method="bounded", options={"xatol": 1e-3}).x
-    net.module_.sharpness.fill_(math.exp(best))
+    best = minimize_scalar(
+        lambda log_factor: weight @ loss(outputs * math.exp(log_factor), y).numpy(),
+        bounds=(-1, 1),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    net.module_.sharpness.fill_(math.exp(best.x))
 
 
 # -- the density of numbers ----------------------------------------------------------------------

@@ -173,7 +173,14 @@ class Training:
                 self.checkpoint.rewind()
             raise
         finally:
-            self._end()
+            # Leave the net as it is when no training is under way.
+            net.callbacks = None
+            net.callbacks_ = []
+            for parameter in self.parameters:
+                # As large as the model.
+                parameter.grad = None
+            del net.training_
+            net.module_.eval()
 
     def _run(self, interrupts):
         known = {"X": self.rows.x, "y": self.rows.y}
@@ -225,16 +232,6 @@ class Training:
                 steps = self._run_batches(held_out, cuts, training=False)
                 self._record_steps(steps, training=False)
             self.notify("on_epoch_end", **known)
-
-    def _end(self):
-        """Leave the net as it is when no training is under way."""
-        net = self.net
-        net.callbacks, net.callbacks_ = None, []
-        for parameter in self.parameters:
-            # As large as the model.
-            parameter.grad = None
-        del net.training_
-        net.module_.eval()
 
     def notify(self, method_name, **known):
         """Call the callbacks; one that stops the training does so when all have been called.

@@ -359,11 +359,13 @@ def place(plan, module, input_shape):
 def work_of_a_step(module, n_samples, input_shape):
     """Return about how many multiply-adds a batch takes forwards."""
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
-    work = _n_weights(module.experts) / len(module.experts) * _n_used(module)
+    n_weights = sum(parameter.numel() for parameter in module.experts.parameters())
+    work = n_weights / len(module.experts) * _n_used(module)
     if module.trunk is None:
         return n_samples * positions * work
     # What a trunk makes are vectors, as a rule.
-    return n_samples * (positions * _n_weights(module.trunk) + work)
+    of_trunk = sum(parameter.numel() for parameter in module.trunk.parameters())
+    return n_samples * (positions * of_trunk + work)
 
 
 def units_of_a_sample(module):
@@ -378,7 +380,3 @@ def _n_used(module):
     router = module.router
     n_used = 1 if router is None else router.top_k if router.sparse else len(module.experts)
     return n_used + len(module.shared)
-
-
-def _n_weights(module):
-    return sum(parameter.numel() for parameter in module.parameters())

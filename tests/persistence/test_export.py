@@ -15,7 +15,6 @@ from helpers import narrow, predictions, raises
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.fixes import parse_version
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
 from sklearn_moe.nn import LOSSES, ROUTERS
@@ -254,22 +253,6 @@ def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
 
 
 # Traces are deprecated, and not gone: programs in C++ read these files.
-@pytest.mark.filterwarnings("ignore:`?torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:`?torch.jit:FutureWarning")
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("router", ["topk", "patch_choice"])
-def test_programs_of_torch_take_any_number_of_samples(router):
-    model = fitted(PATCHES, CLASSES, router=router, top_k=2 if router == "topk" else "auto")
-    module, expected = model.to_torch(), model.predict_proba(PATCHES)
-    programs = [torch.jit.trace(module, torch.from_numpy(PATCHES[:3]), check_trace=False)]
-    # torch.export fails at a free number of samples before torch 2.9
-    if router == "topk" and parse_version(torch.__version__) >= parse_version("2.9"):
-        options = {"dynamic_shapes": {"X": {0: torch.export.Dim("n_samples")}}, "strict": False}
-        programs.append(torch.export.export(module, (module.example(),), **options).module())
-    for program in programs:
-        for n in (0, 1, 7, N):
-            got = program(torch.from_numpy(PATCHES[:n])).detach()
-            np.testing.assert_allclose(got, expected[:n], atol=1e-6)
 
 
 # -- ONNX ---------------------------------------------------------------------------------

@@ -121,14 +121,6 @@ def test_equal_fits_hash_equal(samples, expert, model):
     assert joblib.hash(first) == expected
 
 
-def test_files_are_read_memory_mapped(samples, tmp_path):
-    clf = classifier().fit(*samples)
-    joblib.dump(clf, tmp_path / "model")
-    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
-    answers = (model.partial_fit(*samples).apply(samples[0]) for model in (mapped, clf))
-    np.testing.assert_array_equal(*answers)
-
-
 NOTEBOOK = """
 import torch
 from sklearn_moe import MoEClassifier
@@ -181,19 +173,6 @@ def assert_trains_on_equally(first, second, X, y):
 
 def n_bytes(module):
     return sum(value.numel() * value.element_size() for value in module.state_dict().values())
-
-
-def test_a_file_is_hardly_larger_than_the_weights_until_it_is_trained_further(table):
-    X, y = table
-    bags = np.random.default_rng(0).normal(size=(300, 4, 50)).astype(np.float32)
-    for data, solver in ((X, "adamw"), (X, "normalized_sgd"), (bags, "adam")):
-        clf = MoEClassifier(solver=solver, max_iter=30, batch_size=None, tol=None, random_state=0)
-        assert clf.fit(data, y).n_iter_ == 30
-        assert len(pickle.dumps(clf)) <= MOST * n_bytes(clf.module_)
-    assert not clf.net_.optimizer_.state
-    clf.partial_fit(data, y)
-    assert clf.net_.optimizer_.state
-    assert len(pickle.dumps(clf)) > 3 * n_bytes(clf.module_)
 
 
 def test_a_network_given_as_trunk_is_stored_once_beside_what_became_of_it(table):
