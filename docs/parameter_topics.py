@@ -22,7 +22,6 @@ _NAMES = {
         *("validation_fraction", "n_iter_no_change", "tol"),
     ),
     "Starts, callbacks, checkpoints": (
-        "n_init",
         "warm_start",
         "train_transform",
         "callbacks",

@@ -17,14 +17,6 @@ from tqdm import TqdmWarning
 __version__ = "0.1.0"
 
 
-try:
-    from sklearn.callback import CallbackSupportMixin
-except ImportError:  # before 1.9
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]  # one or the other
-        """Stands in for scikit-learn's support of callbacks, which this version lacks."""
-
-
 def progress_bar(iterable=None, *, disable=False, **options):
     """Return a bar of tqdm; files and pipes, which would keep every step of it, get none.
 

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names
 
 from .. import _devices
-from .._compat import CallbackSupportMixin, Interrupts, warn
+from .._compat import Interrupts, warn
 from .._data import SamplesLike
 from .._data.rows import Rows
 from .._data.statistics import (
@@ -29,7 +29,7 @@ from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
 from .._parameters.plan import resolve
 from .._persistence import ModuleBlueprint
-from .._training.callbacks import KindStopping, Progress, ScikitLearnCallbacks, Stopping
+from .._training.callbacks import KindStopping, Progress, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
 from .._training.loop import Training, undone_if_failed
@@ -52,7 +52,7 @@ _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.25
 
 
-class BaseMoE(CallbackSupportMixin, FittedMoE):
+class BaseMoE(FittedMoE):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
     Subclasses have an `__init__`, and tell what y means: by `_check_y`, a function, and
@@ -114,16 +114,12 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         fit = Fit(self, goes_on=self.warm_start and self.__sklearn_is_fitted__())
         fit.read(X, y, sample_weight, groups)
         fit.make_plan()
-        if getattr(self, "_skl_callbacks", None):
-            fit.callbacks = self._scikit_learn_callbacks(fit, X, y, sample_weight)
         fit.build()
-        fit, interrupted = fit.train_best()
+        interrupted = fit.train()
         was_interrupted, oob_loss = finish(fit)
         self._take(fit.learned)
         if interrupted or was_interrupted:
             raise KeyboardInterrupt
-        if fit.callbacks:
-            fit.callbacks.end()
         warn_of(fit, oob_loss)
         return self
 
@@ -152,15 +148,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             for name in MEASURED:
                 vars(self).pop(name, None)
             vars(self).update(vars(learned))
-
-    def _scikit_learn_callbacks(self, fit, X, y, sample_weight):
-        """Tell the callbacks of scikit-learn of a fit that begins."""
-        n_epochs = fit.plan.training.max_iter * self.n_init
-        context = self._init_callback_context(max_subtasks=n_epochs)
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        context.call_on_fit_task_begin(estimator=self, **data)
-        return ScikitLearnCallbacks(self, context, data, fit.fitted_attributes)
 
 
 class Fit:
@@ -195,15 +182,11 @@ class Fit:
         self.estimator = estimator
         self.goes_on = goes_on
         self.is_chunk = is_chunk
-        self.callbacks = self.checkpoint = self.validation = None
+        self.checkpoint = self.validation = None
         kept = (*FITTED, "feature_names_in_", "_first_rows") if goes_on else ()
         self.learned = SimpleNamespace(**{k: v for k, v in vars(estimator).items() if k in kept})
         seed = estimator._next_seed if goes_on else estimator.random_state
         self.random_state = check_random_state(seed)
-
-    def fitted_attributes(self, net):
-        """Return the fitted attributes as of now."""
-        return vars(self.learned) | {"net_": net, "n_iter_": len(net.history)}
 
     def make_generator(self):
         """Return the source of noise at prediction, None without it."""
@@ -333,11 +316,9 @@ class Fit:
     def _find_checkpoint(self):
         """Return what stores the training; draw again what was drawn by a fit that goes on."""
         estimator = self.estimator
-        if estimator.n_init > 1:
-            raise ValueError(f"checkpoint needs n_init=1, a single start, got {estimator.n_init}.")
         before = self.random_state.get_state(legacy=False)
         weights = estimator.net_.module_.state_dict() if self.goes_on else None
-        callbacks = [*(estimator.callbacks or ()), *getattr(estimator, "_skl_callbacks", ())]
+        callbacks = estimator.callbacks or ()
         identity = identity_of(estimator, self.samples, self.plan, before, callbacks, weights)
         place = FitCheckpoint.of(estimator.checkpoint)
         file = FitFile(place, identity, self.plan.training.max_iter)
@@ -370,7 +351,6 @@ class Fit:
         rehearsal.checkpoint = rehearsal.validation = None
         rehearsal.plan = rehearsal._resolve()
         rehearsal.head = None
-        rehearsal.callbacks = None
         rehearsal.build()
         if rehearsal.train():
             raise KeyboardInterrupt
@@ -492,24 +472,6 @@ class Fit:
             score = "valid_loss" if is_table else f"valid_{self.net.criterion_.score_name}"
         return Stopping(training.tol, n_wait, score)
 
-    def train_best(self):
-        """Train from one start or several; return the best fit, and whether Ctrl-C ended it."""
-        best, interrupted = self, self.train()
-        for _ in range(0 if self.n_before else self.estimator.n_init - 1):
-            if interrupted:
-                break
-            other = copy.copy(self)
-            other.learned = SimpleNamespace(**vars(self.learned))
-            other.make_net()
-            try:
-                interrupted = other.train()
-            except KeyboardInterrupt:
-                # Before the end of its first epoch.
-                interrupted = True
-            if other.stopping.best_ > best.stopping.best_:
-                best = other
-        return best, interrupted
-
     def train_chunk(self):
         """Train for an epoch; return whether Ctrl-C was pressed."""
         estimator, learned, known = self.estimator, self.learned, {}
@@ -547,8 +509,6 @@ class Fit:
             total = epochs if self.is_chunk or plan.tol is None else None
             name = f"{type(estimator).__name__}, {len(learned.expert_kinds_)} experts"
             callbacks.append(Progress(total, name, has_rows=estimator.verbose > 1))
-        if self.callbacks:
-            callbacks.append(self.callbacks)
         if not self.is_chunk:
             callbacks.append(self.stopping)
         # The last draws of a fit. Store a seed: a generator takes more space.

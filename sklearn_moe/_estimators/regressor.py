@@ -203,7 +203,6 @@ class MoERegressor(RegressorMixin, BaseMoE):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float | Literal["auto"] | None = "auto",
-        n_init: int = 1,
         warm_start: bool = False,
         train_transform: Callable | None = None,
         callbacks: list | tuple | None = None,
@@ -233,7 +232,6 @@ class MoERegressor(RegressorMixin, BaseMoE):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
-        self.n_init = n_init
         self.warm_start = warm_start
         self.train_transform = train_transform
         self.callbacks = callbacks
@@ -250,7 +248,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         thousand samples or more, drawn at random. The scales of X and y are measured anew by each
         call until they are those of a thousand samples; a column, or y, that is constant until then
         is measured when it begins to vary. The state of the solver, such as momentum, is kept
-        between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`, `n_init`,
+        between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`,
         `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep
         their highest values. `early_stopping=True` is an error: hold out samples yourself.
 

@@ -571,17 +571,10 @@ class EstimatorParams(BaseEstimator):
 
     {tol}
 
-    n_init : int, default=1
-        Number of fits from different initial weights, because different starts find different
-        regimes. The fit with the best out-of-bag loss, or held-out loss or score, is kept,
-        otherwise the one with the smallest training loss. The first start is that of `n_init=1`. It
-        has no effect on `partial_fit` and on a `fit` that continues by `warm_start`; `checkpoint`
-        needs 1.
-
     warm_start : bool, default=False
         Whether `fit` continues from the weights of the last fit, with its standardization. A
         parameter of the model that was changed is refused; all others act, another solver
-        included, but for `n_init` and `random_state`.
+        included, but for `random_state`.
 
     train_transform : callable, default=None
         A function that changes the samples of every training batch, never at prediction. It is
@@ -631,7 +624,6 @@ class EstimatorParams(BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Count(1)],
         "tol": [_AUTO, _RATE, None],
-        "n_init": [Count(1)],
         "warm_start": ["boolean"],
         "train_transform": [callable, None],
         "callbacks": [list, tuple, None],

@@ -238,9 +238,7 @@ _LONGEST = 80
 # What does not change the course of a training, or is described in a way of its own.
 _IRRELEVANT = ("verbose", "callbacks", "checkpoint", "device", "warm_start")
 # Modules of callbacks that only watch.
-_OBSERVERS = ("skorch.callbacks.logging", "sklearn.callback")
-# By these methods callbacks of skorch and of scikit-learn are known.
-_HOOKS = ("on_epoch_end", "on_fit_task_end")
+_OBSERVERS = ("skorch.callbacks.logging",)
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -339,7 +337,7 @@ def _describe(value, above):
         parts = sorted(parts) if isinstance(value, set | frozenset) else parts
         return f"{type(value).__name__}({', '.join(parts)})"
     # Of a callback its parameters count.
-    if any(hasattr(type(value), hook) for hook in _HOOKS):
+    if hasattr(type(value), "on_epoch_end"):
         kept, names = vars(value), inspect.signature(type(value)).parameters.keys()
         # They may have other names there.
         if not names <= kept.keys():

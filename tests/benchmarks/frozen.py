@@ -220,7 +220,7 @@ def configurations():
         {"loss": "poisson"},
         {"expert": "linear"},
         {"expert": ["mlp", "linear"], "router": "soft"},
-        {"expert": "mlp", "n_init": 2},
+        {"expert": "mlp"},
         {"router": "noisy_topk"},
         {"n_experts": 1, "expert": "linear"},
         {"solver": "adamw", "max_iter": 3},

@@ -382,9 +382,6 @@ def test_callbacks(device):
     accuracy = EpochScoring("accuracy", on_train=True)
     callbacks = [*traces, accuracy, LRScheduler("StepLR", step_size=1), asked]
     clf = MoEClassifier(device=device, callbacks=callbacks, **ONE_BATCH)
-    if hasattr(clf, "set_callbacks"):
-        sklearn_callback = pytest.importorskip("sklearn.callback", reason="of scikit-learn 1.9")
-        clf.set_callbacks(sklearn_callback.ScoringMonitor(scoring="accuracy"))
     clf.fit(X, y)
     np.testing.assert_allclose(seen[-1], clf.predict_proba(X), atol=1e-6)
     assert len(clf.net_.history[:, "accuracy"]) == 3

@@ -271,29 +271,7 @@ def test_an_expert_that_no_float_can_tell_from_0_has_responsibility_0(classes):
     assert np.isfinite(clf.score_samples(far, y)).all()
 
 
-# -- several starts, and stopping ---------------------------------------------------------
-
-
-def test_the_best_start_is_kept(numbers):
-    X, y = numbers
-    options = {"n_experts": 2, "expert": "mlp", "max_iter": 8, "random_state": 0}
-    gains = []
-    for stop, name in (("auto", "oob_loss"), (True, "valid_loss"), (False, "train_loss")):
-        first, same, best, again = (
-            MoERegressor(early_stopping=stop, **options, **more).fit(X, y)
-            for more in ({}, {"n_init": 1}, {"n_init": 3}, {"n_init": 3})
-        )
-        np.testing.assert_array_equal(first.predict(X), same.predict(X))
-        np.testing.assert_array_equal(best.predict(X), again.predict(X))
-        losses = [min(row[name] for row in reg.net_.history) for reg in (first, best)]
-        gains.append(losses[0] - losses[1])
-        assert gains[-1] >= 0
-    assert max(gains) > 0
-    first.set_params(n_init=3, warm_start=True, max_iter=2).fit(X, y)
-    assert len(first.loss_curve_) == 10  # went on from one start
-    with pytest.raises(ValueError, match="checkpoint needs n_init=1"):
-        MoERegressor(n_init=2, checkpoint="nowhere").fit(X, y)
-    raises(ValueError, "n_init", MoERegressor(n_init=0).fit, X, y)
+# -- stopping --------------------------------------------------------------------------
 
 
 def overlapping(n=600, seed=0):

@@ -13,8 +13,6 @@ import torch
 from helpers import hook, raises
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
@@ -35,74 +33,6 @@ def classifier(**options):
 def table():
     X = np.random.default_rng(0).normal(size=(120, 4))
     return X, np.where(X[:, 0] > 0, "yes", "no")
-
-
-# -- scikit-learn 1.9 ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def callback():
-    return pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
-
-
-class Recorder:
-    """Keep what the hooks are told, and stop after some epochs."""
-
-    def __init__(self, epochs=None):
-        self.epochs, self.scores, self.tasks = epochs, [], []
-
-    def setup(self, estimator, context):
-        self.tasks.append("setup")
-
-    def teardown(self, estimator, context):
-        self.tasks.append("teardown")
-
-    def on_fit_task_begin(self, estimator, context, *, X, y):
-        self.tasks.append(f"begin {context.task_name}")
-
-    def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
-        self.tasks.append(f"end {context.task_name}")
-        self.metadata = metadata
-        self.scores.append(fitted_estimator.score(X, y))
-        return self.epochs is not None and len(self.scores) == self.epochs
-
-
-def test_hooks_are_called_in_their_order_and_change_nothing(table, callback):
-    X, y = table
-    recorder = Recorder()
-    clf = classifier().set_callbacks(recorder).fit(X, y)
-    epochs = ["begin epoch", "end epoch"] * 4
-    assert recorder.tasks == ["setup", "begin fit", *epochs, "end fit", "teardown"]
-    assert recorder.scores[-1] == clf.score(X, y)
-    assert recorder.metadata is None
-    np.testing.assert_array_equal(clf.predict_proba(X), classifier().fit(X, y).predict_proba(X))
-    clf.fit(X, y, sample_weight=np.ones(120))
-    assert recorder.metadata["sample_weight"].shape == (120,)
-    assert classifier(max_iter=50).set_callbacks(Recorder(epochs=3)).fit(X, y).n_iter_ == 3
-
-
-def test_scoring_monitor_also_in_a_search(table, callback):
-    X, y = table
-    monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
-    clf = classifier(expert="mlp").set_callbacks(monitor).fit(X, y)
-    log = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
-    assert (len(log), log[-1]["accuracy"]) == (4, clf.score(X, y))
-    monitor = callback.ScoringMonitor(scoring="r2")
-    MoERegressor(**BRIEF).set_callbacks(monitor).fit(X, X[:, 0])
-    assert len(monitor.get_logs().data) >= 4
-    monitor = callback.ScoringMonitor(scoring="accuracy")
-    clf = classifier().set_callbacks(monitor)
-    GridSearchCV(clf, {"n_experts": [1, 2]}, cv=2, refit=False).fit(X, y)
-    epochs = [row for run in monitor.get_logs("all") for row in run.data]
-    assert sum(row["task_name"] == "epoch" for row in epochs) == 16
-
-
-def test_bars_of_scikit_learn(table, callback, capsys):
-    pytest.importorskip("rich")
-    search = GridSearchCV(classifier(), {"n_experts": [1, 2]}, cv=2)
-    for model in (classifier(), make_pipeline(StandardScaler(), classifier()), search):
-        model.set_callbacks(callback.ProgressBar()).fit(*table)
-        assert "MoEClassifier" in capsys.readouterr().out
 
 
 # -- FreezeRouter -------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_a_table_is_encoded_once_where_nobody_looks_at_batches(table, monkeypatc
 
 def test_what_is_no_callback_is_named(table):
     for callback in (3, "early", ("name", object()), object):
-        raises(TypeError, r"must be those of skorch .* set_callbacks", fit, table, callback)
+        raises(TypeError, "must be those of skorch", fit, table, callback)
 
 
 def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):
