@@ -1,10 +1,8 @@
 """What mixtures of numbers and of classes share: the fit, its checks, and densities."""
 
-import re
-from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +15,6 @@ from sklearn.base import (
     is_regressor,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -25,11 +22,18 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 
 from .._compat import warn
 from .._data import SamplesLike
-from .._data.tables import Table
 from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length
 from ._defaults import default_expert
-from ._em import Problem, code_samples, gate_log_proba, log_joint, posterior, weigh_units
+from ._em import (
+    LEAST_SCALE,
+    Problem,
+    code_samples,
+    gate_log_proba,
+    log_joint,
+    posterior,
+    weigh_units,
+)
 from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers, spread_over_groups
@@ -44,29 +48,6 @@ _OF_SOME_FITS = (
     *("selection_", "lower_bounds_", "expert_kinds_", "oof_predictions_", "oof_gate_proba_"),
     *("sharpness_", "_seen"),
 )
-_OF_PROBLEM = ("max_iter", "tol", "min_prior", "min_scale")
-
-# What scikit-learn says of X, what a column of X then holds, and what helps.
-_REMEDIES = {
-    "convert string|bytes/strings|no numbers": (
-        "text",
-        lambda column: any(isinstance(value, str) for value in column.values),
-        "Pass a data frame, of which the default experts and gate take such columns, or encode it "
-        "in pipelines of your own, for instance make_pipeline(make_column_transformer("
-        "(OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
-    ),
-    "contains NaN": (
-        "NaN",
-        lambda column: column.missing.any(),
-        "Begin the pipelines of experts and gate by SimpleImputer(), or use estimators that take "
-        "missing values, such as trees.",
-    ),
-    "contains infinity": (
-        "infinity",
-        lambda column: column.values.dtype.kind == "f" and np.isinf(column.values).any(),
-        "Replace it by finite numbers.",
-    ),
-}
 
 
 class BaseMixture(MetaEstimatorMixin, BaseEstimator):
@@ -77,17 +58,14 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         "n_components": [Count(1), StrOptions({"auto"})],
         "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
         "method": [StrOptions({"em", "stack"})],
-        "criterion": [StrOptions({"auto", "stable", "bic", "aic", "held_out"})],
+        "criterion": [StrOptions({"auto", "bic", "aic"})],
         "n_init": [Count(1)],
-        "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
+        "init": [StrOptions({"auto", "random"}), "array-like"],
         "max_iter": [Count(1)],
         "tol": [Interval(Real, 0, None, closed="left")],
         "min_prior": [Interval(Real, 0, 1, closed="left")],
-        "min_scale": [Interval(Real, 0, 1, closed="left")],
         "cv": ["cv_object"],
-        "warm_start": ["boolean"],
         "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
     # What a fit and the two kinds of mixtures add.
@@ -98,6 +76,39 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     _check_y: Any
     _encode_y: Any
     predict: Any
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        n_components: int | Literal["auto"] = 2,
+        *,
+        gate: Any = "auto",
+        family: str = "auto",
+        method: str = "em",
+        criterion: str = "auto",
+        n_init: int = 10,
+        init: ArrayLike = "auto",
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        min_prior: float = 0.05,
+        cv: Any = None,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.estimator = estimator
+        self.n_components = n_components
+        self.gate = gate
+        self.family = family
+        self.method = method
+        self.criterion = criterion
+        self.n_init = n_init
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.min_prior = min_prior
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -141,30 +152,21 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         experts = self._check_parts()
-        problem = self._state_problem(X, y, sample_weight, groups, random_state)
-        with _naming_columns(problem.X):
-            if self.method == "stack":
-                return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
-            return self._fit_em(problem, experts, random_state)
-
-    def _given_experts(self):
-        return self.estimator if isinstance(self.estimator, list) else [self.estimator]
+        problem = self._state_problem(X, y, sample_weight, groups)
+        if self.method == "stack":
+            return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
+        return self._fit_em(problem, experts[0], random_state)
 
     def _check_parts(self):
-        """Return the unfitted experts, a single one for "auto"."""
-        n_components = self.n_components
+        """Return the unfitted models of a stack, or the one expert of all components."""
+        experts = [self._default_expert() if self.estimator is None else self.estimator]
         if self.method == "stack":
             experts = check_stack(self)
-        elif not isinstance(self.estimator, list):
-            expert = self._default_expert() if self.estimator is None else self.estimator
-            experts = [expert] * (1 if n_components == "auto" else n_components)
-        elif len(self.estimator) != n_components:
+        elif isinstance(self.estimator, list) or self.cv is not None:
             raise ValueError(
-                f"estimator is a list of {len(self.estimator)}, one per component, but "
-                f"n_components={n_components!r}. Pass n_components={len(self.estimator)}."
+                f"estimator={self.estimator!r}, cv={self.cv!r}: a list of models, and folds, need "
+                "method='stack'. With method='em' pass one estimator for all components, and no cv."
             )
-        else:
-            experts = self.estimator
         for expert in experts:
             _check_part("estimator", expert, self._predicts, self.method == "em")
             if is_regressor(self) and is_classifier(last_step(expert)):
@@ -173,50 +175,23 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             _check_part("gate", self.gate, "predict_proba", True)
         return experts
 
-    def _state_problem(self, X, y, sample_weight, groups, random_state):
+    def _state_problem(self, X, y, sample_weight, groups):
         """Return what is to be fitted, without experts and gate, of checked samples."""
         y, target, family = self._check_y(y)
         check_same_length(X=X, y=y)
         weight = check_weight(sample_weight, X)
         groups = check_groups(groups, X)
-        init = self._check_init(X, y, groups)
-        is_stack = self.method == "stack"
-        splits = None
-        # A stack makes these itself.
-        if not (is_stack and isinstance(self.cv, Integral)):
-            splits = self._splits(self.cv, X, target, groups, random_state)
-        options = {name: getattr(self, name) for name in _OF_PROBLEM}
-        problem = Problem(X, y, target, weight, groups, splits, init, family, **options)
-        problem = problem.without_weightless()
-        if splits is None:
-            return problem
-        splits = [split for split in problem.splits if len(split[1])]
-        if not (splits and all(len(train) for train, _ in splits)):
-            raise ValueError(
-                f"cv={self.cv!r}: samples of a weight above 0 are all in one fold, or missing from "
-                "the others. Shuffle the folds, or use fewer."
-            )
-        if is_stack and np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
-            raise ValueError(
-                f"cv={self.cv!r} predicts some samples in several folds. With method='stack' a "
-                "sample may be in one fold, such as of KFold or GroupKFold."
-            )
-        return replace(problem, splits=splits)
+        init = self._check_init(y, groups)
+        limits = self.max_iter, self.tol, self.min_prior
+        problem = Problem(X, y, target, weight, groups, init, family, *limits)
+        return problem.without_weightless()
 
-    def _goes_on(self):
-        """Tell whether a fit starts from the one before."""
-        return self.warm_start and len(getattr(self, "experts_", ())) == self.n_components
-
-    def _check_init(self, X, y, groups):
+    def _check_init(self, y, groups):
         """Return how to start: a name, or responsibilities."""
-        init = self.init
         n_components = self.n_components
-        if self._goes_on():
-            validate_data(self, X, reset=False, skip_check_array=True)
-            init = self._posterior(X, y, groups)
-        if isinstance(init, str):
-            return init
-        init = check_named(init, "init", dtype=np.float64)
+        if isinstance(self.init, str):
+            return self.init
+        init = check_named(self.init, "init", dtype=np.float64)
         if n_components == "auto":
             raise ValueError(
                 f"init holds responsibilities of {init.shape[1]} components, but "
@@ -230,71 +205,46 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             )
         return spread_over_groups(init, groups)
 
-    def _splits(self, cv, X, y, groups, random_state):
-        """Return pairs (train, test) of indices; of a number of folds these are shuffled."""
-        if cv is None:
-            return None
-        if isinstance(cv, Integral):
-            seed = random_state.randint(LARGEST_SEED)
-            kind = StratifiedKFold if is_classifier(self) else KFold
-            cv = GroupKFold(cv) if groups is not None else kind(cv, shuffle=True, random_state=seed)
-        return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
-
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 
-    def _fit_em(self, problem, experts, random_state):
-        is_default = self.estimator is None
-        if is_default:
-            experts = [default_expert(experts[0], problem.X, problem.weight)] * len(experts)
-        # Equal experts share their transformers.
-        templates = {id(expert): Template(expert, problem.X, problem.target) for expert in experts}
-        experts = tuple(templates[id(expert)] for expert in experts)
+    def _fit_em(self, problem, expert, random_state):
+        numbers = problem.X
+        if self.estimator is None:
+            expert = default_expert(expert, problem.X, problem.weight)
+        expert = Template(expert, problem.X, problem.target)
         # Default experts are given numbers, whatever the columns of X hold.
-        numbers = experts[0].X if is_default else problem.X
+        if self.estimator is None:
+            numbers = expert.X
+        n_components = 1 if self.n_components == "auto" else self.n_components
+        experts = (expert,) * n_components
         problem = replace(problem, experts=experts, codes=code_samples(numbers, problem.y))
         design = self._make_design(problem)
         if design is not None and self._is_model_tree(problem):
-            return self._adopt_run(*fit_tree(problem, design, self.criterion == "stable"))
-        if (self.criterion, self.n_components) == ("stable", "auto"):
-            raise ValueError(
-                "criterion='stable' chooses the leaves of a tree of linear models. It needs "
-                "default experts, gate, init, family, method and cv, no groups, and an X of at "
-                "most 500 columns that is not sparse."
-            )
+            return self._adopt_run(*fit_tree(problem, design))
         n_init = self.n_init if isinstance(problem.init, str) else 1
         seeds = random_state.randint(LARGEST_SEED, size=n_init).tolist()
         if self.n_components == "auto":
-            return self._adopt_run(*fit_numbers(self, problem, seeds, design, random_state))
-        return self._adopt_run(fit_gates(self, problem, seeds, design, "EM"))
+            return self._adopt_run(*fit_numbers(self, problem, seeds, design))
+        return self._adopt_run(fit_gates(self, problem, seeds, design))
 
     def _make_design(self, problem):
         """Return what a tree of linear models is grown on, None if no start comes from it."""
-        init = problem.init
         gate = last_step(self.gate)
         is_tree = gate == "auto" if isinstance(gate, str) else hasattr(gate, "max_leaf_nodes")
-        if not (isinstance(init, str) and (init == "tree" or (init == "auto" and is_tree))):
+        if not (is_tree and isinstance(problem.init, str) and problem.init == "auto"):
             return None
-        design = None
         try:
-            design = Design.of(problem)
+            return Design.of(problem)
         except (TypeError, ValueError):
             # Experts of the user may take columns that the tree does not.
-            if init == "tree":
-                raise
-        if design is None and init == "tree":
-            raise ValueError(
-                "init='tree' takes tables of at most 500 columns, one for each category, got X of "
-                f"shape {problem.X.shape}. Use init='random' or 'lines'."
-            )
-        return design
+            return None
 
     def _is_model_tree(self, problem):
         """Tell whether the number of components is that of the leaves of a tree."""
         return (
-            (self.n_components, self.gate, self.method) == ("auto", "auto", "em")
-            and self.criterion in ("auto", "stable")
+            (self.n_components, self.gate, self.criterion) == ("auto", "auto", "auto")
             and self.estimator is None
-            and problem.splits is problem.groups is None
+            and problem.groups is None
             and isinstance(problem.family, Gaussian | LogLoss)
             and not issparse(problem.X)
         )
@@ -305,9 +255,9 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         model = run.model
         if model.is_degenerate:
             warn(
-                f"A scale is at its lower bound, min_scale={self.min_scale} of the largest one, in "
-                "every start: a component describes a few samples only. Use fewer components, or "
-                "a larger min_prior.",
+                f"A scale is at its lower bound, {LEAST_SCALE} of the largest one, in every start: "
+                "a component describes a few samples only. Use fewer components, or a larger "
+                "min_prior.",
                 ConvergenceWarning,
             )
         if not run.converged:
@@ -584,11 +534,11 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         """Take what all experts and the gate take."""
         tags = super().__sklearn_tags__()
+        experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
         # Default parts take everything.
-        parts = [*self._given_experts(), self.gate]
+        parts = [*experts, self.gate]
         taken = [get_tags(part).input_tags for part in parts if isinstance(part, BaseEstimator)]
-        is_stable = (self.criterion, self.n_components) == ("stable", "auto")
-        tags.input_tags.sparse = all(part.sparse for part in taken) and not is_stable
+        tags.input_tags.sparse = all(part.sparse for part in taken)
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
         return tags
 
@@ -611,18 +561,3 @@ def _check_part(name, part, method, needs_weights):
             f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take sample_weight, "
             "which tells the samples of a component from the others."
         )
-
-
-@contextmanager
-def _naming_columns(X):
-    """Say which columns of X hold what an expert or a gate does not take."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        for words, (what, is_wrong, advice) in _REMEDIES.items():
-            if issparse(X) or not re.search(words, str(error)):
-                continue
-            names = [column.name for column in Table(X) if is_wrong(column)]
-            if names:
-                raise ValueError(f"X contains {what} in columns {names}. {advice}") from error
-        raise

@@ -21,7 +21,7 @@ _MAX_LEAVES = 8
 _LEAST_LEAF = 0.05
 
 
-class TableEncoder(TransformerMixin, BaseEstimator):
+class ColumnEncoder(TransformerMixin, BaseEstimator):
     """Numbers for linear models and trees, from a table of numbers and categories.
 
     Numbers are standardized, or left as they are. A missing one is the mean; with `add_indicator` a
@@ -76,9 +76,9 @@ def default_expert(plain, X, weight):
         return plain
     # No factor of the weights changes a penalty.
     unit = unit_of(weight)
-    encoder = TableEncoder().fit(X)
+    encoder = ColumnEncoder().fit(X)
     if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
-        return make_pipeline(TableEncoder(standardize=False), plain)
+        return make_pipeline(ColumnEncoder(standardize=False), plain)
     linear = plain.set_params(C=1 / unit) if is_classifier(plain) else Ridge(alpha=_RIDGE * unit)
     return make_pipeline(encoder, linear)
 
@@ -102,12 +102,12 @@ def default_gates(X, weight, n_components):
         min_weight_fraction_leaf=_LEAST_LEAF,
         ccp_alpha=float(price),
     )
-    scaler = MaxAbsScaler() if issparse(X) else TableEncoder(add_indicator=False)
+    scaler = MaxAbsScaler() if issparse(X) else ColumnEncoder(add_indicator=False)
     logit = make_pipeline(scaler, LogisticRegression(C=1 / unit, max_iter=1000))
     return [encoded(tree, X), None, logit]
 
 
 def encoded(tree, X):
     """Return a tree that takes X, and whose thresholds are values of its columns if they can be."""
-    encoder = TableEncoder(add_indicator=False, drop="if_binary")
+    encoder = ColumnEncoder(add_indicator=False, drop="if_binary")
     return tree if _is_plain(X) else make_pipeline(encoder, tree)

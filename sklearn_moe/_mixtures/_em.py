@@ -10,7 +10,6 @@ from sklearn import config_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._compat import progress_bar
 from .._data.em import Run, climb
 from .._data.validation import check_groups
 from ._families import Family
@@ -23,6 +22,8 @@ _SHORT_RUN = 10
 _PROMISING_GAP = 0.1
 # Iterations without a gain that end a run: experts such as trees do not always climb.
 _PATIENCE = 10
+# The least standard deviation of a component, relative to the largest one.
+LEAST_SCALE = 0.05
 # A tree says 0 where no sample of a leaf belongs to a component, but no share is quite 0.
 _LEAST_SHARE = 1e-6
 # A gate is not fitted to samples of smaller responsibilities.
@@ -38,13 +39,11 @@ class Problem:
     target: np.ndarray  # y as the experts take it
     weight: np.ndarray
     groups: np.ndarray | None  # codes 0, 1, ...
-    splits: list | None  # pairs (train, test) of out-of-fold predictions
     init: str | np.ndarray
     family: Family
     max_iter: int
     tol: float
     min_prior: float
-    min_scale: float
     experts: tuple[Template, ...] = ()  # one per component
     gate: Template | None = None
     codes: np.ndarray | None = None  # of equal samples the same, whatever their order
@@ -60,11 +59,6 @@ class Problem:
             return self
         rows = np.flatnonzero(self.weight)
         parts = {name: getattr(self, name)[rows] for name in ("y", "target", "weight")}
-        if self.splits is not None:
-            places = np.cumsum(self.weight > 0) - 1
-            parts["splits"] = [
-                [places[part[self.weight[part] > 0]] for part in split] for split in self.splits
-            ]
         if self.groups is not None:
             parts["groups"] = check_groups(self.groups[rows], rows)
         if not isinstance(self.init, str):
@@ -113,13 +107,11 @@ def sum_groups(values, groups):
 # -- from several starts -----------------------------------------------------------------------
 
 
-def fit_best(problem, runs, n_jobs=None, verbose=False, name="EM"):
+def fit_best(problem, runs, n_jobs=None):
     """Return the best run, of which only the most promising go to the end."""
 
     def go_on(runs, n_iter):
-        jobs = [delayed(_climb)(problem, run, n_iter) for run in runs]
-        done = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
-        return [*progress_bar(done, total=len(jobs), disable=not verbose, desc=name)]
+        return Parallel(n_jobs)(delayed(_climb)(problem, run, n_iter) for run in runs)
 
     def rank(run):
         return run.model.is_degenerate, -run.log_likelihood
@@ -153,40 +145,11 @@ def start(problem, seed):
     n_components = len(problem.experts)
     responsibilities = problem.init
     if isinstance(responsibilities, str):
-        draw = _draw_lines if responsibilities == "lines" else _draw_components
-        responsibilities = np.eye(n_components)[draw(problem, check_random_state(seed))]
+        # Equal samples, or those of a group, have the same component.
+        codes = problem.codes if problem.groups is None else problem.groups
+        drawn = check_random_state(seed).randint(n_components, size=codes.max() + 1)
+        responsibilities = np.eye(n_components)[drawn[codes]]
     return Run(np.arange(n_components), responsibilities, seed=seed)
-
-
-def _draw_components(problem, random_state):
-    """Return a random component per sample, the same for equal ones, or per group."""
-    codes = problem.codes if problem.groups is None else problem.groups
-    return random_state.randint(len(problem.experts), size=codes.max() + 1)[codes]
-
-
-def _draw_lines(problem, random_state):
-    """Return for each sample the best one of experts that are fitted to few samples each.
-
-    Samples are drawn by places on a line, on which each is as long as its weight: a sample of
-    weight 2 is drawn as if it were there twice.
-    """
-    y, family, n_experts = problem.y, problem.family, len(problem.experts)
-    order = problem.codes.argsort(kind="stable")
-    ends = np.cumsum(problem.weight[order])
-    density = np.empty((len(y), n_experts))
-    for k, expert in enumerate(problem.experts):
-        n_drawn = min(expert.X.shape[1] + 2, max(10, int(ends[-1]) // (2 * n_experts)))
-        places = random_state.uniform(high=ends[-1], size=n_drawn)
-        rows = order[np.searchsorted(ends, places, side="right").clip(max=len(y) - 1)]
-        if y.dtype.kind == "i":
-            # A classifier is to see every class.
-            rows = np.concatenate([rows, order[np.unique(y[order], return_index=True)[1]]])
-        rows, counts = np.unique(rows, return_counts=True)
-        part = _safe_indexing(expert.X, rows)
-        drawn = expert.draw(random_state.randint(2**31 - 1))
-        fitted = fit_weighted(drawn, part, problem.target[rows], counts.astype(float))
-        density[:, k] = family.log_density(y, family.predict(fitted, expert.X, y))
-    return log_joint(0, density, problem.weight, problem.groups).argmax(axis=1)
 
 
 # -- the M step --------------------------------------------------------------------------------
@@ -220,8 +183,7 @@ def maximize(problem, components, responsibilities, before=None, *, seed=0, expe
     if is_odd.any():
         raise ValueError(
             f"{is_odd.sum()} of {len(is_odd)} samples have no finite log density by any component, "
-            f"the first one has y={problem.target[is_odd][0]}. Leave out such samples, or let a "
-            "family of your own return finite numbers for them."
+            f"the first one has y={problem.target[is_odd][0]}. Leave out such samples."
         )
     return model, joint
 
@@ -242,18 +204,12 @@ def _maximize(problem, components, responsibilities, before, experts):
         if experts is None:
             fitted.append(fit_weighted(before.experts[k], template.X, problem.target, weight))
         prediction = family.predict(fitted[k], template.X, y)
-        for train, test in problem.splits or ():
-            # Where nothing is to be fitted the expert of all samples stands in.
-            if weight[train].any():
-                part = _safe_indexing(template.X, train)
-                fold = fit_weighted(before.experts[k], part, problem.target[train], weight[train])
-                prediction[test] = family.predict(fold, _safe_indexing(template.X, test), y[test])
         predictions.append(prediction)
         scales.append(family.fit_scale(y, prediction, weight))
     is_degenerate = False
     if family.has_scale:
         scales = [max(scale, family.least_scale(y)) for scale in scales]
-        lowest = problem.min_scale * max(scales)
+        lowest = LEAST_SCALE * max(scales)
         is_degenerate = min(scales) < lowest
         scales = [max(scale, lowest) for scale in scales]
     priors = problem.unit_weight @ responsibilities
@@ -269,20 +225,12 @@ def _fit_gate(problem, responsibilities, priors, before):
     template, n_components = problem.gate, len(priors)
     if template is None or n_components == 1:
         return None, np.log(priors)
-
-    def fit(rows):
-        # Each sample once per component that it may belong to.
-        weight = problem.unit_weight[rows, None] * responsibilities[rows]
-        places, labels = np.nonzero(responsibilities[rows] > _LEAST_RESPONSIBILITY)
-        parts = _safe_indexing(template.X, rows[places]), labels, weight[places, labels]
-        return refit(before, *parts) or fit_weighted(before, *parts)
-
-    fitted = fit(np.arange(len(problem.y)))
-    log_gate = gate_log_proba(fitted, template.X, n_components)
-    for train, test in problem.splits or ():
-        part = _safe_indexing(template.X, test)
-        log_gate[test] = gate_log_proba(fit(train), part, n_components)
-    return fitted, log_gate
+    # Each sample once per component that it may belong to.
+    weight = problem.unit_weight[:, None] * responsibilities
+    rows, labels = np.nonzero(responsibilities > _LEAST_RESPONSIBILITY)
+    parts = _safe_indexing(template.X, rows), labels, weight[rows, labels]
+    fitted = refit(before, *parts) or fit_weighted(before, *parts)
+    return fitted, gate_log_proba(fitted, template.X, n_components)
 
 
 def gate_log_proba(gate, X, n_components):

@@ -180,41 +180,6 @@ class _Nested:
         return self.expert.sample_y(self.X, size[1], random_state)
 
 
-class Custom(Family):
-    """A function of y, prediction and weight that returns log densities.
-
-    What an expert predicts is that of the usual family.
-
-    It may estimate a scale from the samples of the fit. New samples are appended to these with
-    weight 0, so that they do not change the scale.
-    """
-
-    def __init__(self, function, usual):
-        self.function = function
-        self.usual = usual
-        self.classes = getattr(usual, "classes", None)
-
-    def predict(self, expert, X, y=None):
-        return self.usual.predict(expert, X, y)
-
-    def fit_scale(self, y, prediction, weight):
-        return y, prediction, weight
-
-    def log_density(self, y, prediction, scale=1.0):
-        parts = [y, prediction, np.ones(len(y))]
-        if isinstance(scale, tuple):
-            new = y, prediction, np.zeros(len(y))
-            parts = [np.concatenate(pair) for pair in zip(scale, new, strict=True)]
-        density = np.asarray(self.function(*parts), dtype=float)
-        is_odd = density.shape != parts[0].shape
-        if is_odd or np.isnan(density).any():
-            raise ValueError(
-                f"family must return one log density per sample, of the shape of the y that it "
-                f"gets, {parts[0].shape}, got {f'shape {density.shape}' if is_odd else 'NaN'}."
-            )
-        return density[-len(y) :]
-
-
 FAMILIES = {"gaussian": Gaussian, "poisson": Poisson, "gamma": Gamma}
 
 

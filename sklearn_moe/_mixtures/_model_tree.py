@@ -20,7 +20,7 @@ from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import is_clearly_positive
 from .._data.validation import unit_of
-from ._defaults import TableEncoder, encoded
+from ._defaults import ColumnEncoder, encoded
 from ._em import Fit, code_samples, maximize, posterior
 from ._newton import without_slopes
 from ._weighted import Template
@@ -32,8 +32,6 @@ _MAX_COLUMNS = 500
 # A tree is grown on a part of more rows.
 _MAX_GROWN_ROWS = 10_000
 _N_FOLDS = 5
-# The least agreement of the trees of folds, where the number of leaves is to be stable.
-_LEAST_AGREEMENT = 0.9
 # Thresholds of a column: fewer where they and the outputs make too many.
 _MAX_CUTS = 15
 _MIN_CUTS = 3
@@ -85,10 +83,10 @@ class Design:
             return None
         if issparse(X):
             X = X.toarray()
-        Z = TableEncoder().fit_transform(X)
+        Z = ColumnEncoder().fit_transform(X)
         if Z.shape[1] > _MAX_COLUMNS:
             return None
-        S = TableEncoder(False, standardize=False, drop="if_binary").fit_transform(X)
+        S = ColumnEncoder(False, standardize=False, drop="if_binary").fit_transform(X)
         weight = problem.weight / unit_of(problem.weight)
         # Numbers are standardized already, but without the weights.
         is_number = ~((Z == 0) | (Z == 1)).all(axis=0)
@@ -293,23 +291,6 @@ def _losses(design, splits, root):
     return losses
 
 
-def _agreement(design, whole, trees, size):
-    """Return the mean adjusted Rand index of the leaves of trees with those of the first.
-
-    scikit-learn's function takes no weights.
-    """
-    leaves = find_leaves(whole[:size], design.S)
-    scores = []
-    for tree in trees:
-        counts = np.zeros((size + 1, size + 1))
-        np.add.at(counts, (leaves, find_leaves(tree[:size], design.S)), design.weight)
-        parts = counts, counts.sum(axis=0), counts.sum(axis=1), counts.sum()
-        both, first, second, every = ((n * (n - 1)).sum() for n in parts)
-        chance, most = first * second / max(every, 1), (first + second) / 2
-        scores.append((both - chance) / (most - chance) if most > chance else 1.0)
-    return float(np.mean(scores))
-
-
 # -- the number of leaves, and their groups --------------------------------------------------------
 
 
@@ -321,15 +302,13 @@ class Regions(NamedTuple):
     folds: np.ndarray  # (n_samples,)
     groups: np.ndarray  # of leaves, (n_samples,)
     scores: np.ndarray | None  # minus the mean held-out loss, for 1, 2, ... leaves
-    agreement: np.ndarray | None  # of as many leaves of the folds with those of all samples
 
 
-def find_regions(design, n_groups, least_share, is_stable=False):
+def find_regions(design, n_groups, least_share):
     """Return the regions of a model tree, of so many groups of leaves, or as held-out rows say.
 
     Leaves are grown greedily. Then those are one group whose common lines are better for rows that
-    are held out, or, for a given number, the least worse. With `is_stable` the trees of the folds
-    have to part the samples as that of all does.
+    are held out, or, for a given number, the least worse.
     """
     # Equal samples are in the same fold.
     codes = code_samples(design.S, design.y)
@@ -340,14 +319,14 @@ def find_regions(design, n_groups, least_share, is_stable=False):
     penalty, parts = _fit_roots(small, folds[some])
     root = design.fit(design.level, penalty)
     if n_groups is None:
-        choice = _choose_leaves(small, parts, root, least_share, is_stable)
+        choice = _choose_leaves(small, parts, least_share)
     else:
-        choice = 2 * n_groups, _SHRINKAGES[0], None, None
-    n_leaves, n_rows_above, scores, agreement = choice
+        choice = 2 * n_groups, _SHRINKAGES[0], None
+    n_leaves, n_rows_above, scores = choice
     design, small = (replace(one, n_rows_above=n_rows_above) for one in (design, small))
     splits = grow(small, root, n_leaves, least_share, is_exact=True)
     groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
-    return Regions(design, root, folds, groups, scores, agreement)
+    return Regions(design, root, folds, groups, scores)
 
 
 def _fit_roots(design, folds):
@@ -369,31 +348,24 @@ def _fit_roots(design, folds):
     return _ROOT_PENALTIES[best], [(*part, roots[best]) for *part, roots in parts]
 
 
-def _choose_leaves(design, parts, root, least_share, is_stable):
+def _choose_leaves(design, parts, least_share):
     """Return the fewest leaves that are not clearly worse than the best number.
 
-    With them come the number of rows as which the line above counts, the scores and the agreement
-    of all numbers of leaves.
+    With them come the number of rows as which the line above counts, and the scores of all numbers
+    of leaves.
     """
     sizes = range(_MAX_LEAVES)
     held_out = np.empty((len(_SHRINKAGES), len(sizes), len(design.y)))
-    trees = [[] for _ in _SHRINKAGES]
     for k, n_rows_above in enumerate(_SHRINKAGES):
         for is_test, test, train, of_train in parts:
             train = replace(train, n_rows_above=n_rows_above)
             tree = grow(train, of_train, _MAX_LEAVES, least_share)
-            trees[k].append(tree)
             held_out[k][:, is_test] = [_losses(test, tree[:size], of_train) for size in sizes]
     means = held_out @ design.weight / design.weight.sum()
     k = int(means.min(axis=1).argmin())
-    whole = replace(design, n_rows_above=_SHRINKAGES[k])
-    whole = grow(whole, root, _MAX_LEAVES, least_share)
-    agreement = np.array([_agreement(design, whole, trees[k], size) for size in sizes])
-    is_allowed = np.minimum.accumulate(agreement) > (_LEAST_AGREEMENT if is_stable else -1)
-    best = np.where(is_allowed, means[k], np.inf).argmin()
-    worse = held_out[k] - held_out[k][best]
+    worse = held_out[k] - held_out[k][means[k].argmin()]
     is_close = [not is_clearly_positive(one, design.weight, n_errors=1) for one in worse]
-    return 1 + int((is_allowed & is_close).argmax()), _SHRINKAGES[k], -means[k], agreement
+    return 1 + is_close.index(True), _SHRINKAGES[k], -means[k]
 
 
 def _fold_losses(design, rows, root, folds):
@@ -468,9 +440,9 @@ def _share_by_lasso(design, root, own, members, folds):
     return [coef[0] + difference for difference in coef[1:]]
 
 
-def fit_tree(problem, design, is_stable):
+def fit_tree(problem, design):
     """Return the fit of the mixture that a model tree is, and the table of its leaves."""
-    regions = find_regions(design, None, problem.min_prior, is_stable)
+    regions = find_regions(design, None, problem.min_prior)
     if design.of_classes:
         model = LogisticRegression(max_iter=1000)
         expert = without_slopes(model, design.Z[:, :-1], problem.target)
@@ -481,7 +453,7 @@ def fit_tree(problem, design, is_stable):
         experts.append(copy.copy(expert))
         experts[-1].coef_ = coef
         experts[-1].intercept_ = intercept
-    template = Template(make_pipeline(TableEncoder(), expert), problem.X, problem.target)
+    template = Template(make_pipeline(ColumnEncoder(), expert), problem.X, problem.target)
     gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), problem.X)
     problem = replace(
         problem,
@@ -503,6 +475,5 @@ def fit_tree(problem, design, is_stable):
     selection = {
         "n_leaves": [*range(1, len(held_out) + 1)],
         "held_out": held_out.tolist(),
-        "agreement": regions.agreement.tolist(),
     }
     return Fit(problem, run), selection

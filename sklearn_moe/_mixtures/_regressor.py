@@ -1,8 +1,7 @@
 """MixtureRegressor: a mixture of any regressors."""
 
-from collections.abc import Callable
 from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +15,7 @@ from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
 from .._validation import check_named, check_same_length, name_in_errors, refuse_overflow
 from ._base import BaseMixture
-from ._families import FAMILIES, Custom, Family, Gaussian, OwnDensity, guess_family
+from ._families import FAMILIES, Gaussian, OwnDensity, guess_family
 from ._weighted import last_step
 
 
@@ -32,10 +31,10 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     Parameters
     ----------
     estimator : estimator, list of estimator or None, default=None
-        The expert of each component: a regressor whose `fit` takes `sample_weight`, or a
+        The expert of all components: a regressor whose `fit` takes `sample_weight`, or a
         :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other steps are fitted once,
-        without weights. A list has one expert per component. An expert may be a mixture (a
-        hierarchical mixture). All are given X as it is.
+        without weights. An expert may be a mixture (a hierarchical mixture), or have a density of
+        its own, `score_samples(X, y)`. It is given X as it is. A list holds the models of a stack.
         None: :class:`~sklearn.linear_model.LinearRegression`; with categories or missing values
         :class:`~sklearn.linear_model.Ridge` of the encoded columns: a column per category but the
         first, numbers standardized, and missing ones replaced by the mean, with a column that says
@@ -43,14 +42,14 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     n_components : int or "auto", default=2
         Number of components. "auto" chooses it by `criterion`. With `method="stack"` all models of
-        the list are used, whether it is their number or 2; 1 keeps the best one alone, by folds.
+        the list are used.
 
     gate : "auto", estimator or None, default="auto"
         How the share of each component depends on x.
         "auto" tries constant shares, a :class:`~sklearn.tree.DecisionTreeClassifier` of at most
         eight leaves, pruned by BIC, and a :class:`~sklearn.linear_model.LogisticRegression`. It
         keeps constant shares unless another gate is better by more than 2 in `criterion` (in BIC
-        for "auto" and "held_out"). It takes tables as the default experts do, but is not told which
+        for "auto"). It takes tables as the default experts do, but is not told which
         numbers are missing.
         An estimator is a classifier with `predict_proba` whose `fit` takes `sample_weight`, or a
         :class:`~sklearn.pipeline.Pipeline` that ends in one, and is given X as it is. It is fitted
@@ -62,13 +61,12 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         encoded columns (before the softmax), or such a tree, predict samples of other folds better
         by more than three standard errors.
 
-    family : {"auto", "gaussian", "poisson", "gamma"} or callable, default="auto"
+    family : {"auto", "gaussian", "poisson", "gamma"}, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation
         and "gamma" a coefficient of variation per component. "auto" depends on the loss of the
         estimator: "poisson" for :class:`~sklearn.linear_model.PoissonRegressor` and others with
-        such a loss, "gamma" likewise, for a mixture its own density, otherwise "gaussian". A
-        callable takes `(y, prediction, weight)` and returns the log density of each y; it may
-        estimate a scale with the weights, which are 0 for samples outside of the training.
+        such a loss, "gamma" likewise, the density of its own for a mixture or another estimator
+        with `score_samples(X, y)`, otherwise "gaussian".
 
     method : {"em", "stack"}, default="em"
         "em": experts and gate are fitted together by expectation maximization. The model with the
@@ -78,35 +76,30 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         folds: it tells which model to trust where. The loss is the square of the error of the
         weighted mean, with weights of all models that sum to 1; an estimator as gate is fitted by
         EM. Experts need not take `sample_weight` unless `fit` is given weights. The parameters
-        `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol`, `min_prior`, `min_scale` and
-        `warm_start` are those of EM, and must be left at their defaults.
+        `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol` and `min_prior` are those of EM,
+        and must be left at their defaults.
 
-    criterion : {"auto", "stable", "bic", "aic", "held_out"}, default="auto"
+    criterion : {"auto", "bic", "aic"}, default="auto"
         How `n_components="auto"` chooses.
-        "auto": with the default experts, gate, `init`, `family`, `method` and `cv`, without groups,
+        "auto": with the default experts, gate, `init`, `family` and `method`, without groups,
         the mixture is a tree of linear models, grown without EM: of at most six leaves the fewest
         that predict five folds as well as the best number does, by one standard error of the
-        difference. Otherwise it is "bic" where the parameters of experts and gate can be counted
-        (linear models, trees, mixtures of them), else "held_out".
-        "stable": such a tree, with only as many leaves as the trees of the folds agree about
-        (adjusted Rand index above .9 on average), perhaps one.
-        "bic", "aic", "held_out": mixtures of 1, 2, ... components are fitted by EM, 10 at most,
-        until two in a row are no better, by an information criterion or by the mean log-likelihood
-        of samples that are held out (`cv` folds, or 5). They find regimes that overlap, or whose
-        border is oblique.
+        difference. Otherwise it is "bic".
+        "bic", "aic": mixtures of 1, 2, ... components are fitted by EM, 10 at most, until two in a
+        row are no better by an information criterion. They find regimes that overlap, or whose
+        border is oblique. The parameters of experts and gate must be countable, as those of linear
+        models, trees, and mixtures of them.
 
     n_init : int, default=10
         Number of random starts. All run for 10 iterations. After that only those continue whose
         log-likelihood per sample is at most .1 below that of the best one.
 
-    init : {"auto", "tree", "random", "lines"} or array-like of shape (n_samples, n_components), \
-            default="auto"
-        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
-        where a sample belongs to the expert that predicts it best; "tree", the leaves of a tree of
-        linear models, those that are most alike together, for a single run that does not depend on
-        `random_state` and knows no more than 500 columns, with one for each category; or given
-        responsibilities, for a single run. "auto" adds "tree" to the random starts if the gate is
-        "auto" or a tree, and X is a table that it takes.
+    init : {"auto", "random"} or array-like of shape (n_samples, n_components), default="auto"
+        How a run starts: from "random" components, or from given responsibilities, for a single
+        run; those of a fitted mixture, `responsibilities(X, y)`, let it go on. "auto" adds one
+        start to the random ones if the gate is "auto" or a tree, and X is a table of at most 500
+        columns, with one for each category: the leaves of a tree of linear models, those that are
+        most alike together.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.
@@ -119,27 +112,13 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     min_prior : float, default=0.05
         Components with a smaller share of the samples, or without any, are removed during the fit.
 
-    min_scale : float, default=0.05
-        Lower bound of the scales, relative to the largest one. Without it a component of a few
-        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
-        if all starts do, with a warning.
-
     cv : int, cross-validation splitter or None, default=None
-        With folds, responsibilities and scales come from predictions for samples that experts and
-        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
-        is the number of shuffled folds. With `method="stack"` None is 5; samples of a group, and
-        equal ones, are then in one fold, and no sample may be in two.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the responsibilities of the model that was fitted before, of as
-        many components. It then goes on with its columns.
+        The folds of `method="stack"`. None is 5; of a number of folds, which are shuffled, samples
+        of a group, and equal ones, are in one. No sample may be in two.
 
     n_jobs : int or None, default=None
         Number of starts, or of fits of a stack, that run in parallel, by joblib. None means 1, -1
         all cores.
-
-    verbose : int, default=0
-        Whether to show progress bars: of the starts, and of the folds of "held_out".
 
     random_state : int, RandomState instance or None, default=None
         Source of the starts and of every `random_state` of experts and gate that is None. Pass an
@@ -185,12 +164,10 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         Whether it converged.
 
     selection_ : dict of str to list
-        With `n_components="auto"`, for every number tried. Of a tree of linear models: "n_leaves",
-        "held_out" (with one standard deviation for all leaves) and "agreement", the mean adjusted
-        Rand index of such trees of the folds with that of all samples. Else "n_components",
-        "log_likelihood", "n_parameters" (None if they cannot be counted), "bic" and "aic" (NaN
-        without a number of parameters), and perhaps "held_out". `pandas.DataFrame(selection_)` is a
-        table of it.
+        With `n_components="auto"`, for every number tried. Of a tree of linear models: "n_leaves"
+        and "held_out" (with one standard deviation for all leaves). Else "n_components",
+        "log_likelihood", "n_parameters", "bic" and "aic". `pandas.DataFrame(selection_)` is a table
+        of it.
 
     expert_kinds_ : list of str
         With `method="stack"`, the class of each model, numbered if it is there twice.
@@ -227,6 +204,9 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     together by a lasso of what they share and where they differ. The gate has no doubt, so that
     :func:`~sklearn_moe.inspection.region_rules` says what is predicted.
 
+    The scale of a component is at least .05 of the largest one: a component of a few samples could
+    have an infinite likelihood [2]_. A start that ends there is used only if all starts do.
+
     In BIC n is the number of samples: where all weights are whole numbers their sum, divided by
     their greatest common divisor, else Kish's effective size, (sum w)^2 / sum w^2. The
     log-likelihood is scaled alike: a factor of all weights does not count. With `groups` the
@@ -258,48 +238,9 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMixture._parameter_constraints,
-        "family": [StrOptions({"auto", *FAMILIES}), callable],
+        "family": [StrOptions({"auto", *FAMILIES})],
     }
     _predicts = "predict"
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        n_components: int | Literal["auto"] = 2,
-        *,
-        gate: Any = "auto",
-        family: str | Callable = "auto",
-        method: str = "em",
-        criterion: str = "auto",
-        n_init: int = 10,
-        init: ArrayLike = "auto",
-        max_iter: int = 500,
-        tol: float = 1e-6,
-        min_prior: float = 0.05,
-        min_scale: float = 0.05,
-        cv: Any = None,
-        warm_start: bool = False,
-        n_jobs: int | None = None,
-        verbose: bool | int = 0,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        self.estimator = estimator
-        self.n_components = n_components
-        self.gate = gate
-        self.family = family
-        self.method = method
-        self.criterion = criterion
-        self.n_init = n_init
-        self.init = init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.min_prior = min_prior
-        self.min_scale = min_scale
-        self.cv = cv
-        self.warm_start = warm_start
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-        self.random_state = random_state
 
     def _default_expert(self):
         return LinearRegression()
@@ -314,20 +255,12 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         return y, y, family
 
     def _choose_family(self):
-        if callable(self.family):
-            return Custom(self.family, Family())
         if self.family != "auto":
             return FAMILIES[self.family]()
         # A stack combines the means of its models, whatever these are made for.
         if self.estimator is None or self.method == "stack":
             return Gaussian()
-        names = {guess_family(last_step(expert)) for expert in self._given_experts()}
-        if len(names) > 1:
-            raise ValueError(
-                f"family='auto': the estimators are made for {sorted(names)}, a mixture needs one "
-                f"of them. Set family to one of {sorted(FAMILIES)}."
-            )
-        return {**FAMILIES, "own": OwnDensity}[names.pop()]()
+        return {**FAMILIES, "own": OwnDensity}[guess_family(last_step(self.estimator))]()
 
     def _encode_y(self, y):
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
@@ -385,8 +318,6 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     def _distributions(self, X):
         """Return a distribution of every component."""
-        if not hasattr(self._family, "distribution"):
-            raise ValueError(f"family={self.family!r} has a density, but no distribution function.")
         return [
             self._family.distribution(expert, X, scale)
             for expert, scale in zip(self.experts_, self._scales, strict=True)
@@ -410,7 +341,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         Raises
         ------
         ValueError
-            If q is no probability, or the family is a function of your own.
+            If q is no probability.
         """
         X = self._check_new(X)
         q = check_quantiles(q)

@@ -1,18 +1,14 @@
-"""Which gate, and how many components: information criteria, and held-out samples."""
+"""Which gate, and how many components, by information criteria."""
 
 from dataclasses import replace
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.utils import _safe_indexing
 
-from .._compat import progress_bar
-from .._data.validation import check_groups, unit_of
+from .._data.validation import unit_of
 from ._defaults import default_gates
-from ._em import Fit, fit_best, start, sum_groups, weigh_units
-from ._families import Custom
+from ._em import Fit, fit_best, start, sum_groups
 from ._model_tree import find_regions
-from ._weighted import LARGEST_SEED, Template, count_parameters
+from ._weighted import Template, count_parameters
 
 # A smaller difference of an information criterion is no evidence.
 _LEAST_EVIDENCE = 2
@@ -20,14 +16,12 @@ _LEAST_EVIDENCE = 2
 _MAX_COMPONENTS = 10
 # No more are tried after so many numbers of components without improvement.
 _PATIENCE = 2
-# Folds of the held-out likelihood.
-_N_FOLDS = 5
 
 
 def count_all(model, family):
     """Return the number of parameters of a model, None if it cannot be counted."""
     counts = [_count_gate(model), *map(count_parameters, model.experts)]
-    if None in counts or isinstance(family, Custom):
+    if None in counts:
         return None
     return int(sum(counts)) + family.has_scale * len(model.experts)
 
@@ -57,16 +51,14 @@ def spread_over_groups(responsibilities, groups):
     return responsibilities / responsibilities.sum(axis=1, keepdims=True)
 
 
-def fit_gates(mixture, problem, seeds, design, name):
+def fit_gates(mixture, problem, seeds, design):
     """Return the fit with the gate of a mixture, of "auto" that with the best one."""
     n_components = len(problem.experts)
     runs = [start(problem, seed) for seed in seeds]
     if design is not None and n_components > 1:
         leaves = find_regions(design, n_components, problem.min_prior).groups
         of_tree = spread_over_groups(np.eye(n_components)[leaves], problem.groups)
-        if problem.init == "tree":
-            runs = [replace(runs[0], responsibilities=of_tree)]
-        elif of_tree.any(axis=0).all():
+        if of_tree.any(axis=0).all():
             runs = [replace(runs[0], responsibilities=of_tree), *runs]
     gates = [mixture.gate]
     if isinstance(mixture.gate, str):
@@ -76,7 +68,7 @@ def fit_gates(mixture, problem, seeds, design, name):
         if gate is not None:
             gate = Template(gate, problem.X, problem.target)
         problem = replace(problem, gate=gate)
-        fits.append(Fit(problem, fit_best(problem, runs, mixture.n_jobs, mixture.verbose, name)))
+        fits.append(Fit(problem, fit_best(problem, runs, mixture.n_jobs)))
         # The first gate has all starts, and the others go on from what it found.
         first = fits[0].run
         responsibilities = np.zeros((len(problem.y), n_components))
@@ -105,58 +97,28 @@ def _choose_gate(fits, criterion):
     return min(fits, key=rank)
 
 
-def fit_numbers(mixture, problem, seeds, design, random_state):
+def fit_numbers(mixture, problem, seeds, design):
     """Return the fit with the best number of components, and a table of all tried."""
-    criterion, splits = mixture.criterion, None
+    criterion = "aic" if mixture.criterion == "aic" else "bic"
     fits, rows = [], []
     for n_components in range(1, _MAX_COMPONENTS + 1):
         tried = replace(problem, experts=problem.experts * n_components)
-        name = f"EM, n_components={n_components}"
-        fit = fit_gates(mixture, tried, seeds, design, name)
+        fit = fit_gates(mixture, tried, seeds, design)
         fits.append(fit)
         facts = {
             "log_likelihood": float(fit.run.log_likelihood),
             "n_parameters": count_all(fit.run.model, problem.family),
         }
         facts |= criteria(**facts, weight=problem.weight, groups=problem.groups)
-        row = {"n_components": n_components, **facts}
-        if criterion == "auto":
-            criterion = "held_out" if np.isnan(row["bic"]) else "bic"
-        if criterion == "held_out":
-            parts = problem.X, problem.target, problem.groups, random_state
-            splits = splits or mixture._splits(mixture.cv or _N_FOLDS, *parts)
-            seed = random_state.randint(LARGEST_SEED)
-            row["held_out"] = _held_out(mixture, fit, splits, seed, f"{name}, held out")
-        rows.append(row)
+        rows.append({"n_components": n_components, **facts})
         values = np.array([row[criterion] for row in rows])
         if np.isnan(values).any():
             raise ValueError(
-                f"criterion={criterion!r} needs experts and a gate whose parameters can be "
-                "counted, such as linear models and trees. Use criterion='held_out'."
+                "n_components='auto' needs experts and a gate whose parameters can be counted, "
+                "such as linear models and trees. Pass a number, or search for it with the scoring "
+                "lambda mixture, X, y: mixture.score_samples(X, y).mean()."
             )
-        best = int(values.argmax() if criterion == "held_out" else values.argmin())
+        best = int(values.argmin())
         if n_components - 1 - best >= _PATIENCE:
             break
     return fits[best], {key: [row[key] for row in rows] for key in rows[0]}
-
-
-def _held_out(mixture, fit, splits, seed, name):
-    """Return the mean log-likelihood of samples that a mixture like this was not fitted to."""
-    problem = fit.problem
-    bar = progress_bar(splits, disable=not mixture.verbose, desc=name)
-    gate = problem.gate and problem.gate.estimator
-    mixture = clone(mixture).set_params(n_components=len(problem.experts), gate=gate)
-    mixture.set_params(warm_start=False, verbose=0, random_state=seed)
-
-    def rows_of(rows):
-        parts = problem.X, problem.target, problem.weight, problem.groups
-        return [part if part is None else _safe_indexing(part, rows) for part in parts]
-
-    total = n_units = 0.0
-    for train, test in bar:
-        mixture.fit(*rows_of(train))
-        X, y, weight, groups = rows_of(test)
-        groups = check_groups(groups, X)
-        total += mixture._log_likelihood(X, mixture._encode_y(y), weight, groups)
-        n_units += weigh_units(weight, groups).sum()
-    return float(total / n_units)

@@ -1,6 +1,7 @@
 """A stack: experts that are fitted to all samples, and a gate by what they predict of others."""
 
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -8,18 +9,18 @@ from scipy.sparse import issparse
 from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._compat import progress_bar
 from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.validation import unit_of
-from ._defaults import TableEncoder, default_gates
-from ._em import code_samples, fit_best, gate_log_proba, posterior
+from ._defaults import ColumnEncoder, default_gates
+from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
 from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity
 from ._weighted import (
     LARGEST_SEED,
@@ -33,10 +34,8 @@ from ._weighted import (
 # A default gate is learned from so many samples, and so many numbers in them.
 _MAX_GATE_ROWS = 20_000
 _MAX_GATE_NUMBERS = 2**22
-# The smallest standard deviation, relative to the largest one.
-_LEAST_SCALE = 0.05
 # The EM of a gate.
-_EM_OF_GATE = {"max_iter": 200, "min_prior": 0.0, "min_scale": _LEAST_SCALE}
+_EM_OF_GATE = {"max_iter": 200, "min_prior": 0.0}
 # The gates of the folds may be less exact.
 _TOL = 1e-5
 _TOL_OF_FOLDS = 1e-4
@@ -47,7 +46,7 @@ _PRIOR_DEVIATION = 0.5
 _LEAST_WEIGHT = 1e-6
 # Predictions of the same samples differ by less, in units of their deviation, whatever the batches.
 _SAME_OUTPUTS = 1e-6
-_OF_EM = "family criterion n_init init max_iter tol min_prior min_scale warm_start".split()
+_OF_EM = "family criterion n_init init max_iter tol min_prior".split()
 
 
 def check_stack(mixture):
@@ -65,11 +64,10 @@ def check_stack(mixture):
     expected = "method='stack' needs a list of estimators"
     if not isinstance(experts, list) or not experts:
         raise ValueError(f"{expected}, got estimator={experts!r}.")
-    if mixture.n_components not in (1, defaults.n_components, len(experts)):
+    if mixture.n_components not in (defaults.n_components, len(experts)):
         raise ValueError(
             f"{expected}, one per component, got {len(experts)} and n_components="
-            f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out; 1 keeps "
-            "the best one alone."
+            f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out."
         )
     return experts
 
@@ -79,23 +77,19 @@ def fit_stack(mixture, problem, experts, random_state):
 
     Experts are fitted to all samples, and a gate to what others, without a fold, predict of it.
     """
-    if problem.splits is None:
-        problem = replace(problem, splits=_split(mixture, problem, random_state))
     for expert in experts:
         if np.ptp(problem.weight) and not takes_weights(expert):
             raise ValueError(
                 f"estimator={expert!r} was given sample_weight, which its `fit` does not take. Use "
                 "estimators whose `fit` does, or no weights."
             )
+    splits = _split(mixture, problem, random_state)
     seed = random_state.randint(LARGEST_SEED)
-    fitted, outputs, folds = _fit_experts(problem, experts, seed, mixture.n_jobs, mixture.verbose)
+    fitted, outputs, folds = _fit_experts(problem, splits, experts, seed, mixture.n_jobs)
     rows = np.flatnonzero(folds >= 0)
     if isinstance(mixture.gate, str):
         n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
         rows = rows[draw_rows(len(rows), n_rows)]
-    if mixture.n_components == 1:
-        best = _GateLearner(problem, outputs, rows, folds).best_alone()
-        fitted, outputs = [fitted[best]], outputs[:, [best]]
     learner = _learn(problem, outputs, rows, folds, mixture.gate, seed)
     family = learner.family
     gates = learner.gates(learner.gate, learner.X)
@@ -104,7 +98,7 @@ def fit_stack(mixture, problem, experts, random_state):
     if family.has_scale:
         squares = gates * (learner.y[:, np.newaxis] - learner.outputs) ** 2
         scales = np.sqrt(np.average(squares, axis=0, weights=learner.weight) / weights)
-        scales = np.maximum(scales, max(family.least_scale(learner.y), _LEAST_SCALE * scales.max()))
+        scales = np.maximum(scales, max(family.least_scale(learner.y), LEAST_SCALE * scales.max()))
     else:
         outputs = family.sharpen(outputs)
     density = [
@@ -134,20 +128,34 @@ def fit_stack(mixture, problem, experts, random_state):
 
 
 def _split(mixture, problem, random_state):
-    """Return a number of folds; equal samples are in one, as a sample of weight 2 is.
+    """Return pairs (train, test) of indices.
 
-    They are not where there would be fewer different ones than folds.
+    Of a number of folds equal samples are in one, as a sample of weight 2 is, unless there are
+    fewer different ones than folds.
     """
-    n_folds = mixture.cv or N_FOLDS
+    cv, target, groups = mixture.cv, problem.target, problem.groups
+    if not (cv is None or isinstance(cv, Integral)):
+        splits = check_cv(cv, target, classifier=is_classifier(mixture))
+        splits = [*splits.split(problem.X, target, groups)]
+        is_complete = all(len(part) for split in splits for part in split)
+        if not is_complete or np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
+            raise ValueError(
+                f"cv={cv!r} must have samples to fit in every fold, and predict none of them in "
+                "several folds, as KFold or GroupKFold. Samples of weight 0 are left out before."
+            )
+        return splits
+    n_folds = cv or N_FOLDS
+    seed = random_state.randint(LARGEST_SEED)
+    if groups is not None:
+        return [*GroupKFold(n_folds).split(target, target, groups)]
     codes = code_samples(problem.X, problem.y)
     first = np.unique(codes, return_index=True)[1]
-    labels, largest = problem.target[first], len(first)
+    kind, largest = KFold, len(first)
     if is_classifier(mixture):
-        largest = np.unique(labels, return_counts=True)[1].max()
-    if problem.groups is not None or largest < n_folds:
-        parts = problem.X, problem.target, problem.groups
-        return mixture._splits(n_folds, *parts, random_state)
-    splits = mixture._splits(n_folds, first, labels, None, random_state)
+        kind, largest = StratifiedKFold, np.unique(target[first], return_counts=True)[1].max()
+    if largest < n_folds:
+        codes = first = np.arange(len(target))
+    splits = kind(n_folds, shuffle=True, random_state=seed).split(first, target[first])
     tests = [np.isin(codes, test) for _, test in splits]
     return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
 
@@ -167,19 +175,18 @@ def find_samples(outputs, seen):
     return is_known, places[is_known]
 
 
-def _fit_experts(problem, experts, seed, n_jobs, verbose):
+def _fit_experts(problem, splits, experts, seed, n_jobs):
     """Return experts of all samples, what those without a fold predict of it, and the folds.
 
     Samples that are in no fold have NaN, and the fold -1.
     """
     n_experts = len(experts)
     n_samples = len(problem.y)
-    parts = [(np.arange(n_samples), None), *problem.splits]
+    parts = [(np.arange(n_samples), None), *splits]
     jobs = [(k, train, test) for train, test in parts for k in range(n_experts)]
-    done = Parallel(n_jobs=n_jobs, return_as="generator")(
+    done = Parallel(n_jobs)(
         delayed(_fit_expert)(problem, experts[k], train, test, seed + k) for k, train, test in jobs
     )
-    done = [*progress_bar(done, total=len(jobs), disable=not verbose, desc="stack")]
     outputs = np.full((n_samples, n_experts, *done[-1].shape[1:]), np.nan)
     folds = np.full(n_samples, -1)
     for number in range(n_experts, len(jobs)):
@@ -306,15 +313,7 @@ class _GateLearner:
             self.losses = lambda mixed, rows: -mixed[:, 0].clamp(min=LEAST_PROBABILITY).log()
         self.values = values[:, :, np.newaxis]
         self.stored = stored
-        self.em = replace(
-            problem, X=None, groups=None, splits=None, family=family, tol=_TOL, **_EM_OF_GATE
-        )
-
-    def best_alone(self):
-        """Return the expert that has the least loss alone."""
-        alone = [np.tile(gate, (len(self.weight), 1)) for gate in np.eye(self.n_experts)]
-        losses = [mixed_losses(self.values, self.losses, gates) for gates in alone]
-        return int(np.argmin([self.weight @ loss for loss in losses]))
+        self.em = replace(problem, X=None, groups=None, family=family, tol=_TOL, **_EM_OF_GATE)
 
     def learn(self, gate, seed, *, with_tree):
         """Learn a gate. The default is linear in the columns, or a tree.
@@ -328,7 +327,7 @@ class _GateLearner:
             return self
         encoder, features = None, np.empty((len(every), 0))
         if gate is not None:
-            encoder = MaxAbsScaler() if issparse(self.X) else TableEncoder()
+            encoder = MaxAbsScaler() if issparse(self.X) else ColumnEncoder()
             features = encoder.fit_transform(self.X)
             if issparse(features):
                 features = features.toarray()

@@ -46,7 +46,7 @@ from sklearn_moe.inspection import routing_stability
 MOST_ROWS, N_FOLDS, N_REFITS = 1000, 3, 8
 SCORES = {"regression": ["r2", "words"], "classification": ["log_loss", "accuracy", "words"]}
 PACKAGES["Cubist"] = "cubist"
-MIXTURE, STABLE = "mixture", "mixture, stable"
+MIXTURE = "mixture"
 LMTREE = """
 suppressMessages(library(partykit))
 train <- read.csv("train.csv"); names <- setdiff(names(train), "y")
@@ -106,7 +106,6 @@ def spline_ridge(seed):
 MODELS = {
     "regression": {
         MIXTURE: of("sklearn_moe.MixtureRegressor", n_components="auto"),
-        STABLE: of("sklearn_moe.MixtureRegressor", n_components="auto", criterion="stable"),
         "linear": RIDGE,
         "spline ridge": spline_ridge,
         "tree": of("sklearn.tree.DecisionTreeRegressor", max_leaf_nodes=8),
@@ -116,7 +115,6 @@ MODELS = {
     },
     "classification": {
         MIXTURE: of("sklearn_moe.MixtureClassifier", n_components="auto"),
-        STABLE: of("sklearn_moe.MixtureClassifier", n_components="auto", criterion="stable"),
         "tree": of("sklearn.tree.DecisionTreeClassifier", max_leaf_nodes=8),
         **{name: OTHERS["classification"][name] for name in ("linear", EBM, TREES)},
     },
@@ -152,7 +150,7 @@ def n_read(model):
 def run(fit, table):
     """Fit one model on one fold and return a line of the results."""
     build, seed = MODELS[fit.kind][fit.model], N_FOLDS * fit.repeat + fit.fold
-    is_mixture = fit.model in (MIXTURE, STABLE)
+    is_mixture = fit.model == MIXTURE
     folds = split(fit.kind, table, fit.repeat, fit.fold, N_FOLDS, encoded=not is_mixture)
     model, found = quiet(fit_and_score, fit.kind, build, seed, *folds)
     if is_mixture:
@@ -237,7 +235,7 @@ def main():
     if options.what == "stability":
         header = "table", "model", "experts", "refits that agree", "mean adjusted Rand index"
         numbers = [key for key in tables if key[0] == "regression"]
-        pairs = product(numbers, (MIXTURE, STABLE))
+        pairs = product(numbers, (MIXTURE,))
         print_table(header, (stability(key[1], model, tables[key]) for key, model in pairs))
         return
     models = [name for name in options.models if not is_missing(name)]

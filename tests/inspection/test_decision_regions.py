@@ -209,7 +209,7 @@ def test_a_wide_table_is_shown_by_the_columns_of_the_gate(pyplot, piped):
     rule = 2 * (X["load"] > 0) + (X["hour"] > 0)
     y = np.array([5, -5, 2, -2])[rule] * (X["a"] + 1)
     gate = DecisionTreeClassifier(max_leaf_nodes=4, criterion="log_loss")
-    model = MixtureRegressor(n_components=4, gate=gate, init="tree", random_state=0)
+    model = MixtureRegressor(n_components=4, gate=gate, n_init=1, random_state=0)
     model = make_pipeline(FunctionTransformer(), model) if piped else model
     display = from_estimator(model.fit(X, y), X, grid_resolution=20)
     assert {*axis_labels(display)} == {"load", "hour"}

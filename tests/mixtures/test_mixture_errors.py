@@ -14,7 +14,7 @@ from sklearn.linear_model import (
     PoissonRegressor,
     RidgeClassifier,
 )
-from sklearn.model_selection import KFold, RepeatedKFold
+from sklearn.model_selection import RepeatedKFold
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import make_constraint
@@ -61,28 +61,16 @@ FITS = {
     "expert without weights": (by(estimator=KNN), "estimator=KNeighborsRegressor.*sample_weight"),
     "no probabilities": (classes_by(estimator=RidgeClassifier()), "estimator.*predict_proba"),
     "expert is a class": (by(estimator=LinearRegression), "estimator"),
-    "expert of a list is a name": (by(estimator=["linear", LinearRegression()]), "estimator"),
+    "model is a name": (by(estimator=["linear", LinearRegression()], method="stack"), "estimator"),
     "classifier of numbers": (by(estimator=LogisticRegression()), "estimator.*regressor"),
     "gate without probabilities": (by(gate=LinearSVC()), "gate.*predict_proba"),
     "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
-    "a longer list": (by(estimator=[LinearRegression()] * 3), "estimator.*n_components=2"),
-    "auto list": (by(estimator=[LinearRegression()] * 2, n_components="auto"), "n_components"),
-    "families differ": (by(estimator=[LinearRegression(), PoissonRegressor()]), "family='auto'"),
+    "list without a stack": (by(estimator=[LinearRegression()] * 2), "estimator.*method='stack'"),
+    "folds without a stack": (by(cv=3), "cv=3.*method='stack'"),
     "below 0": ((of_numbers(PoissonRegressor()), {"y": put(COUNTS, -1)}), "family='poisson'"),
     "broken counts": ((of_numbers(family="poisson"), {"y": put(COUNTS, 0.5)}), "family='poisson'"),
     "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
     "means": ((of_numbers(family="poisson"), {"y": COUNTS * (X[:, 0] > 0)}), "family=.*Poiss"),
-    "family of one number": (by(family=lambda y, p, w: 0.0), r"family.*\(80,\), got shape"),
-    "family of NaN": (by(family=lambda y, p, w: np.full(len(y), np.nan)), "family.*(NaN|nan)"),
-    "family of nothing": (by(family=lambda y, p, w: np.full(len(y), -np.inf)), "40 of 40.*y=-?\\d"),
-    "tree of many columns": (
-        (of_numbers(init="tree"), {"X": np.tile(X, 300)}),
-        r"init='tree'.*500 columns.*\(40, 600\)",
-    ),
-    "stable of own experts": (
-        by(estimator=LinearRegression(), n_components="auto", criterion="stable"),
-        "criterion='stable'.*default experts",
-    ),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),
     "start of NaN": (by(init=np.full((40, 2), np.nan)), "init.*NaN"),
@@ -98,13 +86,10 @@ FITS = {
         (stack()[0].set_params(estimator=[KNN, KNN]), {"sample_weight": np.arange(40)}),
         "KNeighborsRegressor.*sample_weight",
     ),
-    "one fold": (by(cv=1), "cv|n_splits=1"),
-    "fold without weight": (
-        (of_numbers(cv=KFold(2)), {"sample_weight": np.repeat([0, 1], 20)}),
-        "cv=KFold.*above 0",
-    ),
+    "one fold": (stack(cv=1), "cv|n_splits=1"),
+    "fold of nothing": (stack(cv=[(np.arange(40), np.arange(0))]), "cv=.*every fold"),
     "none is large enough": (by(min_prior=0.9), "min_prior=0.9"),
-    "bic of kernels": (by(**KERNELS, criterion="bic", n_init=1), "criterion='bic'.*held_out"),
+    "number of kernels": (by(**KERNELS, n_init=1), "n_components='auto'.*score_samples"),
     "negative weight": (given(sample_weight=put(ONES, -1)), "sample_weight"),
     "weight of NaN": (given(sample_weight=put(ONES, np.nan)), "sample_weight"),
     "no weight": (given(sample_weight=0 * ONES), "sample_weight"),
@@ -117,14 +102,14 @@ FITS = {
     "classes of two columns": (classes_by(X > 0), "y|label"),
     "X of NaN": (
         (of_numbers(LinearRegression()), {"X": X * np.where(X > 1, np.nan, 1)}),
-        r"X contains NaN in .*\[0, 1\].*Imputer",
+        "X contains NaN",
     ),
-    "X of infinity": (given(X=np.fmax(X, [[-np.inf, np.inf]])), r"X .*infinity in columns \[1\]"),
-    "X of text": (given(X=np.array([["a", "b"]] * 40)), r"X contains text in columns \[0, 1\]"),
+    "X of infinity": (given(X=np.fmax(X, [[-np.inf, np.inf]])), "X .*infinity"),
+    "X of text": (given(X=np.array([["a", "b"]] * 40)), "string"),
     "X of three axes": (given(X=X[:, :, None]), "dim 3|2"),
     "frame of text": (
         (of_numbers(LinearRegression()), {"X": pd.DataFrame({"age": ONES, "city": CLASSES})}),
-        r"X contains text in columns \['city'\]. .*OneHotEncoder",
+        "string",
     ),
     "dates": (given(X=DATES), "Column 'day' of X holds dates.*Replace it by numeric columns"),
 }
@@ -157,10 +142,8 @@ FITTED = of_numbers(random_state=0, n_init=2).fit(X, NUMBERS)
 OF_FRAME = of_numbers(n_components=1).fit(pd.DataFrame(X, columns=["a", "b"]), NUMBERS)
 OF_COUNTS = of_numbers(PoissonRegressor(), n_components=1).fit(X, COUNTS)
 OF_CLASSES = of_classes(n_components=1, random_state=0).fit(X, CLASSES)
-OWN = of_numbers(None, 1, family=lambda y, p, w: -((y - p) ** 2), random_state=0).fit(X, NUMBERS)
 CALLS = {
-    "no parameter": (lambda: of_numbers(gates=2), r"^MixtureRegressor\.__init__.*'gates'"),
-    "no parameter of classes": (lambda: of_classes(gates=2), r"^MixtureClassifier\.__init__"),
+    "no parameter": (lambda: of_numbers(gates=2), r"'gates'"),
     "not fitted quantiles": (lambda: of_numbers().predict_quantiles(X, 0.5), "not fitted"),
     "other names": (lambda: OF_FRAME.predict(pd.DataFrame(X, columns=["a", "c"])), "feature names"),
     "one axis": (lambda: FITTED.gate_proba(X[0]), "Expected 2D array"),
@@ -170,8 +153,6 @@ CALLS = {
     "groups of bic": (lambda: FITTED.bic(X, NUMBERS, groups=LONG), "groups"),
     "weights of bic": (lambda: FITTED.bic(X, NUMBERS, LONG), "sample_weight"),
     "class not seen": (lambda: OF_CLASSES.score_samples(X, put(CLASSES, "maybe")), "y.*'maybe'"),
-    "bic of a function": (lambda: OWN.bic(X, NUMBERS), "cannot be counted"),
-    "quantiles of a function": (lambda: OWN.predict_quantiles(X, 0.5), "family"),
     "no draw": (lambda: FITTED.sample_y(X, n_samples=0), "n_samples"),
     "cdf of other samples": (lambda: FITTED.cdf(X, LONG), "y: .*inconsistent"),
     "counts below 0": (lambda: OF_COUNTS.score_samples(X, COUNTS - 100), "family='poisson'"),

@@ -15,8 +15,6 @@ from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import make_classification
-from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import make_pipeline
@@ -133,7 +131,7 @@ def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
 def test_mixture_of_mixtures_has_their_densities():
     X, y, _ = three_rules(0, 200)
     y = np.where(np.arange(200) % 2, y, y + 8)  # two modes in every regime
-    inner = MixtureRegressor(gate=None, init="lines", n_init=1, max_iter=10, tol=1e-3, min_prior=0)
+    inner = MixtureRegressor(gate=None, init="random", n_init=1, max_iter=10, tol=1e-3, min_prior=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # brief inner fits
         mixture = MixtureRegressor(inner, gate=TREE, n_init=1, max_iter=5, random_state=0)
@@ -147,14 +145,14 @@ def test_mixture_of_mixtures_has_their_densities():
     assert isinstance(mixture.n_parameters_, int)
 
 
-def test_experts_may_differ():
+def test_experts_may_be_pipelines_of_pipelines():
     X, y, line = two_lines()
-    experts = [DummyRegressor(), make_pipeline(StandardScaler(), make_pipeline(Ridge()))]
-    init = np.eye(2)[(line == 0).astype(int)]
-    mixture = MixtureRegressor(experts, init=init, random_state=0).fit(X, y)
-    assert [type(e) for e in mixture.experts_] == [type(e) for e in experts]
-    assert np.ptp(mixture.expert_predict(X), axis=0)[0] == 0
-    assert not hasattr(experts[0], "constant_")  # clones are fitted
+    expert = make_pipeline(StandardScaler(), make_pipeline(Ridge()))
+    mixture = MixtureRegressor(expert, init=np.eye(2)[line], random_state=0).fit(X, y)
+    Z = StandardScaler().fit_transform(X)
+    for fitted, share in zip(mixture.experts_, mixture.responsibilities(X, y).T, strict=True):
+        assert_allclose(fitted.predict(X), Ridge().fit(Z, y, share).predict(Z), atol=1e-3)
+    assert not hasattr(expert[-1][-1], "coef_")  # clones are fitted
 
 
 def shops(seed, n=400, missing=0.05):
@@ -229,9 +227,8 @@ def test_classes_of_frames():
     assert np.isfinite(mixture.bic(X, y))
 
 
-@pytest.mark.parametrize("criterion", ["auto", "stable"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_tree_of_lines_tells_how_many_rules_there_are(kind, criterion):
+def test_a_tree_of_lines_tells_how_many_rules_there_are(kind):
     X, y, rule = shops(0, n=600)
     new, expected, new_rule = shops(1)
     least = 0.98
@@ -242,11 +239,10 @@ def test_a_tree_of_lines_tells_how_many_rules_there_are(kind, criterion):
             rng.uniform(size=len(r)) < expit(np.where(r, -4, 4) * f["heat"])
             for r, f in ((rule, X), (new_rule, new))
         )
-    mixture = KINDS[kind](None, "auto", criterion=criterion).fit(X, y)
+    mixture = KINDS[kind](None, "auto").fit(X, y)
     assert adjusted_rand_score(new_rule, mixture.apply(new)) == 1
     assert mixture.score(new, expected) > least
     assert mixture.selection_["n_leaves"] == [1, 2, 3, 4, 5, 6]
-    assert min(mixture.selection_["agreement"][: max(rule) + 1]) > 0.9
     rules = region_rules(mixture, new, expected)
     assert rules.fidelity == 1
     assert_allclose([rules.words_score, rules.model_score], mixture.score(new, expected), atol=1e-4)
@@ -260,28 +256,12 @@ def test_a_tree_of_lines_tells_how_many_rules_there_are(kind, criterion):
     assert (one.n_components_, one.gate_) == (1, None)
 
 
-def test_a_split_that_does_not_come_again_is_not_stable():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(150, 1))
-    X = x + 0.3 * rng.normal(size=(150, 6))  # six columns that say the same
-    y = np.where(x[:, 0] > 0, 2, -2) * x[:, 0] + rng.normal(size=150)
-    found = {c: MixtureRegressor(None, "auto", criterion=c).fit(X, y) for c in ("auto", "stable")}
-    assert found["auto"].n_components_ > found["stable"].n_components_ == 1
-    assert found["stable"].selection_["agreement"][1] < 0.9
-
-
 @brief_fits
 @pytest.mark.parametrize("gate", ["auto", TREE])
-def test_a_tree_of_lines_is_a_start_that_is_not_drawn(gate):
+def test_a_tree_of_lines_is_one_of_the_starts(gate):
     X, y, quadrant = quadrants(0, 800)
-    fits = [
-        MixtureRegressor(None, 4, gate=gate, init="tree", random_state=seed).fit(X, y)
-        for seed in (0, 1)
-    ]
-    assert adjusted_rand_score(quadrant, fits[0].apply(X)) > 0.95
-    assert_allclose(fits[0].predict(X), fits[1].predict(X))
-    drawn = MixtureRegressor(None, 4, gate=gate, n_init=1, random_state=0)
-    assert drawn.fit(X, y).lower_bound_ >= fits[0].lower_bound_ - 1e-6  # it is one of the starts
+    mixture = MixtureRegressor(None, 4, gate=gate, n_init=1, random_state=0).fit(X, y)
+    assert adjusted_rand_score(quadrant, mixture.apply(X)) > 0.95
 
 
 GATES = {"step": "tree_", "oblique": "coef_", "none": None}
@@ -349,44 +329,13 @@ def test_jobs_and_parts(kind, backend):
         assert_allclose(mixture.score_samples(X, y)[part], mixture.score_samples(X[part], y[part]))
 
 
-def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
-    X, y = make_classification(200, random_state=0)
-    y = np.array(["no", "yes"])[y]
-
-    def log_loss(y, proba, weight):
-        return np.log(proba[np.arange(len(y)), y])
-
-    options = {"n_init": 2, "init": "random", "max_iter": 20, "tol": 1e-3, "random_state": 0}
-    own = MixtureClassifier(family=log_loss, **options).fit(X, y)
-    usual = MixtureClassifier(**options).fit(X, y)
-    assert_allclose(own.predict_proba(X), usual.predict_proba(X))
-    assert_allclose(own.score_samples(X, y), usual.score_samples(X, y))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fit_that_fails_leaves_the_model_as_it_was(kind):
     X, y = data_of(kind, 100)
     mixture = mixture_of(kind, max_iter=2, tol=1.0).fit(pd.DataFrame(X).add_prefix("x"), y)
     before = dict(vars(mixture))
     other = pd.DataFrame(np.full((100, 2), np.inf), columns=["a", "b"])
-    with pytest.raises(ValueError, match="X contains infinity"):
+    with pytest.raises(ValueError, match="contains infinity"):
         mixture.fit(other, y if kind == "numbers" else np.repeat(["a", "b"], 50))
     assert vars(mixture).keys() == before.keys()
     assert all(value is before[name] for name, value in vars(mixture).items())
-
-
-@brief_fits
-def test_a_warm_start_knows_its_classes_and_columns():
-    X, y = make_classification(200, n_classes=3, n_informative=3, random_state=0)
-    y = np.array(["a", "b", "c"])[y]
-    mixture = MixtureClassifier(n_init=1, max_iter=5, warm_start=True, random_state=0).fit(X, y)
-    some = y != "b"
-    proba = mixture.fit(X[some], y[some]).predict_proba(X)
-    assert mixture.classes_.tolist() == ["a", "b", "c"]
-    assert (proba[:, 1].max(), mixture.score(X[some], y[some]) > 0.7) == (0, True)
-    with pytest.raises(ValueError, match=r"y has a class .*'d'; it saw \['a', 'b', 'c'\]"):
-        mixture.fit(X, np.where(some, y, "d"))
-    with pytest.raises(ValueError, match="MixtureClassifier is expecting 20 features"):
-        mixture.fit(X[:, :3], y)
-    mixture.set_params(n_components=3).fit(X[:, :3], np.where(some, "a", "d"))
-    assert mixture.classes_.tolist() == ["a", "d"]

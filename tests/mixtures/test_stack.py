@@ -198,10 +198,6 @@ def test_a_weight_of_two_is_the_sample_twice_and_groups_are_in_one_fold(kind):
     groups = rows % 40
     model = stack.fit(X[rows], y[rows], groups=groups)
     assert np.isfinite(model.oof_predictions_).all()
-    stack.set_params(cv=KFold(2), n_components=1, estimator=[TREES[kind](), LINES[kind]()])
-    alone = stack.fit(X, y)
-    assert alone.n_components_ == 1
-    assert alone.weights_ == [1]
 
 
 def test_stack_of_frames_in_a_search_with_folds_of_time():
