@@ -13,8 +13,7 @@ from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._parameters.estimator_params import PARTS
-from sklearn_moe.nn import EXPERTS, Head
-from sklearn_moe.optim import SOLVERS
+from sklearn_moe.nn import Head
 
 pytestmark = brief_fits
 
@@ -218,10 +217,3 @@ def test_any_rate_ends_in_a_finite_model_or_an_error_that_names_it(kind):
     for name in ("learning_rate_init", "router__learning_rate"):
         for rate in (1e-300, 1e-30, 1e30, 1e300):
             assert_finite_or_named(MoEClassifier, kind, name, rate, max_iter=1)
-
-
-def test_specs_can_be_members_of_sets():
-    for registry in (EXPERTS, SOLVERS):
-        specs = list(registry.values())
-        assert {*specs} == {*specs, *specs}
-        assert all(hash(spec) == hash(spec) for spec in specs)

@@ -6,7 +6,6 @@ import re
 import runpy
 import textwrap
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,16 +73,6 @@ def test_a_search_finds_its_page(tool, words):
     for page in (ROOT / "docs").glob("*.rst"):
         entries[page.stem] = re.findall(r"^\.\. index:: ! (.+)$", page.read_text(), re.MULTILINE)
     assert {*SEARCHES[words]} <= {place for place, found in entries.items() if words in found}
-
-
-def test_dead_links_are_found(tool, tmp_path):
-    alive = ["b.html", "b.html#c", "#top-of-it", "https://nowhere.example/#x"]
-    dead = ["c.html", "b.html#d", "#nothing", "picture.png"]
-    links = "".join(f'<a href="{link}">there</a>' for link in alive + dead)
-    (tmp_path / "a.html").write_text(f'<h1 id="top-of-it">A</h1>{links}')
-    (tmp_path / "b.html").write_text('<p id="c">')
-    found = tool("check_links").dead_links(tmp_path)
-    assert sorted(found) == sorted((Path("a.html"), link) for link in dead)
 
 
 @pytest.mark.slow

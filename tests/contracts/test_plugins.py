@@ -266,23 +266,6 @@ def test_an_activation_that_draws_does_so_by_the_seed_and_in_training_only(
     assert not models[0].module_.experts[1].training
 
 
-class Jittery(torch.nn.Linear):
-    """An expert that draws at prediction, too."""
-
-    def __init__(self, input_shape, n_outputs):
-        super().__init__(*input_shape, n_outputs)
-
-    def forward(self, x):
-        return super().forward(x) + torch.rand(len(x), 1)
-
-
-@pytest.mark.parametrize("early_stopping", ["auto", True, False])
-def test_an_expert_that_draws_at_prediction_draws_the_same_every_time(vectors, early_stopping):
-    X, y = vectors
-    clf = make(expert=Jittery, early_stopping=early_stopping).fit(X, y)
-    np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X))
-
-
 def test_a_batch_of_one_sample_cannot_be_normalized(vectors):
     def normalized(input_shape):
         return torch.nn.BatchNorm1d(*input_shape)

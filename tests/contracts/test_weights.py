@@ -6,7 +6,7 @@ from helpers import brief_fits, predictions, weights_of
 from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 
-from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor, RouterParams
+from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor
 
 RATE = 1e-6  # so small that a step does not change the gradient of the next one
 N, N_BATCHES = 240, 8
@@ -97,19 +97,6 @@ def test_weights_of_classes_are_weights_of_samples():
     for wrong, target in ((by_label[:2], Y), (by_label, y)):
         with pytest.raises(ValueError, match=r"class_weight.*one dict per column"):
             MoEClassifier(**options, class_weight=wrong).fit(X, target)
-
-
-def test_the_running_load_is_the_share_of_all_samples():
-    X, y, weight = draw()
-    options = {"batch_size": 30, "tol": None, "max_iter": 40, "random_state": 0}
-    options |= {"early_stopping": False, "learning_rate_init": RATE}
-    options["router"] = RouterParams("topk", learning_rate=RATE)
-    for balance in ("switch", "bias"):
-        model = MoEClassifier(3, balance=BalanceParams(balance, weight=1e-9), **options)
-        model.fit(X, y, sample_weight=weight)
-        load = model.module_.router.balance.load.mean  # of the last ten batches, of eight an epoch
-        np.testing.assert_allclose(load, model.expert_load_, atol=0.2)
-        assert load.sum() == pytest.approx(1, abs=0.2)
 
 
 def no_information(n=4000, n_rare=8):

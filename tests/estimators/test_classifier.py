@@ -95,14 +95,6 @@ def test_routes_answers_and_fitted_attributes_agree(patches):
     assert fitted.module_ is fitted.net_.module_
 
 
-def test_noise_at_predict_is_asked_for(patches):
-    (X, y, _), _ = patches
-    routers = (ROUTERS["top1"].with_options(noise_at_predict=on) for on in (False, True))
-    quiet, noisy = (fit_on(X, y, router=router) for router in routers)
-    assert (quiet.apply(X) != noisy.apply(X)).any()
-    np.testing.assert_array_equal(noisy.apply(X), noisy.apply(X))
-
-
 def test_what_auto_became(patches):
     (X, y, _), _ = patches
     clf = fit_on(X, y, learning_rate_init=0.01)

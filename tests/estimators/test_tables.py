@@ -140,22 +140,6 @@ def test_categories_of_an_array_are_named_by_index():
     assert clf.score(X, y) > make().fit(X, y).score(X, y)
 
 
-@pytest.mark.parametrize(
-    ("form", "where"), [(np.ndarray.tolist, "fit"), (csr_array, "fit"), (csr_array, "predict")]
-)
-def test_named_categories_are_encoded_or_refused_whatever_holds_them(form, where):
-    X, y = draw()
-    X[:, 3] = np.where(y, 7, 3)
-    X[:, :3] *= X[:, :3] > 0
-    expected = make(categorical_features=[3]).fit(X, y).predict_proba(X)
-    in_fit, in_predict = (form(X) if where == name else X for name in ("fit", "predict"))
-    try:
-        proba = make(categorical_features=[3]).fit(in_fit, y).predict_proba(in_predict)
-    except (TypeError, ValueError):
-        return
-    np.testing.assert_allclose(proba, expected, rtol=1e-6)
-
-
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_what_differs_from_the_frame_of_the_fit_is_named():
     X, y = draw_frame()
