@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names
 
 from .. import _devices
-from .._compat import Interrupts, warn
+from .._compat import warn
 from .._data import SamplesLike
 from .._data.rows import Rows
 from .._data.statistics import (
@@ -29,7 +29,7 @@ from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
 from .._parameters.plan import resolve
 from .._persistence import ModuleBlueprint
-from .._training.callbacks import KindStopping, Progress, Stopping
+from .._training.callbacks import Interrupts, KindStopping, Progress, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
 from .._training.loop import Training, undone_if_failed

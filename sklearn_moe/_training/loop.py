@@ -10,7 +10,6 @@ import torch
 from skorch.dataset import Dataset
 from threadpoolctl import ThreadpoolController
 
-from .._compat import Interrupts
 from .._data.indexing import IndexedView
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import call_factory
@@ -19,7 +18,7 @@ from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import MixtureOutput
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
-from .callbacks import StopTraining, check_callbacks, has_batch_hooks
+from .callbacks import Interrupts, StopTraining, check_callbacks, has_batch_hooks
 from .net import work_of_a_step
 from .process_group import CURRENT_GROUP
 

@@ -1,7 +1,8 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .balance import BALANCES
-from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert, Pool
+from .dispatch import Pool
+from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, build_mixture

@@ -10,9 +10,9 @@ from torch import Generator, Tensor, nn
 from .._devices import default_torch_modes
 from .._registry import require_override
 from .balance import BALANCES
-from .dispatch import Experts, apply_all, stacked_form
+from .dispatch import Experts, Pool, apply_all, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
-from .experts import ExpertSpec, Pool
+from .experts import ExpertSpec
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
 from .routers.base import Balance, Route, Router, SoftRouter

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from .._compat import Interrupts, progress_bar
+from .._compat import progress_bar
+from .._training.callbacks import Interrupts
 from ._experiment import Results
 from ._provenance import changes_since, digest, merged, traced
 

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._compat import Interrupts
+from sklearn_moe._training.callbacks import Interrupts
 from sklearn_moe.callbacks import StopTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")

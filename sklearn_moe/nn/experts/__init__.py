@@ -16,7 +16,6 @@ from ..seeding import looking_at_draws
 from .cnn import CNNExpert, CNNTrunk
 from .mlp import LinearExpert, MLPExpert
 from .patch import PatchExpert
-from .pool import Pool
 
 __all__ = [
     "EXPERTS",
@@ -26,7 +25,6 @@ __all__ = [
     "LinearExpert",
     "MLPExpert",
     "PatchExpert",
-    "Pool",
 ]
 
 # Standard deviation of <w, x_p> before training, for a patch of norm r.

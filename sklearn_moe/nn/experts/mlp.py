@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,9 @@ class MLPStack(Stack):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
-        weight, bias, *others = self._parameters.values()
+        # `parameters()` would look for more in all parts, in every step.
+        weights: list[Any] = [*self._parameters.values()]
+        weight, bias, *others = weights
         first, first_bias = weight.flatten(0, 1), bias.flatten()
         mixed_precision = torch.is_autocast_enabled(x.device.type)
         if isinstance(self.activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
