@@ -434,8 +434,8 @@ class Fit:
         recipe = partial(make_head, target.n_targets)
         settings = self._settings()
         net = MoENet(module, recipe, solver=training.solver, device="cpu", **settings)
-        # The head that was asked is trained by the first net, others are made for the next ones.
-        head, self.head = None if self.goes_on else self.head, None
+        # The head that was asked is trained, unless it belongs to the last net.
+        head = None if self.goes_on else self.head
         if head is not None and plan.learns_scale:
             learn_scale(head)
         with drawing_from(torch.Generator().manual_seed(seed), recipe, training.solver.optimizer):

@@ -584,7 +584,7 @@ class EstimatorParams(BaseEstimator):
 
     callbacks : list of skorch callbacks, default=None
         They are called at every batch and epoch of the fit, as in skorch; see
-        `sklearn_moe.callbacks`. Callbacks of scikit-learn 1.9 are set by `set_callbacks`.
+        `sklearn_moe.callbacks`.
 
     checkpoint : str, os.PathLike or FitCheckpoint, default=None
         File or folder in which the fit is stored once a minute, and at its end. A fit that was

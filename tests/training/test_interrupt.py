@@ -15,7 +15,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
-from helpers import at, hook, press, raises, throw
+from helpers import at, press, raises, throw
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
@@ -85,19 +85,6 @@ def test_a_refit_is_all_or_nothing(table):
     with pytest.raises(ValueError, match="became"):
         clf.set_params(callbacks=None, solver="sgd", learning_rate_init=1e9).fit(X[two], y[two])
     assert clf.predict_proba(X).shape == (120, 3)
-
-
-def test_no_other_start_follows(table):
-    epochs = []
-
-    def count_and_press(net):
-        epochs.append(net)
-        if len(epochs) == 3:
-            press()
-
-    callback = hook("on_epoch_end", count_and_press)
-    interrupted(MoEClassifier(**BRIEF, n_init=3, callbacks=[callback]), *table)
-    assert len(epochs) == 3
 
 
 def test_early_stopping_keeps_the_best_weights_so_far(table):
