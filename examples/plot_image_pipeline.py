@@ -62,8 +62,8 @@ search.fit(X, y)
 # Accuracy against the number of experts
 # --------------------------------------
 # All experts compute all images, after shared convolutions: more experts make the last layer
-# wider. On 600 images the folds, the gray dots, differ more than the numbers of experts: one expert is
-# enough here.
+# wider. On 600 images the folds, the gray dots, differ more than the numbers of experts: one
+# expert is enough here.
 
 import matplotlib.pyplot as plt
 
