@@ -162,10 +162,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         experts = [self._default_expert() if self.estimator is None else self.estimator]
         if self.method == "stack":
             experts = check_stack(self)
-        elif isinstance(self.estimator, list) or self.cv is not None:
+        elif isinstance(self.estimator, list):
             raise ValueError(
-                f"estimator={self.estimator!r}, cv={self.cv!r}: a list of models, and folds, need "
-                "method='stack'. With method='em' pass one estimator for all components, and no cv."
+                f"estimator={self.estimator!r}: a list of models needs method='stack'. With "
+                "method='em' pass one estimator for all components."
             )
         for expert in experts:
             _check_part("estimator", expert, self._predicts, self.method == "em")

@@ -108,7 +108,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     cv : int, cross-validation splitter or None, default=None
         The folds of `method="stack"`. None is 5; of a number of folds, which are shuffled, samples
-        of a group, and equal ones, are in one. No sample may be in two.
+        of a group, and equal ones, are in one. No sample may be in two. EM has no folds: there it
+        may be set, as searches and checks of scikit-learn do, and changes nothing.
 
     n_jobs : int or None, default=None
         Number of starts, or of fits of a stack, that run in parallel, by joblib. None means 1, -1

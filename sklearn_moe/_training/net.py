@@ -101,9 +101,9 @@ class MoENet(NeuralNet):
         if head is None:
             head = self.criterion()
         with self._current_init_context("criterion"):
-            self.criterion_ = head
+            self.criterion_ = head.to(self.device)
         with self._current_init_context("module"):
-            self.module_ = self.module(head=self.criterion_)
+            self.module_ = self.module(head=self.criterion_).to(self.device)
         # Whether it may draw at prediction.
         self.draws_ = is_stochastic(self.module_, training=False)
         self._initialize_optimizer()

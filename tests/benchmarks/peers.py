@@ -55,8 +55,6 @@ from tables import fit_and_score
 from tables_report import csv_table
 from torch import nn
 
-from sklearn_moe import metrics
-
 DATA = {
     "classification": {
         "wine": partial(datasets.load_wine, return_X_y=True),
@@ -221,8 +219,9 @@ def score(job):
     model, found = fit_and_score(job.kind, build, job.fold, X_train, X_test, y[train], y[test])
     if job.model in COUNTS:
         counts = COUNTS[job.model](getattr(model, "regressor_", model), X_test)
-        dead = metrics.dead_experts(counts, threshold=0.25 / len(counts))
-        found |= {"dead": len(dead), "experts": len(counts)}
+        shares = np.divide(counts, np.sum(counts))
+        n_dead = int((shares < 0.25 / len(shares)).sum())
+        found |= {"dead": n_dead, "experts": len(shares)}
     return found
 
 

@@ -66,7 +66,6 @@ FITS = {
     "gate without probabilities": (by(gate=LinearSVC()), "gate.*predict_proba"),
     "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "list without a stack": (by(estimator=[LinearRegression()] * 2), "estimator.*method='stack'"),
-    "folds without a stack": (by(cv=3), "cv=3.*method='stack'"),
     "below 0": ((of_numbers(PoissonRegressor()), {"y": put(COUNTS, -1)}), "family='poisson'"),
     "broken counts": ((of_numbers(family="poisson"), {"y": put(COUNTS, 0.5)}), "family='poisson'"),
     "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
