@@ -15,6 +15,7 @@ from sklearn.base import (
     is_regressor,
 )
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import check_cv
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -184,7 +185,17 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         init = self._check_init(y, groups)
         limits = self.max_iter, self.tol, self.min_prior
         problem = Problem(X, y, target, weight, groups, init, family, *limits)
-        return problem.without_weightless()
+        splits = None
+        if self.method == "stack" and not (self.cv is None or isinstance(self.cv, Integral)):
+            # Folds count all samples, those of weight 0 included, which are left out then.
+            splits = check_cv(self.cv, target, classifier=is_classifier(self))
+            kept = weight > 0
+            places = np.cumsum(kept) - 1
+            splits = [
+                [places[part[kept[part]]] for part in split]
+                for split in splits.split(X, target, groups)
+            ]
+        return replace(problem.without_weightless(), splits=splits)
 
     def _check_init(self, y, groups):
         """Return how to start: a name, or responsibilities."""

@@ -47,6 +47,7 @@ class Problem:
     experts: tuple[Template, ...] = ()  # one per component
     gate: Template | None = None
     codes: np.ndarray | None = None  # of equal samples the same, whatever their order
+    splits: list | None = None  # pairs (train, test) of the folds of a stack, if they are given
 
     @property
     def unit_weight(self):

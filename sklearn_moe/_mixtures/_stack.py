@@ -1,7 +1,6 @@
 """A stack: experts that are fitted to all samples, and a gate by what they predict of others."""
 
 from dataclasses import replace
-from numbers import Integral
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -9,7 +8,7 @@ from scipy.sparse import issparse
 from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import _safe_indexing
@@ -64,7 +63,7 @@ def check_stack(mixture):
     expected = "method='stack' needs a list of estimators"
     if not isinstance(experts, list) or not experts:
         raise ValueError(f"{expected}, got estimator={experts!r}.")
-    if mixture.n_components not in (defaults.n_components, len(experts)):
+    if mixture.n_components not in (1, defaults.n_components, len(experts)):
         raise ValueError(
             f"{expected}, one per component, got {len(experts)} and n_components="
             f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out."
@@ -87,6 +86,9 @@ def fit_stack(mixture, problem, experts, random_state):
     seed = random_state.randint(LARGEST_SEED)
     fitted, outputs, folds = _fit_experts(problem, splits, experts, seed, mixture.n_jobs)
     rows = np.flatnonzero(folds >= 0)
+    if mixture.n_components == 1:
+        best = _GateLearner(problem, outputs, rows, folds).best_alone()
+        fitted, outputs = [fitted[best]], outputs[:, [best]]
     if isinstance(mixture.gate, str):
         n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
         rows = rows[draw_rows(len(rows), n_rows)]
@@ -134,9 +136,8 @@ def _split(mixture, problem, random_state):
     fewer different ones than folds.
     """
     cv, target, groups = mixture.cv, problem.target, problem.groups
-    if not (cv is None or isinstance(cv, Integral)):
-        splits = check_cv(cv, target, classifier=is_classifier(mixture))
-        splits = [*splits.split(problem.X, target, groups)]
+    if problem.splits is not None:
+        splits = [split for split in problem.splits if len(split[1])]
         is_complete = all(len(part) for split in splits for part in split)
         if not is_complete or np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
             raise ValueError(
@@ -314,6 +315,12 @@ class _GateLearner:
         self.values = values[:, :, np.newaxis]
         self.stored = stored
         self.em = replace(problem, X=None, groups=None, family=family, tol=_TOL, **_EM_OF_GATE)
+
+    def best_alone(self):
+        """Return the expert that has the least loss alone."""
+        alone = [np.tile(gate, (len(self.weight), 1)) for gate in np.eye(self.n_experts)]
+        losses = [mixed_losses(self.values, self.losses, gates) for gates in alone]
+        return int(np.argmin([self.weight @ loss for loss in losses]))
 
     def learn(self, gate, seed, *, with_tree):
         """Learn a gate. The default is linear in the columns, or a tree.
