@@ -95,17 +95,6 @@ def test_routes_answers_and_fitted_attributes_agree(patches):
     assert fitted.module_ is fitted.net_.module_
 
 
-def test_what_auto_became(patches):
-    (X, y, _), _ = patches
-    clf = fit_on(X, y, learning_rate_init=0.01)
-    auto = {"expert": "patch", "activation": "cubic", "top_k": 1, "router__gate": "softmax"}
-    assert auto.items() <= clf.resolved_params_.items()
-    assert "learning_rate_init" not in clf.resolved_params_  # it was not "auto"
-    first = dict(clf.resolved_params_)
-    clf.partial_fit(10 * X, y)  # keeps the rates of the first call
-    assert clf.resolved_params_ == first
-
-
 # -- seeds --------------------------------------------------------------------------------
 
 

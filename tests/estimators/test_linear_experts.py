@@ -6,11 +6,10 @@ import numpy as np
 import pandas
 import pytest
 from helpers import brief_fits, raises
-from made_up import two_lines
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_regression
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -78,14 +77,6 @@ def test_no_soft_bound_for_linear_experts():
     bounded = MoERegressor(**BRIEF | RELU).fit(X, X[:, 0]).expert_predict(line)
     assert np.abs(bounded).max() < 5
     assert np.isfinite(MoERegressor(**BRIEF).fit(X, X[:, 0]).predict([[1e30, 0.0]])).all()
-
-
-def test_one_linear_expert_is_a_linear_regression():
-    X, y, _ = two_lines(600)
-    reg = MoERegressor(1, activation="linear", max_iter=300, random_state=0).fit(X, y)
-    line = LinearRegression().fit(X, y)
-    np.testing.assert_allclose(reg.coef_[0], line.coef_, atol=0.05)
-    np.testing.assert_allclose(reg.intercept_[0], line.intercept_, atol=0.05)
 
 
 def test_one_expert_of_the_linear_kind_is_the_line_of_a_solver():

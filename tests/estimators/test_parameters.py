@@ -111,7 +111,3 @@ def test_an_object_and_its_name_make_the_same_model():
     found, expected = (moe.fit(X, y).predict_proba(X) for moe in (objects, names))
     np.testing.assert_array_equal(found, expected)
     assert names.resolved_params_ == objects.resolved_params_
-    others = {"balance__weight": 5.0}, {"solver__weight_decay": 1.0}, {"router__noise": None}
-    for changes in others:
-        other = clone(objects).set_params(**changes).fit(X, y)
-        assert np.abs(other.predict_proba(X) - expected).max() > 1e-6

@@ -121,13 +121,6 @@ def test_batches_grow_with_the_chunks(table):
         assert clf.net_.history[:, "train_batch_count"] == [1, n_steps]
 
 
-def test_chunks_of_any_kind_of_table(table):
-    X, y = table
-    for make in (pd.DataFrame, csr_array, torch.from_numpy):
-        clf = start(make(X), y).partial_fit(make(X), y)
-        assert clf.predict(make(X)).shape == y.shape
-
-
 def test_a_weight_of_a_class_holds_in_chunks_without_it(table):
     X, y = table
     by_class = start(X, y, class_weight={1: 3.0})

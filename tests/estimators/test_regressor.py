@@ -83,15 +83,6 @@ def test_every_router_learns_from_every_kind_of_sample(router):
 # -- what it says -------------------------------------------------------------------------
 
 
-def test_predictions_are_those_of_the_experts():
-    X, y = samples((8,))
-    for router in ("soft", "top1"):
-        reg = make(router=router).fit(X, y)
-        gate = reg.gate_proba(X) if router == "soft" else np.eye(3)[reg.apply(X)]
-        expected = (gate * reg.expert_predict(X)).sum(1)
-        np.testing.assert_allclose(reg.predict(X), expected, rtol=1e-6)
-
-
 def test_units_of_the_target_do_not_matter():
     X, y = samples((8,))
     plain, scaled, tiny = (make().fit(X, t) for t in (y, 1e6 + 1e-3 * y, 2.0**-1000 * y))

@@ -252,9 +252,6 @@ def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
     raises(ValueError, r"of shape \(2, 8, 8\)", module, torch.from_numpy(BYTES[:2, 0]))
 
 
-# Traces are deprecated, and not gone: programs in C++ read these files.
-
-
 # -- ONNX ---------------------------------------------------------------------------------
 
 

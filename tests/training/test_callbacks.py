@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn 1.9, our own, and the bar over the epochs."""
+"""Our own callbacks, and the bar over the epochs."""
 
 import copy
 import inspect

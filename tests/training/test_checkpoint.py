@@ -19,13 +19,7 @@ import torch
 from helpers import at, brief_fits, hook, named, press, raises, throw
 from scipy.sparse import csr_array
 from sklearn.base import clone
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from skorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    LRScheduler,
-    PrintLog,
-)
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training import checkpoint as resuming

@@ -105,12 +105,6 @@ def test_partial_fit_goes_on_after_it(table):
     assert reg.set_params(callbacks=None).partial_fit(X, X[:, 0]).n_iter_ == 3
 
 
-def test_a_search_stops(table):
-    clf = MoEClassifier(**BRIEF, callbacks=[at(5, press, "on_epoch_end")])
-    search = interrupted(GridSearchCV(clf, {"n_experts": [2, 3]}, cv=2), *table)
-    assert not hasattr(search, "best_estimator_")
-
-
 def test_a_callback_that_stops_is_no_ctrl_c(table):
     patient = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=str)
     # KeyboardInterrupt is skorch's way to say it.

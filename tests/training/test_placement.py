@@ -207,9 +207,6 @@ def test_gradients_do_not_stay(table):
         assert all(parameter.grad is None for parameter in clf.module_.parameters())
 
 
-# In a process of its own, as glibc does not forget.
-
-
 # -- threads: small steps take one, whatever the process has ------------------------------
 
 
@@ -234,10 +231,8 @@ def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
         return counts
 
     counts = []
-
-    table, images = np.ones((40, 5)), np.ones((40, 3, 32, 32), np.float32)
-    assert count(table) == [(1, 2)]
-    assert count(images) == [(2, 2)]
+    assert count(np.ones((40, 5))) == [(1, 2)]
+    assert count(np.ones((40, 3, 32, 32), np.float32)) == [(2, 2)]
     monkeypatch.setattr(loop, "_WORTH_THREADS", 0)
-    assert count(table) == [(2, 2)]
+    assert count(np.ones((40, 5))) == [(2, 2)]
     assert torch.get_num_threads() == 2
