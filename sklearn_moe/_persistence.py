@@ -170,9 +170,6 @@ def unpack_net(net, state, device):
             dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)
         )
     net.module_.eval()
-    # The parts are made on the CPU.
-    if device != "cpu":
-        net.to(device)
 
 
 def _map_nested(function, value):
