@@ -138,7 +138,7 @@ def _split(mixture, problem, random_state):
     cv, target, groups = mixture.cv, problem.target, problem.groups
     if problem.splits is not None:
         splits = [split for split in problem.splits if len(split[1])]
-        is_complete = all(len(part) for split in splits for part in split)
+        is_complete = bool(splits) and all(len(train) for train, _ in splits)
         if not is_complete or np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
             raise ValueError(
                 f"cv={cv!r} must have samples to fit in every fold, and predict none of them in "
