@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from .. import prune_experts
 from .._training import Callback
 from .._training.loop import one_thread
+from ..datasets import PAPER_SETTINGS
 from ._artificial_runs import on_clusters
 from ._run import Problem, Run, Samples, seconds, used_experts
 
@@ -19,7 +20,10 @@ from ._run import Problem, Run, Samples, seconds, used_experts
 # center c_k. It has the sign of y unless y eps = -1, s_k < s_k' and y t_k < 0: for that each |t_k|
 # is between the gaps to the s above it and to those below it.
 _STRENGTHS, _OFFSETS = (22, 21, 18, 12), (0, 2, 5, 11)
+# What a feature has more where it cannot be noise: it is stronger than all noise and its center.
+_SURE = [1 + _STRENGTHS[0] + t - s for s, t in zip(_STRENGTHS, _OFFSETS, strict=True)]
 HAND_MADE_FILTERS = 4 * sum(_STRENGTHS) + 2 * sum(_OFFSETS)
+ALL_FILTERS = HAND_MADE_FILTERS + 4 * sum(_SURE)
 _STEEPNESS = 50.0
 
 
@@ -28,7 +32,7 @@ class HandMade(Callback):
 
     Two units, tanh(c (u - b)) + tanh(c (u + b)) with u = <v, x> and a large c, are a sign of u
     where |u| > b, and 0 below. Two more make it 0 again above the largest feature, where only
-    noise can be.
+    noise can be. Where only features can be, below the least noise, it is larger.
     """
 
     def __init__(self, problem=None, dictionary=None):  # the run knows both
@@ -36,18 +40,61 @@ class HandMade(Callback):
         self.dictionary = dictionary
 
     def on_train_end(self, net, **kwargs):
-        """Replace what the training has left."""
-        features, centers = self.dictionary
+        """Replace what the training has left; filters that are not needed are 0."""
         low, high = 10 * np.array(self.problem.options["alpha"])  # the factor of the generator
-        rows = []
-        for v, c, strength, offset in zip(features, centers, _STRENGTHS, _OFFSETS, strict=True):
-            units = [(v, 0.99 * low), (v, -0.99 * low), (-v, 1.01 * high), (-v, -1.01 * high)]
-            rows += strength * units + offset * [(c, 9.0), (c, -9.0)]
+        least_noise = 10 * self.problem.options["gamma"][0]
+        # The runs of `tight` were made with a margin of 1 %, which costs .1 points on setting 1.
+        most = high if least_noise > low else 1.01 * high
+        units = []
+        for v, c, strength, offset, sure in zip(
+            *self.dictionary, _STRENGTHS, _OFFSETS, _SURE, strict=True
+        ):
+            units += strength * (_sign(v, 0.99 * low) + _sign(-v, most))
+            units += offset * [(c, 9.0), (c, -9.0)]
+            if least_noise > low:
+                units += sure * (_sign(v, 0.99 * low) + _sign(-v, least_noise))
         (expert,) = net.module_.experts
         with torch.no_grad():
-            vectors = torch.tensor(np.array([_STEEPNESS * v for v, _ in rows]))
-            expert.weight.copy_(vectors)
-            expert.bias.copy_(torch.tensor([-_STEEPNESS * b for _, b in rows]))
+            expert.weight.zero_()
+            expert.bias.zero_()
+            vectors = torch.tensor(np.array([_STEEPNESS * v for v, _ in units]))
+            expert.weight[..., : len(units), :] = vectors
+            expert.bias[..., : len(units)] = torch.tensor([-_STEEPNESS * b for _, b in units])
+
+
+def _sign(v, bound):
+    """Return the two units that are a sign of <v, x> beyond a bound, and 0 below."""
+    return [(v, bound), (v, -bound)]
+
+
+@dataclass(frozen=True)
+class Overlap(Problem):
+    """Features of strength 1 to 2, feature noise of as wide a range that starts at 1 to 2.
+
+    The setting is how often both could be of the other's strength: the squared share of the range
+    that they have in common, 1 in the setting of verification.
+    """
+
+    setting: float = 1.0
+
+    @property
+    def options(self):
+        """Return parameters of the generator."""
+        shift = 1 - self.setting**0.5
+        return PAPER_SETTINGS["verify"] | {"gamma": (1 + shift, 2 + shift)}
+
+
+def limit_of(options):
+    """Return the accuracy, in percent, that no sum over patches exceeds: all and on the hard half.
+
+    With p and q, the uniform densities of alpha and gamma, its error on the half where the feature
+    noise contradicts the label is at least a quarter of the integral of
+    min(p(a) q(b), p(b) q(a)); docs/limit.rst has the proof.
+    """
+    (low, high), (least, most) = options["alpha"], options["gamma"]
+    common = max(0.0, min(high, most) - max(low, least))
+    overlap = common**2 / ((high - low) * (most - least))
+    return {"accuracy": 100 - 12.5 * overlap, "hard_accuracy": 100 - 25 * overlap}
 
 
 class HandMadeRun(Run):

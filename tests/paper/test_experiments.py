@@ -65,7 +65,11 @@ def test_every_experiment_is_sound(name):
         if name in ("fig3", "innerproducts"):
             assert keys_of(cells) <= keys_of(get_experiment("table1", protocol, data).cells(2))
         # Others have fresh problems always, or images or texts.
-        fresh = ("wide", "baselines", "theorem", "scaling", "patch_routing", "single_index")
+        fresh = (
+            *("wide", "limit", "baselines", "theorem", "scaling"),
+            "patch_routing",
+            "single_index",
+        )
         if name not in (*fresh, *GROUPS["later"], "table2", "sentiment"):
             seeds = {problem.data_seed is None for problem in experiment.problems}
             assert seeds == {data == "fresh"}

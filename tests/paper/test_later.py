@@ -8,9 +8,11 @@ from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.callbacks import FreezeRouter
+from sklearn_moe.datasets import PAPER_SETTINGS
 from sklearn_moe.paper import _later_runs as later
 from sklearn_moe.paper import get_experiment
 from sklearn_moe.paper._run import Problem
+from sklearn_moe.paper._statistics import standard_error
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,46 @@ def test_a_single_expert_made_by_hand_reaches_the_limit(setting, hard, accuracy)
     found = run.perform()
     assert found["accuracy"] == pytest.approx(accuracy, abs=1)
     assert found["hard_accuracy"] == pytest.approx(hard, abs=2)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.6, 1.0])
+def test_the_limit_of_one_expert_is_reached_by_hand(overlap):
+    experiment = get_experiment("limit")
+    problem = later.Overlap(overlap, n_train=200, n_test=6000)
+    found = later.HandMadeRun(problem, experiment.models["made by hand"], seed=0).perform()
+    limit = later.limit_of(problem.options)
+    assert limit == pytest.approx(
+        {"accuracy": 100 - 12.5 * overlap, "hard_accuracy": 100 - 25 * overlap}
+    )
+    for measure, most in limit.items():  # within three standard errors
+        n = 6000 if measure == "accuracy" else 3000
+        assert found[measure] == pytest.approx(most, abs=3 * standard_error(min(most, 99.9), n))
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"), [(1, 92.5), (2, 92.5), (3, 87.5), (4, 87.5), ("verify", 87.5)]
+)
+def test_limits_of_the_settings(setting, most):
+    assert later.limit_of(PAPER_SETTINGS[setting])["accuracy"] == pytest.approx(most)
+
+
+def test_of_four_samples_of_the_proof_one_is_wrong():
+    rng = np.random.default_rng(0)
+    v, c = np.split(np.eye(8), 2)
+    weights, out = rng.normal(size=(8, 30)), rng.normal(size=30)
+    for _ in range(50):
+        a, b, beta, other = rng.uniform(0.5, 3, size=4)
+        k, other_k = rng.permutation(4)[:2]
+        noise = rng.normal(size=8)
+        right, apart = [], []
+        for s in (1, -1):
+            first = np.stack([s * a * v[k], beta * c[k], -s * b * v[other_k], noise])
+            second = np.stack([-s * b * v[other_k], other * c[other_k], s * a * v[k], noise])
+            outputs = [(np.sin(sample @ weights) @ out).sum() for sample in (first, second)]
+            right += [outputs[0] * s > 0, outputs[1] * -s > 0]
+            apart.append(outputs[0] - outputs[1])
+        assert apart[0] == pytest.approx(apart[1])
+        assert not all(right)
 
 
 def test_rare_clusters_are_rare():

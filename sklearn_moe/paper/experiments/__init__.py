@@ -12,6 +12,7 @@ from .figures import fig1, fig3, fig3_notebook, innerproducts
 from .later_balance import alike_rows, loss_free
 from .later_theory import gate_rates, tight
 from .later_training import continual, pruning
+from .limit import limit
 from .linear import linear
 from .patch_routing import patch_routing
 from .scaling import scaling
@@ -26,7 +27,7 @@ __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
 _TABLES = (table1, appendix, wide, balance, balance_sweep, activations)
 _FIGURES = (fig1, fig3, fig3_notebook, innerproducts)
-_CLAIMS = (bound, theorem, stages, coverage, scaling, simplified, linear, departures)
+_CLAIMS = (bound, limit, theorem, stages, coverage, scaling, simplified, linear, departures)
 _ALL = (*_TABLES, *_FIGURES, *_CLAIMS, baselines, patch_routing, single_index)
 _LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows)
 # Table 2 needs images, and hours, the other one texts.

@@ -3,15 +3,14 @@
 import numpy as np
 
 from ..._estimators.classifier import MoEClassifier
-from ...nn import EXPERTS
 from .._experiment import Finding
-from .._later_runs import HAND_MADE_FILTERS, GatedSum, GatedUnits, HandMade, HandMadeRun, RateRun
+from .._later_runs import HAND_MADE_FILTERS, GatedSum, GatedUnits, HandMadeRun, RateRun
 from .._statistics import mean_interval, power_law
 from .bound import COVERED, LIMITS
 from .common import experiment, problems, single_with
 from .drawing import COLORS, draw_all_rows, draw_band, labelled, legend, log_scale, panels
+from .limit import BY_HAND, hand_made
 
-_BY_HAND = "made by hand"
 _CLOSE = 0.5  # points
 
 
@@ -27,23 +26,13 @@ def tight(protocol="code", data="fixed"):
     the activation check, and this library's default. New data for each run, 4,000 samples to train
     on, 16,000 to test on.
     """
-    hand_made = MoEClassifier(
-        1,
-        expert=EXPERTS["patch"].with_options(bias=True),
-        expert_width=HAND_MADE_FILTERS,
-        activation="tanh",
-        loss="margin",
-        max_iter=1,
-        tol=None,
-        callbacks=[HandMade()],
-    )
     return experiment(
         tight,
         "Theorem 4.1 is tight, but not learned",
         {"n": HAND_MADE_FILTERS},
         problems=problems((3, "verify", 1, 2), "fresh", n_train=4000, n_test=16_000),
         models={
-            _BY_HAND: hand_made,
+            BY_HAND: hand_made(HAND_MADE_FILTERS),
             "tanh, trained": single_with("tanh", HAND_MADE_FILTERS, max_iter=200),
             "tanh, default": MoEClassifier(1, activation="tanh"),
             "cubic, default": MoEClassifier(1, activation="cubic"),
