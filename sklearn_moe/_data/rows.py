@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 
 from .._devices import OutOfMemoryError, free_memory
 from .indexing import IndexedView, draw_rows
+from .validation import as_row_counts
 
 
 class _Writable:
@@ -110,6 +111,10 @@ class Rows(NamedTuple):
     def is_weighted(self):
         """Whether some weight differs from 1, their mean; it waits for the device."""
         return bool((self.weight != 1).any())
+
+    def counts(self):
+        """Return how many rows each weight stands for, an array."""
+        return as_row_counts(self.weight.double().cpu().numpy())
 
     def _map(self, function):
         return Rows(*(None if column is None else function(column) for column in self))

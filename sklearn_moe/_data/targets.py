@@ -10,6 +10,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from .._validation import refuse_overflow
 from .statistics import FirstRows, measure_further
+from .validation import as_row_counts
+
+# All of so many positive counts are hardly multiples of the same number by chance.
+_ENOUGH_POSITIVE = 20
 
 
 def check_classes(y):
@@ -202,19 +206,47 @@ class RateTarget(NumberTarget):
     Attributes
     ----------
     is_count : bool
-        Whether all were whole numbers so far.
+        Whether all were whole numbers so far, and no rates of other exposures that happen to be.
     """
 
     def __init__(self, y, weight, chunk_weight=None):
-        self.is_count = _are_counts(y)
+        self.is_count = True
+        self._divisor = self._n_positive = 0
         super().__init__(y, weight, chunk_weight)
+        self._count(y, weight)
 
     def updated(self, y, weight):
         """Return what y means once these samples are trained on, too."""
-        are_counts = _are_counts(y)
         twin = super().updated(y, weight)
-        twin.is_count = self.is_count and are_counts
+        twin._count(y, weight)
         return twin
+
+    @property
+    def step(self):
+        """What one event adds to each output: 12 if y are rates of exposures of 1 / 12."""
+        return np.where(self._n_positive < _ENOUGH_POSITIVE, 1, self._divisor)
+
+    def _count(self, y, weight):
+        """Find out whether y are counts, and of which number all are multiples."""
+        if y.min() < 0:
+            raise ValueError(
+                f"loss='poisson' needs counts or rates as y, 0 or more, got {y.min():g}. Use "
+                "loss='squared_error' for numbers of either sign."
+            )
+        y = self._as_columns(y)
+        # Larger numbers have no digits after the point.
+        self.is_count &= bool((y == np.floor(y)).all()) and y.max() < 2**53
+        if not self.is_count:
+            return
+        counts = y.astype(np.int64)
+        divisor, n_positive = np.gcd.reduce(counts), (counts > 0).sum(axis=0)
+        exposures = as_row_counts(weight)
+        if (exposures == np.rint(exposures)).all():
+            # A rate times its exposure, in units of the smallest one, is a multiple of one number.
+            common = np.gcd.reduce(counts * exposures[:, np.newaxis].astype(np.int64))
+            self.is_count = not ((common > divisor) & (n_positive >= _ENOUGH_POSITIVE)).any()
+        self._divisor = np.gcd(self._divisor, divisor)
+        self._n_positive = self._n_positive + n_positive
 
     @staticmethod
     def _measure(y, weight):
@@ -222,13 +254,3 @@ class RateTarget(NumberTarget):
         mean = np.average(y, axis=0, weights=weight)
         refuse_overflow("y", mean)
         return np.zeros_like(mean), np.where(mean > 0, mean, np.inf)
-
-
-def _are_counts(y):
-    """Tell whether numbers are whole; refuse those below 0."""
-    if y.min() < 0:
-        raise ValueError(
-            f"loss='poisson' needs counts or rates as y, 0 or more, got {y.min():g}. Use "
-            "loss='squared_error' for numbers of either sign."
-        )
-    return bool((y == np.floor(y)).all())

@@ -26,6 +26,10 @@ _LEAST_IMAGE_SIDE = 4
 _NUMBERS_LOOKED_AT = 2**22
 # Tables of so many rows are trained in float32, whatever their type.
 _ROWS_OF_SINGLE = 500
+# A row is hardly repeated more often: larger multiples are weights.
+_MOST_REPEATED = 100
+# A weight of 999 among those of 1000 tells nothing, but would break ties in another way.
+_NEARLY_WHOLE = 2e-3
 
 
 class InputFormat(NamedTuple):
@@ -97,20 +101,24 @@ class WeightsSeen(NamedTuple):
         return weight / self.mean
 
 
-def unit_of(weight):
-    """Return what one sample weighs, so that the scale of weights does not count.
+def as_row_counts(weight):
+    """Return how many rows each weight stands for, whatever the scale of the weights.
 
-    Whole weights are numbers of samples, in units of their greatest common divisor. Of others
-    (sum w)^2 / sum w^2 is the number, Kish's effective size.
+    If all weights are whole multiples of the smallest one, up to 100 times and but for .002, they
+    are these multiples: a row of weight 2 is the row twice, and equal weights are those of single
+    rows. Otherwise their sum is (sum w)^2 / sum w^2, Kish's effective size.
     """
-    weight = weight[weight > 0]
-    largest = weight.max()
-    whole = np.rint(weight)
-    if largest < 2**53 and np.allclose(weight, whole, rtol=1e-12, atol=0):
-        return float(np.gcd.reduce(whole.astype(np.int64)))
-    # Squares of tiny weights would be 0.
-    share = weight / largest
-    return largest * (share @ share) / share.sum()
+    # Of the largest: squares of tiny weights would be 0.
+    share = weight / weight.max()
+    least = share[share > 0].min()
+    if least * _MOST_REPEATED > 0.5:
+        multiples = share / least
+        whole = np.rint(multiples)
+        if whole.max() <= _MOST_REPEATED and np.abs(multiples - whole).max() < _NEARLY_WHOLE:
+            return whole
+    counts = share * (share.sum() / (share @ share))
+    # What differs by rounding is the same, whatever the weights were multiplied by.
+    return counts.astype(np.float32).astype(np.float64)
 
 
 def _as_container(X, name, known):

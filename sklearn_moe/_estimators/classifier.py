@@ -119,8 +119,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Class probabilities of each training sample by the experts that are not trained on it; with
         several labels the probability of each label. By default these are one expert of each kind,
         with the weights of the router, so that the loss is usually larger than that of the mixture.
-        Without samples of weight 0. Only with `early_stopping="out_of_bag"`, and of several kinds
-        of experts also with False.
+        NaN where all experts of some kind are trained on the sample: where a kind has fewer than
+        four experts, or fewer than another. With one expert of each kind these are three quarters
+        of the samples, with the five of the default none. Without samples of weight 0. Only with
+        `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
 
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with several labels the share of labels

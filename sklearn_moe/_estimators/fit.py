@@ -24,7 +24,7 @@ from .._data.statistics import (
     describe_further,
     find_knots,
 )
-from .._data.validation import WeightsSeen, check_training_data, hold_out
+from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
 from .._parameters.plan import resolve
@@ -92,13 +92,18 @@ class BaseMoE(FittedMoE):
             a regressor numbers, with one column or several.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same. What
-            is "auto" depends on the number of samples, not on their weights.
+            Weights of the samples. Their scale does not count: a factor of all weights changes
+            nothing. If all are whole multiples of the smallest one, up to 100 times, a sample is
+            there as often as this multiple says; of others penalties, tests and intervals count
+            (sum w)^2 / sum w^2 samples, Kish's effective size. A sample of weight 0 is left out.
+            None: all weigh the same. What is "auto" depends on the number of samples, not on their
+            weights.
 
         groups : array-like of shape (n_samples,), default=None
             The group of each sample, labels of any type. Samples of one group are out-of-bag for
             the same experts, or held out together. Use it for repeated measurements, copies, or
-            frames of one video, which resemble each other. If `fit` is called by another estimator,
+            frames of one video, which resemble each other. Of a single group, which is warned of,
+            samples are out-of-bag one by one. If `fit` is called by another estimator,
             request it by `set_fit_request(groups=True)`.
 
         Returns
@@ -213,6 +218,9 @@ class Fit:
             known=known,
             classes=classes,
         )
+        if not self.is_chunk:
+            # Chunks are weighed against each other.
+            samples = samples._replace(weight=as_row_counts(samples.weight))
         if not (self.goes_on and self.is_chunk):
             learned._dtype = dtype
             learned._weights_seen = WeightsSeen()

@@ -99,10 +99,19 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
     net.criterion_.load_state_dict(criterion.state_dict())
     net.module_.load_weights(large, kept.tolist())
     net.to(device)
-    if "n_experts" in model.resolved_params_:
-        pruned.resolved_params_ = model.resolved_params_ | {"n_experts": n_experts}
-    else:
-        pruned.n_experts = n_experts
+    changed: dict[str, Any] = {"n_experts": n_experts}
+    if n_experts == 1:
+        # Further training would refuse what needs several experts.
+        changed["expert_loss_weight"] = 0.0
+        stop = model.resolved_params_.get("early_stopping", model.early_stopping)
+        if stop == "out_of_bag" and len(model.input_shape_) > 1:
+            changed["early_stopping"] = False
+    pruned.resolved_params_ = dict(model.resolved_params_)
+    for name, value in changed.items():
+        if name in pruned.resolved_params_:
+            pruned.resolved_params_[name] = value
+        else:
+            setattr(pruned, name, value)
     pruned._architecture = model._architecture | {"n_experts": n_experts}
     pruned.expert_kinds_ = model.expert_kinds_[kept]
     load = model.expert_load_[kept]

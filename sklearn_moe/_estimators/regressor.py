@@ -124,13 +124,18 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     dispersion_ : ndarray of shape (n_outputs,)
         How much more a count varies than Poisson's distribution says: around a rate r the variance
-        is `r + dispersion_ * r**2`. Only with "poisson" and a y of whole numbers.
+        is `r + dispersion_ * r**2`, or `s * r + dispersion_ * r**2` if all of y are multiples of s,
+        as the rates of exposures of 1 / s are. Only with "poisson" and a y of whole numbers that
+        are no rates of several exposures.
 
     oob_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Prediction of each training sample by the experts that are not trained on it. By default
         these are one expert of each kind, with the weights of the router, so that the errors are
-        usually larger than those of the mixture. Without samples of weight 0. Only with
-        `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
+        usually larger than those of the mixture. NaN where all experts of some kind are trained on
+        the sample: where a kind has fewer than four experts, or fewer than another. With one expert
+        of each kind these are three quarters of the samples, with the five of the default none.
+        Without samples of weight 0. Only with `early_stopping="out_of_bag"`, and of several kinds
+        of experts also with False.
 
     Warns
     -----
@@ -475,8 +480,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         loss = f"loss={self._architecture['loss']!r}"
         if isinstance(self._target, RateTarget):
             raise ValueError(
-                f"{loss} has probabilities of whole numbers only, the y of the fit held others. "
-                "Fit counts, or use loss='squared_error'."
+                f"{loss} has probabilities of whole numbers only, the y of the fit held others, or "
+                "rates of several exposures. Fit counts, or use loss='squared_error'."
             )
         raise ValueError(
             f"{loss} belongs to no density, which this needs. Use 'gaussian' or another loss of "

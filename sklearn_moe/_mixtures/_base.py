@@ -23,7 +23,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 
 from .._compat import warn
 from .._data import SamplesLike
-from .._data.validation import check_groups
+from .._data.validation import as_row_counts, check_groups
 from .._validation import Count, check_named, check_same_length
 from ._defaults import default_expert
 from ._em import (
@@ -131,7 +131,11 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             Numbers or classes.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples; a weight of 2 is the sample twice. None: all weigh 1.
+            Weights of the samples. Their scale does not count: a factor of all weights changes
+            nothing. If all are whole multiples of the smallest one, up to 100 times, a sample is
+            there as often as this multiple says; of others (sum w)^2 / sum w^2 is the number of
+            samples, Kish's effective size. Experts and gates are given weights in these units.
+            None: all weigh the same.
 
         groups : array-like of shape (n_samples,), default=None
             Labels of groups. All samples of a group belong to one component, such as repeated
@@ -180,7 +184,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """Return what is to be fitted, without experts and gate, of checked samples."""
         y, target, family = self._check_y(y)
         check_same_length(X=X, y=y)
-        weight = check_weight(sample_weight, X)
+        weight = as_row_counts(check_weight(sample_weight, X))
         groups = check_groups(groups, X)
         init = self._check_init(y, groups)
         limits = self.max_iter, self.tol, self.min_prior
@@ -221,8 +225,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     def _fit_em(self, problem, expert, random_state):
         numbers = problem.X
         if self.estimator is None:
-            expert = default_expert(expert, problem.X, problem.weight)
-        expert = Template(expert, problem.X, problem.target)
+            expert = default_expert(expert, problem.X)
+        expert = Template(expert, problem.X, problem.target, problem.weight)
         # Default experts are given numbers, whatever the columns of X hold.
         if self.estimator is None:
             numbers = expert.X
@@ -500,10 +504,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
                 "score_samples on samples that were held out."
             )
-        weight = check_weight(sample_weight, X)
+        weight = as_row_counts(check_weight(sample_weight, X))
         groups = check_groups(groups, X)
         log_likelihood = self._log_likelihood(X, y, weight, groups)
-        return criteria(log_likelihood, self.n_parameters_, weight, groups)
+        return criteria(log_likelihood, self.n_parameters_, weight)
 
     def _check_new(self, X):
         """Return X as `fit` made it."""

@@ -201,11 +201,10 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     component. A line counts the line of all samples as some more rows. The gate has no doubt, so
     that :func:`~sklearn_moe.inspection.region_rules` says what is predicted.
 
-    In BIC n is the number of samples: where all weights are whole numbers their sum, divided by
-    their greatest common divisor, else Kish's effective size, (sum w)^2 / sum w^2. The
-    log-likelihood is scaled alike: a factor of all weights does not count. With `groups` the
-    likelihood has the geometric mean of a group's gates. It tells numbers of components apart only
-    if gates are constant within groups, as with `gate=None`.
+    In BIC n is the number of samples, which weights count as in `fit`, and the log-likelihood is in
+    the same units: a factor of all weights does not count. With `groups` the likelihood has the
+    geometric mean of a group's gates. It tells numbers of components apart only if gates are
+    constant within groups, as with `gate=None`.
 
     References
     ----------

@@ -11,7 +11,7 @@ from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from .._data.tables import Categories, Table, is_frame
-from .._data.validation import unit_of
+from .._data.validation import as_row_counts
 
 # Coefficients of standardized columns shrink as by so many rows.
 _RIDGE = 0.3
@@ -36,11 +36,12 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         self.drop = drop
         self.standardize = standardize
 
-    def fit(self, X, y=None):
-        """Learn categories, means and deviations."""
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn categories, means and deviations, by weight."""
         table = Table(X)
         columns = table.find_categories()
-        self.categories_ = Categories(columns).fit(table, np.ones(X.shape[0])) if columns else None
+        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        self.categories_ = Categories(columns).fit(table, weight) if columns else None
         numbers = [index for index in range(X.shape[1]) if index not in columns]
         mean = SimpleImputer(keep_empty_features=True, add_indicator=self.add_indicator)
         scaler = StandardScaler() if self.standardize else "passthrough"
@@ -50,8 +51,26 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             ("numbers", make_pipeline(mean, scaler), numbers),
             ("categories", make_pipeline(mode, code), columns),
         ]
-        self.encoder_ = ColumnTransformer(parts).fit(self._read(X))
+        read = self._read(X)
+        self.encoder_ = ColumnTransformer(parts).fit(read)
+        if np.ptp(weight):
+            self._weigh(read[:, numbers], read[:, columns], weight)
         return self
+
+    def _weigh(self, numbers, codes, weight):
+        """Take means, deviations and modes by weight, of which imputers know nothing."""
+        if numbers.shape[1]:
+            mean, scaler = self.encoder_.named_transformers_["numbers"]
+            known = np.ma.masked_invalid(numbers)
+            mean.statistics_ = np.ma.average(known, axis=0, weights=weight).filled(0)
+            if self.standardize:
+                scaler.fit(mean.transform(numbers), sample_weight=weight)
+        for j, column in enumerate(codes.T):
+            known = ~np.isnan(column)
+            if known.any():
+                sums = np.bincount(column[known].astype(int), weight[known])
+                mode = self.encoder_.named_transformers_["categories"][0]
+                mode.statistics_[j] = sums.argmax()
 
     def transform(self, X):
         """Return the numbers, (n_samples, n_columns)."""
@@ -66,7 +85,7 @@ def _is_plain(X):
     return issparse(X) or not (is_frame(X) or X.dtype.kind not in "biuf" or np.isnan(X).any())
 
 
-def default_expert(plain, X, weight):
+def default_expert(plain, X):
     """Return the expert of plain arrays, or for other tables one of the encoded columns.
 
     With categories or missing values it has a penalty: there may be many columns, and few rows of a
@@ -74,13 +93,10 @@ def default_expert(plain, X, weight):
     """
     if _is_plain(X):
         return plain
-    # No factor of the weights changes a penalty.
-    unit = unit_of(weight)
     encoder = ColumnEncoder().fit(X)
     if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
         return make_pipeline(ColumnEncoder(standardize=False), plain)
-    linear = plain.set_params(C=1 / unit) if is_classifier(plain) else Ridge(alpha=_RIDGE * unit)
-    return make_pipeline(encoder, linear)
+    return make_pipeline(encoder, plain if is_classifier(plain) else Ridge(alpha=_RIDGE))
 
 
 def default_gates(X, weight, n_components):
@@ -92,8 +108,8 @@ def default_gates(X, weight, n_components):
     """
     if n_components == 1:
         return [None]
-    unit = unit_of(weight)
-    n_samples = weight.sum() / unit
+    # With groups a row counts less than once.
+    n_samples = as_row_counts(weight).sum()
     # In bits per sample.
     price = n_components * np.log(n_samples) / (2 * n_samples * np.log(2))
     tree = DecisionTreeClassifier(
@@ -103,7 +119,7 @@ def default_gates(X, weight, n_components):
         ccp_alpha=float(price),
     )
     scaler = MaxAbsScaler() if issparse(X) else ColumnEncoder(add_indicator=False)
-    logit = make_pipeline(scaler, LogisticRegression(C=1 / unit, max_iter=1000))
+    logit = make_pipeline(scaler, LogisticRegression(C=n_samples / weight.sum(), max_iter=1000))
     return [encoded(tree, X), None, logit]
 
 

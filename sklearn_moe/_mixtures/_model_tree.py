@@ -19,7 +19,6 @@ from sklearn.tree import DecisionTreeClassifier
 from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import is_clearly_positive
-from .._data.validation import unit_of
 from ._defaults import ColumnEncoder, encoded
 from ._em import Fit, code_samples, maximize, posterior
 from ._newton import without_slopes
@@ -68,7 +67,7 @@ class Design:
     Z: np.ndarray  # (n_samples, n_columns + 1), standardized, the last column is 1
     S: np.ndarray  # (n_samples, n_split_columns), what splits are made by
     y: np.ndarray  # (n_samples, n_outputs), in deviations, or zeros and ones of classes
-    weight: np.ndarray  # in units of a sample
+    weight: np.ndarray  # in numbers of rows
     of_classes: bool
     center: np.ndarray  # (n_columns,), mean and deviation of what became Z
     scale: np.ndarray
@@ -83,12 +82,13 @@ class Design:
             return None
         if issparse(X):
             X = X.toarray()
-        Z = ColumnEncoder().fit_transform(X)
+        weight = problem.weight
+        Z = ColumnEncoder().fit(X, sample_weight=weight).transform(X)
         if Z.shape[1] > _MAX_COLUMNS:
             return None
-        S = ColumnEncoder(False, standardize=False, drop="if_binary").fit_transform(X)
-        weight = problem.weight / unit_of(problem.weight)
-        # Numbers are standardized already, but without the weights.
+        of_splits = ColumnEncoder(False, standardize=False, drop="if_binary")
+        S = of_splits.fit(X, sample_weight=weight).transform(X)
+        # Once more: where y is large, slopes would be fitted to what rounding has left.
         is_number = ~((Z == 0) | (Z == 1)).all(axis=0)
         center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
         deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
@@ -391,7 +391,8 @@ def _merge(design, leaves, root, folds, n_groups):
             costs = _fold_losses(design, parts[i] | parts[k], root, folds) - alone[i] - alone[k]
             tried.append((costs.sum(), i, k, costs))
         cost, i, k, costs = min(tried, key=lambda pair: pair[:3])
-        if n_groups is None and cost > np.linalg.norm(costs):
+        # The square of a sum of equal rows is not the sum of their squares.
+        if n_groups is None and cost > np.linalg.norm(costs / np.sqrt(design.weight)):
             break
         parts[i], alone[i] = parts[i] | parts[k], alone[i] + alone[k] + costs
         del parts[k], alone[k]
@@ -453,12 +454,13 @@ def fit_tree(problem, design):
         experts.append(copy.copy(expert))
         experts[-1].coef_ = coef
         experts[-1].intercept_ = intercept
-    template = Template(make_pipeline(ColumnEncoder(), expert), problem.X, problem.target)
+    parts = problem.X, problem.target, problem.weight
+    template = Template(make_pipeline(ColumnEncoder(), expert), *parts)
     gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), problem.X)
     problem = replace(
         problem,
         experts=(template,) * len(experts),
-        gate=Template(gate, problem.X, problem.target),
+        gate=Template(gate, *parts),
     )
     components = np.arange(len(experts))
     shares = np.eye(len(experts))[regions.groups]

@@ -208,11 +208,10 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     The scale of a component is at least .05 of the largest one: a component of a few samples could
     have an infinite likelihood [2]_. A start that ends there is used only if all starts do.
 
-    In BIC n is the number of samples: where all weights are whole numbers their sum, divided by
-    their greatest common divisor, else Kish's effective size, (sum w)^2 / sum w^2. The
-    log-likelihood is scaled alike: a factor of all weights does not count. With `groups` the
-    likelihood has the geometric mean of a group's gates. It tells numbers of components apart only
-    if gates are constant within groups, as with `gate=None`.
+    In BIC n is the number of samples, which weights count as in `fit`, and the log-likelihood is in
+    the same units: a factor of all weights does not count. With `groups` the likelihood has the
+    geometric mean of a group's gates. It tells numbers of components apart only if gates are
+    constant within groups, as with `gate=None`.
 
     References
     ----------

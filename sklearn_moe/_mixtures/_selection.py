@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._data.validation import unit_of
 from ._defaults import default_gates
 from ._em import Fit, fit_best, start, sum_groups
 from ._model_tree import find_regions
@@ -30,16 +29,11 @@ def _count_gate(model):
     return len(model.experts) - 1 if model.gate is None else count_parameters(model.gate)
 
 
-def criteria(log_likelihood, n_parameters, weight, groups):
+def criteria(log_likelihood, n_parameters, weight):
     """Return the information criteria, NaN where parameters cannot be counted."""
     if n_parameters is None:
         n_parameters = np.nan
-    unit = unit_of(weight)
-    n_samples = weight.sum() / unit
-    # With groups the likelihood is in units of groups already.
-    if groups is None:
-        log_likelihood = log_likelihood / unit
-    bic = n_parameters * np.log(n_samples) - 2 * log_likelihood
+    bic = n_parameters * np.log(weight.sum()) - 2 * log_likelihood
     aic = 2 * n_parameters - 2 * log_likelihood
     return {"bic": float(bic), "aic": float(aic)}
 
@@ -66,7 +60,7 @@ def fit_gates(mixture, problem, seeds, design):
     fits = []
     for gate in gates:
         if gate is not None:
-            gate = Template(gate, problem.X, problem.target)
+            gate = Template(gate, problem.X, problem.target, problem.weight)
         problem = replace(problem, gate=gate)
         fits.append(Fit(problem, fit_best(problem, runs, mixture.n_jobs)))
         # The first gate has all starts, and the others go on from what it found.
@@ -90,7 +84,7 @@ def _choose_gate(fits, criterion):
         n_parameters = count_all(run.model, problem.family)
         if n_parameters is None:
             n_parameters = _count_gate(run.model)
-        values = criteria(run.log_likelihood, n_parameters, problem.weight, problem.groups)
+        values = criteria(run.log_likelihood, n_parameters, problem.weight)
         bonus = _LEAST_EVIDENCE * (run.model.gate is None)
         return run.model.is_degenerate, values[name] - bonus
 
@@ -109,7 +103,7 @@ def fit_numbers(mixture, problem, seeds, design):
             "log_likelihood": float(fit.run.log_likelihood),
             "n_parameters": count_all(fit.run.model, problem.family),
         }
-        facts |= criteria(**facts, weight=problem.weight, groups=problem.groups)
+        facts |= criteria(**facts, weight=problem.weight)
         rows.append({"n_components": n_components, **facts})
         values = np.array([row[criterion] for row in rows])
         if np.isnan(values).any():

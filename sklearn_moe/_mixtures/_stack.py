@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
-from .._data.validation import unit_of
+from .._data.validation import as_row_counts
 from ._defaults import ColumnEncoder, default_gates
 from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
 from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity
@@ -294,8 +294,7 @@ class _GateLearner:
         weight = problem.unit_weight[rows]
         self.X = _safe_indexing(problem.X, rows)
         self.y = problem.y[rows]
-        # In units of a sample.
-        self.weight = weight / unit_of(weight)
+        self.weight = as_row_counts(weight)
         self.outputs = outputs[rows]
         self.folds = folds[rows] % N_FOLDS
         self.family = family = problem.family
@@ -333,11 +332,12 @@ class _GateLearner:
             self.unseen = self._predict_folds([gate], seed)
             return self
         encoder, features = None, np.empty((len(every), 0))
-        if gate is not None:
-            encoder = MaxAbsScaler() if issparse(self.X) else ColumnEncoder()
-            features = encoder.fit_transform(self.X)
-            if issparse(features):
-                features = features.toarray()
+        if gate is not None and issparse(self.X):
+            encoder = MaxAbsScaler().fit(self.X)
+            features = encoder.transform(self.X).toarray()
+        elif gate is not None:
+            encoder = ColumnEncoder().fit(self.X, sample_weight=self.weight)
+            features = encoder.transform(self.X)
         router = fit_router(self.values, self.losses, self.weight, features, self.folds)
         is_linear = router.slopes.any()
         self.gate = _as_gate(router, encoder) if is_linear else router.gates(features[:1])[0]
@@ -395,7 +395,7 @@ class _GateLearner:
         ends = []
         for responsibilities in starts:
             for gate in gates:
-                template = Template(gate, X, y)
+                template = Template(gate, X, y, weight)
                 run = Run(components, responsibilities, seed=seed)
                 run = fit_best(replace(problem, gate=template), [run])
                 responsibilities = run.responsibilities

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight
 
 from .._validation import name_in_errors
+from ._defaults import ColumnEncoder
 from ._newton import POWERS, refit, without_slopes
 
 # A seed is added to the index of a component, of which there are few.
@@ -30,8 +31,8 @@ def check_weight(sample_weight, X):
 class Template:
     """An unfitted expert or gate, whose transformers are fitted once and whose last step often.
 
-    The transformers of a pipeline see no weights, so that they are the same in every step of EM
-    and for all components.
+    The transformers of a pipeline are the same in every step of EM and for all components. Only the
+    encoder of default parts sees the weights of the samples.
 
     Attributes
     ----------
@@ -45,13 +46,15 @@ class Template:
         The training samples as the last step takes them.
     """
 
-    def __init__(self, estimator, X, y):
+    def __init__(self, estimator, X, y, weight=None):
         self.estimator = estimator
         self.last = estimator
         self.X = X
         if isinstance(estimator, Pipeline):
             self.pipeline = clone(estimator)
-            if len(estimator) > 1:
+            if isinstance(estimator[0], ColumnEncoder):
+                X = self.pipeline[0].fit(X, sample_weight=weight).transform(X)
+            elif len(estimator) > 1:
                 X = self.pipeline[:-1].fit_transform(X, y)
             # The last step may be a pipeline, too.
             self.inner = Template(self.pipeline.steps[-1][1], X, y)

@@ -14,10 +14,17 @@ from .._data.distributions import Counts, draw_indices, find_quantiles
 _LEAST_SCALE = 1e-6
 # Bounds of the factor from the errors to a scale, in which the experts differ, too.
 _LOG_FACTORS = np.log([0.01, 10])
-_LOG_DISPERSIONS = np.log([1e-6, 100])
+_LEAST_DISPERSION = 1e-6
+_LOG_DISPERSIONS = np.log([_LEAST_DISPERSION, 100])
+# Log-likelihood that rows lose by chance with the dispersion of others: two standard errors.
+_TOLERATED = 2.0
 _LEVELS = np.linspace(0, 1, 201)
 # Calibration of levels shrinks to none by this many pseudo-rows.
 _PRIOR_ROWS = 50
+# Shares below equal rows differ by less, which is rounding.
+_SAME_SHARE = 1e-9
+# A count stands for all levels from that of the next smaller count to its own.
+_PLACES = np.linspace(0.025, 0.975, 20)
 # So many rows at most count against those of a new chunk: the model changes.
 _N_REMEMBERED = 1000
 # Standard deviations of y from its mean, beyond which a scale does not change.
@@ -60,7 +67,7 @@ class Density:
         self.family = self._make_family(head)
         self.scale = measured.get("scale_", target.scale)
         self.slope = measured.get("scale_slope_", 0.0)
-        self.dispersion = measured.get("dispersion_")
+        self.dispersion = measured.get("dispersion_", 0.0)
         self.levels = measured.get("_levels", _LEVELS)
         self.shares = measured.get("_shares", _LEVELS)
         self.n_measured = measured.get("_n_measured", 0)
@@ -118,7 +125,7 @@ class Density:
 
     # -- measured on rows that are new to the experts ------------------------------------------
 
-    def measure(self, parts, y, weight, oob_mean=None, random_state=None):
+    def measure(self, parts, y, weight, oob_mean=None):
         """Measure the scale by likelihood, and the levels at which quantiles are right.
 
         What was measured on earlier rows changes by as much as these rows are worth.
@@ -129,11 +136,10 @@ class Density:
             By a net.
         y : ndarray of shape (n_rows, n_outputs)
         weight : ndarray of shape (n_rows,)
+            Numbers of rows.
         oob_mean : ndarray of shape (n_rows, n_outputs) or None, default=None
             Predictions by experts that are not trained on a row, NaN where there are none. The
             errors are theirs, as if the mixture erred in the same way.
-        random_state : int or None, default=None
-            Source of the places of counts, each of which stands for many levels.
 
         Returns
         -------
@@ -156,7 +162,7 @@ class Density:
         if n_outputs > 1:
             return measured
         log_weights, *parts = self.split(parts)
-        below = self._levels_of(y, (np.exp(log_weights), *parts), random_state)
+        below, weight = self._levels_of(y, (np.exp(log_weights), *parts), weight)
         self._calibrate(below, weight, n_rows, n_before)
         return measured | {"_levels": self.levels, "_shares": self.shares}
 
@@ -182,7 +188,7 @@ class Density:
             common = np.exp(np.log(ratio).mean())
             unit = self.scale * np.sqrt(1 + share * (ratio / common - 1))
         # Of the logarithm of an error's size.
-        line = GammaRegressor(alpha=(_PRIOR_ROWS + n_before) / len(y))
+        line = GammaRegressor(alpha=(_PRIOR_ROWS + n_before) / weight.sum())
         z = oob_mean.clip(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
         slope = np.zeros(n_outputs) + self.slope
         sizes = np.abs(errors) * np.exp(-slope * z) + _LEAST_SCALE
@@ -198,9 +204,9 @@ class Density:
         best = minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x
         self.scale = unit * np.exp(best)
 
-    def _levels_of(self, y, parts, random_state):
-        """Return the shares of the distributions below y, (n_rows,)."""
-        return self._share_below(y, *parts)[:, 0]
+    def _levels_of(self, y, parts, weight):
+        """Return the shares of the distributions below y, and the weight of each."""
+        return self._share_below(y, *parts)[:, 0], weight
 
     def _calibrate(self, below, weight, n_rows, n_before):
         """Set at which levels the right share of the rows lies below a quantile."""
@@ -209,9 +215,14 @@ class Density:
             found = weight @ (below[:, np.newaxis] <= self.levels) / n_rows
             self.shares = (1 - share) * self.shares + share * found
             return
-        order, trust = np.argsort(below), len(below) / (len(below) + _PRIOR_ROWS)
-        shares = np.cumsum(weight[order]) - weight[order] / 2
-        levels = np.interp(_LEVELS, shares / weight.sum(), below[order])
+        order = np.argsort(below)
+        below = below[order]
+        # Rows of the same share are one step: a row of weight 2 is the row twice.
+        is_new = np.diff(below, prepend=-1) > _SAME_SHARE
+        sizes = np.bincount(np.cumsum(is_new) - 1, weight[order])
+        shares = (np.cumsum(sizes) - sizes / 2) / n_rows
+        levels = np.interp(_LEVELS, shares, below[is_new])
+        trust = n_rows / (n_rows + _PRIOR_ROWS)
         self.levels, self.shares = trust * levels + (1 - trust) * _LEVELS, _LEVELS
 
 
@@ -219,11 +230,16 @@ class CountDensity(Density):
     """Negative binomial distributions of counts around rates, by a dispersion."""
 
     def _make_family(self, head):
-        return Counts(self.target.scale)
+        return Counts(self.target.scale / self.target.step)
 
     def possible(self, numbers):
-        """Return whole numbers."""
-        return np.rint(numbers)
+        """Return whole numbers, or multiples of what one event adds."""
+        return np.rint(numbers / self.target.step) * self.target.step
+
+    def split(self, parts, scale=None):
+        """Return log weights, rates and dispersions; of nothing but zeros the rate is 0."""
+        log_weights, points, scales = super().split(parts, scale)
+        return log_weights, np.where(self.target.varies, points, 0), scales
 
     def _scaled(self, points, scales, scale):
         return scales * self.dispersion
@@ -245,23 +261,26 @@ class CountDensity(Density):
 
     def _measure_dispersion(self, parts, y, weight):
         """Set the dispersion of each output, by likelihood, beside that of the rows before."""
-        log_weights, points, _ = np.split(parts, [1, 1 + y.shape[1]], axis=-1)
-        found, share = [], weight.sum() / (weight.sum() + self.n_measured)
-        for k, unit in enumerate(self.target.scale):
+        log_weights, points, _ = self.split(parts)
+        before = np.zeros(y.shape[1]) + self.dispersion
+        self.dispersion = np.empty(y.shape[1])
+        for k, unit in enumerate(self.target.scale / self.target.step):
             counts = Counts(unit)
 
             def loss(log_dispersion, k=k, counts=counts):
                 log_proba = counts.logpdf(y[:, [k]], points[..., k], np.exp(log_dispersion))
-                return -weight @ special.logsumexp(log_weights[..., 0] + log_proba, axis=1)
+                return -weight @ special.logsumexp(log_weights + log_proba, axis=1)
 
-            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded").x
-            found.append(np.exp(best))
-        before = self.dispersion if self.n_measured else 0.0
-        self.dispersion = share * np.array(found) + (1 - share) * before
+            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded")
+            # The model has learned: rows of which these say that they were others are forgotten.
+            worse = loss(np.log(max(before[k], _LEAST_DISPERSION))) - best.fun
+            n_known = self.n_measured * np.exp(min(0.0, _TOLERATED - worse))
+            share = weight.sum() / (weight.sum() + n_known)
+            self.dispersion[k] = share * np.exp(best.x) + (1 - share) * before[k]
 
-    def _levels_of(self, y, parts, random_state):
-        """Return for each count a level between those of all smaller ones and its own."""
-        below = self._share_below(y, *parts)[:, 0]
-        less = self._share_below(y - 1 / self.target.scale, *parts)[:, 0]
-        places = np.random.RandomState(random_state).uniform(size=len(y))
-        return less + places * (below - less)
+    def _levels_of(self, y, parts, weight):
+        """Return for each count many levels, between those of all smaller ones and its own."""
+        below = self._share_below(y, *parts)
+        less = self._share_below(y - self.target.step / self.target.scale, *parts)
+        levels = less + _PLACES * (below - less)
+        return levels.ravel(), np.repeat(weight / len(_PLACES), len(_PLACES))

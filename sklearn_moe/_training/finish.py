@@ -20,7 +20,6 @@ from sklearn.utils import gen_batches
 from .._compat import warn
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
-from .._data.validation import unit_of
 from ..exceptions import ExpertCollapseWarning
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores
@@ -148,9 +147,7 @@ def learn_router(fit):
         hidden = _find_hidden(net, rows.in_bag)
         folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
     # Penalties depend on the number of rows: a row of weight 2 may be two.
-    given = fit.samples.weight
-    samples_per_row = given.sum() / unit_of(given) / len(rows.y)
-    weighted = rows._replace(weight=rows.weight.double() * samples_per_row)
+    weighted = rows._replace(weight=torch.from_numpy(rows.counts()).to(rows.y.device))
     lines = {kind: solve_kind(net, kind, weighted, folds) for kind in solved_kinds(net)}
     if validation is None:
         unseen_rows, places = rows, np.flatnonzero(folds >= 0)
@@ -165,7 +162,8 @@ def learn_router(fit):
     n_most = min(_N_ROUTER_ROWS, max(1, MOST_NUMBERS // n_numbers))
     places = torch.from_numpy(places[draw_rows(len(places), n_most)])
     some = unseen.some(places)
-    y, weight = some.rows.y.cpu(), some.rows.weight.cpu().double().numpy() * samples_per_row
+    y = some.rows.y.cpu()
+    weight = unseen_rows.counts()[places.numpy()]
     features, outputs, shares = some.parts()
     every = torch.arange(len(y))
     # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
@@ -349,7 +347,7 @@ def sharpen(net, outputs, y, weight):
 
 
 def describe_density(fit, rows):
-    """Return what the net says of some rows: parts of densities, y and weights.
+    """Return what the net says of some rows: parts of densities, y and numbers of rows.
 
     None if its loss belongs to no density.
     """
@@ -358,11 +356,11 @@ def describe_density(fit, rows):
         return None
     generator = fit.make_generator()
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
-    y, weight = (column.double().cpu().numpy() for column in (some.y, some.weight))
+    y = some.y.double().cpu().numpy()
     parts = net.map_batches(
         lambda x, encoded: head.parts(module(x, generator, encoded).output), some
     )
-    return parts, y, weight
+    return parts, y, some.counts()
 
 
 def measure_density(fit, said, before):
@@ -380,7 +378,7 @@ def measure_density(fit, said, before):
     if oob is not None:
         some = draw_rows(len(oob), _N_DENSITY_ROWS)
         oob_mean = learned._target.encode(oob[some], np.float64)
-    return density.measure(*said, oob_mean, learned._predict_seed)
+    return density.measure(*said, oob_mean)
 
 
 # -- warnings --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeCV
 from torch import Tensor
 
+from .._compat import warn
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS
 from ..nn.dispatch import is_stack
@@ -50,21 +51,44 @@ def hide_rows(net, rows, training, groups=None):
     if training.learns_router:
         # From one expert of each kind; of few, each still sees most rows.
         ranks, n_bags = experts.ranks, max(1 + max(experts.ranks), _FEWEST_BAGS)
-    if groups is None and rows.x.ndim == 2:
-        some = rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()
-        groups = np.arange(len(rows.y)) if has_few_distinct_rows(some) else None
-    if groups is None:
+    if groups is not None and np.ptp(groups) == 0:
+        warn(
+            "groups holds a single group, which cannot be out-of-bag as a whole. Its samples are "
+            "out-of-bag one by one: out-of-bag losses and predictions, and intervals, are those of "
+            "new samples of this group, and tell nothing of others.",
+            UserWarning,
+        )
+        groups = None
+    if groups is not None:
+        sizes = np.bincount(groups, rows.counts())
+        in_bag = _balanced_bags(sizes, n_bags, n_out_of_bag)[groups]
+    elif rows.x.ndim == 2 and has_few_distinct_rows(
+        rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()
+    ):
+        generator = torch.Generator().manual_seed(0)
+        draws = torch.rand(len(rows.y), n_bags, generator=generator)
+        in_bag = _all_but_largest(draws, n_out_of_bag)
+    else:
         encode = net.module_.encoder or torch.nn.Identity()
         in_bag = torch.from_numpy(
             net.map_batches(
                 lambda x: in_bag_mask(encode(x).flatten(1), n_bags, n_out_of_bag), rows.x
             )
         )
-    else:
-        generator = torch.Generator().manual_seed(0)
-        draws = torch.rand(int(groups.max()) + 1, n_bags, generator=generator)
-        in_bag = _all_but_largest(draws, n_out_of_bag)[torch.from_numpy(groups)]
     return rows._replace(in_bag=in_bag[:, ranks].to(rows.y.device))
+
+
+def _balanced_bags(sizes, n_bags, n_out_of_bag):
+    """Return which bags hold each group, (n_groups, n_bags); about as many rows are out of each."""
+    in_bag = torch.ones(len(sizes), n_bags, dtype=torch.bool)
+    n_hidden = np.zeros(n_bags)
+    random_state = np.random.RandomState(0)
+    # Large groups come first: small ones level out the differences that they leave.
+    for group in np.argsort(-sizes, kind="stable"):
+        out = np.lexsort((random_state.permutation(n_bags), n_hidden))[:n_out_of_bag]
+        in_bag[group, out] = False
+        n_hidden[out] += sizes[group]
+    return in_bag
 
 
 def in_bag_mask(x, n_experts, n_out_of_bag):

@@ -90,7 +90,7 @@ def seek_regimes(net, kind, rows, folds, losses):
         _numpy(y).T.copy(),
         _numpy(rows.weight),
     )
-    if len(folds) < max(_MIN_ROWS, _MIN_ROWS_PER_COLUMN * table.Z.shape[1]):
+    if table.weight.sum() < max(_MIN_ROWS, _MIN_ROWS_PER_COLUMN * table.Z.shape[1]):
         return None
     with one_thread(), np.errstate(over="ignore", invalid="ignore"):
         best = _find_mixture(table, list(_first_regions(net, encoded, table)), losses, n_members)
@@ -233,7 +233,7 @@ def _first_regions(net, encoded, table):
     if slopes is not None:
         tree = DecisionTreeRegressor(
             max_leaf_nodes=_MAX_REGIMES,
-            min_weight_fraction_leaf=table.Z.shape[1] / len(table.Z),
+            min_weight_fraction_leaf=min(0.5, table.Z.shape[1] / table.weight.sum()),
             random_state=0,
         )
         tree.fit(table.Z[few], slopes, table.weight[few])

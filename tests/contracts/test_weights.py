@@ -6,7 +6,14 @@ from helpers import brief_fits, predictions, weights_of
 from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 
-from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor
+from sklearn_moe import (
+    BalanceParams,
+    MixtureClassifier,
+    MixtureRegressor,
+    MoEClassifier,
+    MoERegressor,
+)
+from sklearn_moe._data.validation import as_row_counts
 
 RATE = 1e-6  # so small that a step does not change the gradient of the next one
 N, N_BATCHES = 240, 8
@@ -76,8 +83,85 @@ def test_weight_two_is_the_sample_twice_and_weight_zero_none(name):
     repeated = clone(estimator).fit(X.repeat(weight, 0), y.repeat(weight))
     np.testing.assert_allclose(predictions(weighted, X), predictions(repeated, X), rtol=1e-6)
     np.testing.assert_allclose(weighted.expert_load_, repeated.expert_load_, atol=1e-7)
+    if hasattr(repeated, "scale_"):
+        ends = (model.predict_interval(X) for model in (weighted, repeated))
+        np.testing.assert_allclose(*ends, rtol=1e-6)
     if hasattr(repeated, "oob_loss_curve_"):
         np.testing.assert_allclose(weighted.oob_loss_curve_, repeated.oob_loss_curve_)
+
+
+BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
+ANY_MODEL = {
+    "MoERegressor": MoERegressor(**BRIEF),
+    "MoEClassifier": MoEClassifier(**BRIEF),
+    "poisson": MoERegressor(loss="poisson", **BRIEF),
+    "MixtureRegressor": MixtureRegressor(n_init=1, max_iter=5, random_state=0),
+    "model tree": MixtureRegressor(n_components="auto", random_state=0),
+    "MixtureClassifier": MixtureClassifier(n_init=1, max_iter=5, random_state=0),
+}
+
+
+def bent(name, n):
+    """Return a table, what a model takes as a target that bends, and a source of weights."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(n, 4))
+    y = X[:, 0] + np.abs(X[:, 1]) + 0.5 * rng.normal(size=n)
+    if "Classifier" in name:
+        y = (y > 1).astype(int)
+    return X, rng.poisson(np.exp(y.clip(-3, 2))) if name == "poisson" else y, rng
+
+
+def said(model, X, y, weight=None, at=None):
+    """Return predictions of a model that is fitted, and where there are any the intervals."""
+    model, at = clone(model).fit(X, y, weight), X if at is None else at
+    if hasattr(model, "predict_proba"):
+        return model.predict_proba(at)
+    return np.column_stack([model.predict(at), model.predict_quantiles(at, [0.05, 0.95])])
+
+
+@brief_fits
+@pytest.mark.parametrize("name", ANY_MODEL)
+def test_the_scale_of_weights_changes_nothing(name):
+    X, y, rng = bent(name, 240)
+    weights = rng.integers(500, 1500, 240), rng.integers(1, 366, 240), rng.lognormal(size=240)
+    factors = 1e-3, 1 / 365.25, 1e6
+    nearly_equal = np.where(np.arange(240) == 3, 999, 1000)
+    for pair in (
+        (None, nearly_equal),
+        *((weight, factor * weight) for weight, factor in zip(weights, factors, strict=True)),
+    ):
+        one, other = (said(ANY_MODEL[name], X, y, weight) for weight in pair)
+        np.testing.assert_allclose(one, other, atol=1e-6 * np.std(y))
+
+
+@brief_fits
+@pytest.mark.parametrize("name", ANY_MODEL)
+def test_weights_up_to_five_are_repetitions_whatever_their_scale(name):
+    X, y, rng = bent(name, 120)
+    model, weight = clone(ANY_MODEL[name]), rng.integers(1, 6, 120)
+    if hasattr(model, "batch_size"):
+        model.set_params(batch_size=None, learning_rate_init=0.01)
+    weighted = said(model, X, y, 0.37 * weight)
+    repeated = said(model, X.repeat(weight, 0), y.repeat(weight), at=X)
+    # The EM of regimes, which has not ended, amplifies what sums are rounded by.
+    np.testing.assert_allclose(weighted, repeated, atol=0.05 * np.std(y))
+
+
+def test_how_many_rows_a_weight_stands_for():
+    rng = np.random.default_rng(0)
+    whole, uneven = rng.integers(1, 101, 50).astype(float), rng.lognormal(size=50)
+    whole[0] = 1
+    for factor in (1, 0.37, 1e-300, 1e300):
+        np.testing.assert_array_equal(as_row_counts(factor * whole), whole)
+        assert as_row_counts(np.full(5, factor)).tolist() == [1] * 5
+        np.testing.assert_array_equal(as_row_counts(factor * uneven), as_row_counts(uneven))
+    np.testing.assert_array_equal(as_row_counts((0.1 * whole).astype(np.float32)), whole)
+    assert as_row_counts(np.array([0, 3, 6.0])).tolist() == [0, 1, 2]
+    # Weights that are no repetitions have Kish's size, and keep their proportions.
+    for weight in (uneven, np.array([1.0, 1.01]), np.array([1.0, 101]), np.array([2.0, 3])):
+        counts = as_row_counts(weight)
+        assert counts.sum() == pytest.approx(weight.sum() ** 2 / (weight @ weight))
+        np.testing.assert_allclose(counts / counts[0], weight / weight[0], rtol=1e-6)
 
 
 def test_weights_of_classes_are_weights_of_samples():

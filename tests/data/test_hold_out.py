@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe._training.out_of_bag import _balanced_bags
 
 make = partial(brief, n_experts=4, max_iter=10, tol="auto")
 
@@ -46,6 +47,28 @@ def test_rows_of_a_group_are_tested_by_experts_that_saw_none_of_them(early_stopp
     assert log_loss(y_test, clf.fit(X, y, groups=groups).predict_proba(X_test)) < 0.7
     if early_stopping == "out_of_bag":
         assert log_loss(y_test, clf.fit(X, y).predict_proba(X_test)) > 0.9
+
+
+@pytest.mark.parametrize("sizes", [[30] * 10, [100, 50, 50, 40, 30, 10, 10, 10], [150, 150]])
+def test_bags_of_groups_are_balanced(sizes):
+    hidden = ~_balanced_bags(np.array(sizes), n_bags=5, n_out_of_bag=1).numpy()
+    assert hidden.sum(axis=1).tolist() == [1] * len(sizes)
+    assert (sizes @ hidden).max() == max(60, *sizes)
+
+
+@pytest.mark.parametrize("model", [MoERegressor, MoEClassifier])
+def test_a_single_group_is_told_and_judged_by_other_rows(model):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 5))
+    y = X[:, 0] + rng.normal(size=120)
+    y = y if model is MoERegressor else (y > 0).astype(int)
+    one = model(max_iter=3, tol=None, random_state=0)
+    with pytest.warns(UserWarning, match="groups holds a single group"):
+        one.fit(X, y, groups=["a"] * 120)
+    none = model(max_iter=3, tol=None, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(one.predict(X), none.predict(X))
+    name = "oob_prediction_" if model is MoERegressor else "oob_decision_function_"
+    np.testing.assert_array_equal(getattr(one, name), getattr(none, name))
 
 
 def test_groups_and_weights_are_requested_by_other_estimators():

@@ -381,3 +381,44 @@ def test_rates_have_no_density():
     for method in (reg.predict_interval, reg.sample_y, reg.score_samples):
         raises(ValueError, "loss='poisson' has probabilities of whole numbers only", method, X)
     assert reg.predict(X).mean() == pytest.approx(y.mean() / 2, rel=0.2)
+
+
+def test_rates_that_happen_to_be_whole_are_no_counts():
+    rng = np.random.default_rng(0)
+    X, rate = rng.normal(size=(400, 3)), np.exp(0.5 * rng.normal(size=400))
+    monthly = 12 * rng.poisson(rate / 3)
+    reg = MoERegressor(loss="poisson", **BRIEF)
+    for weight in (np.full(400, 1 / 12), None):
+        reg.fit(X, monthly, weight)
+        assert reg.dispersion_ < 2  # 14, if one of the counts were 12
+        assert np.isneginf(reg.score_samples(X, np.ones(400))).all()
+        assert reg.score_samples(X, np.full(400, 12.0)).min() > -4
+        said = reg.predict_interval(X), reg.sample_y(X, 3, random_state=0)
+        assert not (np.hstack(said) % 12).any()
+    # Of several exposures, each with its own step, a rate alone tells no probability.
+    exposure = rng.choice([1 / 12, 1 / 2, 1], 400)
+    whole = np.rint(rng.poisson(rate * exposure) / exposure)
+    reg.fit(X, whole, exposure)
+    raises(ValueError, "whole numbers only", reg.predict_interval, X)
+    # Counts, repeated or rare, are counts.
+    weight = rng.integers(1, 6, 400)
+    for y in (rng.poisson(rate), 2 * (np.arange(400) < 5)):
+        assert np.isfinite(reg.fit(X, y, weight).score_samples(X, np.ones(400))).all()
+
+
+def test_nothing_but_zeros_has_the_rate_that_is_predicted():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    reg = MoERegressor(loss="poisson", **BRIEF).fit(X, np.zeros(100))
+    assert not reg.predict(X).any()
+    assert not reg.predict_interval(X).any()
+    np.testing.assert_allclose(reg.score_samples(X, np.zeros(100)), 0, atol=1e-6)
+    assert (reg.score_samples(X, np.ones(100)) < -10).all()
+
+
+def test_the_dispersion_forgets_what_the_model_did_not_know_yet():
+    rng, reg, found = np.random.default_rng(0), MoERegressor(loss="poisson", random_state=0), []
+    for chunk in range(21):
+        X, y = rng.normal(size=(100, 3)), rng.poisson(55 * (chunk > 0), 100)
+        found.append(reg.partial_fit(X, y).dispersion_[0])
+    assert found[6] < 0.2  # 14
+    assert found[20] < 0.02  # 3.5

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from helpers import brief_fits
 from scipy.special import softmax
 from sklearn.base import clone
 
@@ -99,3 +100,21 @@ def test_what_cannot_be_pruned_is_refused(fitted):
     assert pruned.validation_fraction == bag.validation_fraction
     both = (model.expert_predict(table) for model in (pruned, bag))
     np.testing.assert_allclose(next(both), next(both)[:, np.argsort(-bag.expert_load_)[:2]])
+
+
+@brief_fits
+def test_the_last_expert_is_trained_further():
+    bags = np.random.default_rng(0).normal(size=(60, 4, 6))
+    table, y = bags[:, 0, :3], bags[:, 0, 0] > 0
+    soft = {"expert": "patch", "router": "soft", "early_stopping": "out_of_bag"}
+    for X, options in (
+        (table, {"expert": "mlp"}),
+        (table, {"expert": "mlp", "expert_loss_weight": 0.5}),
+        (bags, soft),
+    ):
+        model = MoEClassifier(4, max_iter=2, random_state=0, **options).fit(X, y)
+        last = prune_experts(model, 1)
+        before = last.predict_proba(X)
+        assert not np.array_equal(last.partial_fit(X, y).predict_proba(X), before)
+        last.set_params(warm_start=True).fit(X, y)
+        assert model.get_params() == model.get_params() | options

@@ -204,6 +204,19 @@ def test_frames_of_other_kinds_and_weights_are_the_same_table(of_shops):
     assert_allclose(twice.predict(X), expected)
 
 
+@pytest.mark.parametrize("n_components", [2, "auto"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_of_two_is_the_sample_twice_where_values_are_missing(kind, n_components):
+    X, y, _ = shops(0, n=150)
+    if kind == "classes":
+        y = (y > 0).astype(int)
+    weight = np.arange(150) % 6
+    rows = np.arange(150).repeat(weight)
+    mixture = KINDS[kind](n_components=n_components, n_init=1, random_state=0)
+    weighted = predictions(mixture.fit(X, y, weight), X)
+    assert_allclose(predictions(mixture.fit(X.iloc[rows], y[rows]), X), weighted, atol=1e-6)
+
+
 def test_values_that_fit_did_not_see_are_the_most_frequent_or_missing(of_shops):
     X, y, _ = shops(0, missing=0)
     other, missing, usual = X.copy(), X.copy(), X.copy()

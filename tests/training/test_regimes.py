@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import brief_fits
 from made_up import quadrants, three_rules
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_diabetes, make_friedman1, make_regression
@@ -159,6 +160,7 @@ def test_rows_that_are_held_out_decide():
     assert adjusted_rand_score(sign, model.apply(X)) > 0.9
 
 
+@brief_fits
 def test_weights_of_a_handful_of_rows_leave_one_rule():
     """Five rows of 3,000 have half of the weight, and no regime as many as it has coefficients."""
     rng, y = np.random.default_rng(2), (np.arange(3000) % 600 == 0).astype(int)
