@@ -47,6 +47,13 @@ def import_pandas(caller, shown):
     return pandas
 
 
+def apart_from(names, name):
+    """Return a name, with an addition where it is one of some names already."""
+    while name in names:
+        name += " (column)"
+    return name
+
+
 def is_missing(values):
     """Tell None, NaN and pandas' NA from other values, (n_samples,)."""
     if values.dtype != object:
@@ -362,7 +369,8 @@ class Categories:
                 handle_unknown="use_encoded_value",
                 unknown_value=np.nan,
                 encoded_missing_value=np.nan,
-            )
+                # Whatever containers are set for steps of pipelines.
+            ).set_output(transform="default")
             try:
                 encoder.fit(column[weight > 0])
             except TypeError as error:

@@ -314,6 +314,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             vars(self).pop(name, None)
         vars(self).update(attributes)
         self._family = family
+        self._has_groups = problem.groups is not None
         self._scales = scales
         self.n_components_ = len(self.experts_)
         self.scale_ = np.array(scales) if family.has_scale else None

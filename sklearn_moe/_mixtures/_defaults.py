@@ -52,7 +52,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
             ("categories", make_pipeline(mode, code), columns),
         ]
         read = self._read(X)
-        self.encoder_ = ColumnTransformer(parts).fit(read)
+        self.encoder_ = ColumnTransformer(parts).set_output(transform="default").fit(read)
         if np.ptp(weight):
             self._weigh(read[:, numbers], read[:, columns], weight)
         return self
@@ -118,7 +118,9 @@ def default_gates(X, weight, n_components):
         min_weight_fraction_leaf=_LEAST_LEAF,
         ccp_alpha=float(price),
     )
-    scaler = MaxAbsScaler() if issparse(X) else ColumnEncoder(add_indicator=False)
+    scaler = ColumnEncoder(add_indicator=False)
+    if issparse(X):
+        scaler = MaxAbsScaler().set_output(transform="default")
     logit = make_pipeline(scaler, LogisticRegression(C=n_samples / weight.sum(), max_iter=1000))
     return [encoded(tree, X), None, logit]
 

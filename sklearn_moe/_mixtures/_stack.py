@@ -333,7 +333,7 @@ class _GateLearner:
             return self
         encoder, features = None, np.empty((len(every), 0))
         if gate is not None and issparse(self.X):
-            encoder = MaxAbsScaler().fit(self.X)
+            encoder = MaxAbsScaler().set_output(transform="default").fit(self.X)
             features = encoder.transform(self.X).toarray()
         elif gate is not None:
             encoder = ColumnEncoder().fit(self.X, sample_weight=self.weight)

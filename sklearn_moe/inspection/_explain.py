@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import validate_params
 
-from .._data.tables import import_pandas
+from .._data.tables import apart_from, import_pandas
 from .._validation import Count
 from ..metrics._words import find_regions
 from ._linear import OpenedMixture, expert_outputs, find_linear
@@ -53,11 +53,12 @@ class Explanation:
         What the rows have in them.
 
     base : ndarray of shape (n_rows,)
-        What the linear experts say of a row that has the mean of X in each column, by their gates.
+        What the linear experts, by their gates, say of a row that has in each column the mean of
+        the expert's own rows: those of X, by its gate.
 
     contribution : ndarray of shape (n_rows, n_columns)
         By how much the row's value of a column changes that: coefficient times the difference from
-        the mean, by the gates of the experts.
+        the mean, by the gates of the experts. 0 of a column that the expert does not receive.
 
     rest : ndarray of shape (n_rows,)
         The part of the prediction that is not linear in the columns: of experts that are not, of
@@ -85,12 +86,16 @@ class Explanation:
         Returns
         -------
         frame : pandas.DataFrame
-            With the columns "base", those of X, "not linear" and "prediction".
+            With the columns "base", those of X, "not linear" and "prediction". A column of X whose
+            name is taken is called, say, "base (column)".
         """
         pd = import_pandas("Explanation", "parts")
-        parts = np.c_[self.base, self.contribution, self.rest, self.prediction]
-        names = ["base", *self.columns, _REST, "prediction"]
-        return pd.DataFrame(parts, pd.Index(self.rows, name="row"), names)
+        parts = np.c_[self.base, self.rest, self.prediction, self.contribution]
+        names = ["base", _REST, "prediction"]
+        for column in self.columns:
+            names.append(apart_from(names, column))
+        frame = pd.DataFrame(parts, pd.Index(self.rows, name="row"), names)
+        return frame[["base", *names[3:], _REST, "prediction"]]
 
     def plot(self, row: int = 0, *, ax: Any = None) -> Any:
         """Draw how the prediction of a row comes about: a waterfall of its parts.
@@ -197,8 +202,8 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         :class:`~sklearn.pipeline.Pipeline` that ends in one.
 
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-        The table whose means and shares of categories a row is compared with, and whose words tell
-        where an expert holds. It has the rows that are explained.
+        The table that has the rows that are explained. Its means and shares of categories are what
+        a row is compared with, and its words tell where an expert holds.
 
     rows : int or array-like of int, default=None
         Places of the rows to explain. None: all.
@@ -227,12 +232,11 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     Notes
     -----
     Of experts that are linear in the columns the contributions are coefficient times difference
-    from the mean of X, a category counts by its difference from the shares of all of them. For a
-    linear function these are its Shapley values if the columns are independent. If no expert is
-    linear, but the logarithms of their predictions are, as in a Poisson regression, these are
-    explained: exp(contribution) is the factor of a column. What other experts
-    say is in `rest` as a whole: to divide it, use SHAP on `estimator.to_torch()`, see
-    :doc:`/specialization`.
+    from the mean of the expert's own rows, a category counts by its difference from the shares of
+    all of them. For a linear function these are its Shapley values if the columns are independent.
+    If no expert is linear, but the logarithms of their predictions are, as in a Poisson regression,
+    these are explained: exp(contribution) is the factor of a column. What other experts say is in
+    `rest` as a whole: to divide it, use SHAP on `estimator.predict`, see :doc:`/works_with`.
 
     Examples
     --------
@@ -263,26 +267,35 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     explained = _safe_indexing(mixture.X, rows)
     functions = find_linear(mixture, outputs, proba)
     coef = np.nan_to_num(functions.coef)
+    # What an expert does not receive changes nothing.
+    coef[:, :-1] *= functions.is_received[..., np.newaxis]
     gate = mixture.gates[rows].astype(float)
     if proba is None:
         predicted = _predictions(mixture, explained, outputs.shape[2], output)
-        of_rows = np.einsum("nk,kt->nt", gate, coef[..., output])
+        coef = coef[..., [output]]
+        # A number is compared with nothing, as if that were a class.
+        order = np.repeat([[1], [0]], len(rows), axis=1)
         outcome = ("the prediction",) * len(rows)
     else:
         predicted, order = _log_odds(mixture, explained, output)
-        # Log odds are those against the first class, whose own are 0.
-        coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])
-        of_rows = np.einsum("nk,ktn->nt", gate, coef[..., order[0]])
-        of_rows -= np.einsum("nk,ktn->nt", gate, coef[..., order[1]])
         names = mixture.classes_[order].T
         outcome = tuple(f"the log odds of {first} against {second}" for first, second in names)
     if functions.is_log:
         predicted = np.log(predicted)
         outcome = ("the logarithm of the prediction",) * len(rows)
-    means = functions.design.mean(axis=0)
-    base = of_rows[:, -1] + of_rows[:, :-1] @ means
-    # Differences from the means: the offset of a column belongs to the base.
-    terms = of_rows[:, :-1] * (functions.design[rows] - means)
+
+    def of_rows(numbers):
+        # Log odds are those against the first class, whose own are 0.
+        numbers = np.pad(numbers, [(0, 0), (0, 0), (1, 0)])
+        return np.einsum("nk,ktn->nt", gate, numbers[..., order[0]] - numbers[..., order[1]])
+
+    # Of each expert the means of its own rows: what is constant there changes nothing.
+    shares = mixture.gates / np.maximum(mixture.gates.sum(axis=0), np.finfo(float).tiny)
+    means = shares.T @ functions.design
+    slopes = of_rows(coef)
+    at_means = of_rows(coef[:, :-1] * means[..., np.newaxis])
+    base = slopes[:, -1] + at_means.sum(axis=1)
+    terms = slopes[:, :-1] * functions.design[rows] - at_means
     contribution = terms @ (functions.owners[:, np.newaxis] == np.arange(table.n_columns))
     columns = [table[place] for place in range(table.n_columns)]
     return Explanation(

@@ -203,7 +203,7 @@ def _solve(design, values, outputs, probed, still, of_classes=False):
     return np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
 
 
-def coefficients(functions, y, outputs, proba, weight, own):
+def coefficients(mixture, functions, outputs, proba, y, own, share, weight, groups):
     """Return the coefficients of the experts, NaN for those that are not linear.
 
     Terms that change nothing on the samples of an expert have none: the expert does not receive the
@@ -211,15 +211,20 @@ def coefficients(functions, y, outputs, proba, weight, own):
 
     Parameters
     ----------
+    mixture : OpenedMixture
     functions : LinearFunctions
-    y : ndarray of shape (n_samples, n_outputs) or None
-        Targets, or ones for each class but the first.
     outputs, proba : ndarray
         As `expert_outputs` returns them.
-    weight : ndarray of shape (n_samples, n_experts)
-        The share of each sample that belongs to each expert.
+    y : ndarray of shape (n_samples, n_outputs) or None
+        Targets, or ones for each class but the first.
     own : ndarray of bool of shape (n_samples, n_experts)
         Where each expert holds.
+    share : ndarray of shape (n_samples, n_experts)
+        The share of each sample that belongs to each expert.
+    weight : ndarray of shape (n_samples,)
+        Weights of the samples; no factor of all of them counts.
+    groups : ndarray of int of shape (n_samples,) or None
+        Samples of one group, from 0 on, depend on each other.
 
     Returns
     -------
@@ -231,51 +236,72 @@ def coefficients(functions, y, outputs, proba, weight, own):
     coef = functions.coef.copy()
     half_width = np.full(coef.shape, np.nan)
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
-    # Rates that are no counts have an unknown density.
-    is_told = y is not None and not (functions.is_log and (y != np.floor(y)).any())
     for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
         rows = design[own[:, k] | ~own[:, k].any(), :-1]
         terms = np.append(functions.is_received[k] & (np.ptp(rows, axis=0) > 0), True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
-        if is_told:
-            expected = outputs[:, k] if proba is None else proba[:, k, 1:]
-            derivatives = _derivatives(
-                y, expected, weight[:, k], is_log=functions.is_log, of_classes=proba is not None
-            )
-            half_width[k, terms] = half_widths(design[:, terms], weight[:, k], *derivatives)
+        if y is None:
+            continue
+        if proba is None:
+            power = _variance_power(mixture, k) if functions.is_log else None
+            derivatives = _derivatives(y, outputs[:, k], share[:, k] * weight, power)
+        else:
+            expected = proba[:, k, 1:]
+            products = expected[:, np.newaxis] * expected[..., np.newaxis]
+            derivatives = y - expected, np.eye(y.shape[1]) * expected[:, np.newaxis] - products
+        half_width[k, terms] = _widths(design[:, terms], share[:, k], weight, groups, *derivatives)
     return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
 
 
-def _derivatives(y, expected, weight, is_log, of_classes):
-    """Return the first and the negative second derivative of the log density by the outputs."""
-    score = y - expected
-    total = max(weight.sum(), _TINY)
-    ones = np.eye(score.shape[1])
-    if of_classes:
-        products = expected[:, np.newaxis] * expected[..., np.newaxis]
-        return score, ones * expected[:, np.newaxis] - products
-    if is_log:
-        dispersion = np.maximum(weight @ (score**2 / expected) / total, _TINY)
-        return score / dispersion, ones * (expected / dispersion)[:, np.newaxis]
+def _variance_power(mixture, k):
+    """Return the power of the mean that the variance of an expert is, by what it minimizes.
+
+    1 is that of Poisson and 2 that of gamma regressions; "logs" of those that fit the logarithm.
+    """
+    experts = getattr(mixture.mixture, "experts_", ())
+    # Experts of networks have the Poisson loss.
+    if len(experts) != mixture.n_experts:
+        return 1
+    expert = experts[k][-1] if isinstance(experts[k], Pipeline) else experts[k]
+    if hasattr(expert, "transformer_"):
+        return "logs"
+    return getattr(expert, "power", 1 + ("Gamma" in type(expert).__name__))
+
+
+def _derivatives(y, expected, weight, power):
+    """Return the first and the negative second derivative of the log density by the outputs.
+
+    With a power the outputs are logarithms of the mean.
+    """
+    if power == "logs":
+        y, expected, power = np.log(y), np.log(expected), None
+    slope = variance = np.ones_like(expected)
+    if power is not None:
+        slope, variance = expected, expected**power
+    error = y - expected
     least = 1e-30 * np.mean(y**2, axis=0) + _TINY
-    variance = np.maximum(weight @ score**2 / total, least)
-    return score / variance, np.diag(1 / variance)
+    mean = weight @ (error**2 / variance) / max(weight.sum(), _TINY)
+    variance = variance * np.maximum(mean, least)
+    return error * slope / variance, np.eye(y.shape[1]) * (slope**2 / variance)[:, np.newaxis]
 
 
-def half_widths(design, weight, score, curvature):
+def _widths(design, share, weight, groups, score, curvature):
     """Return half the widths of 95 % intervals of the coefficients of one expert.
 
-    They are those of weighted maximum likelihood, robust against other variances than assumed
-    ("sandwich"), and NaN where the samples do not tell a coefficient.
+    They are those of weighted maximum likelihood, robust against other variances than assumed, and
+    against dependence in groups ("sandwich"), and NaN where the samples do not tell a coefficient.
+    Where a penalty has moved a coefficient, they are wide enough to cover the true one as well.
 
     Parameters
     ----------
     design : ndarray of shape (n_samples, n_terms)
-    weight : ndarray of shape (n_samples,)
+    share : ndarray of shape (n_samples,)
         The share of each sample that belongs to the expert.
+    weight, groups : ndarray of shape (n_samples,)
+        As of `coefficients`.
     score : ndarray of shape (n_samples, n_outputs)
-    curvature : ndarray of shape (n_samples, n_outputs, n_outputs) or (n_outputs, n_outputs)
+    curvature : ndarray of shape (n_samples, n_outputs, n_outputs)
         Derivative and negative second derivative of the log density by the outputs.
 
     Returns
@@ -285,21 +311,42 @@ def half_widths(design, weight, score, curvature):
     scale = np.sqrt(np.mean(design**2, axis=0))
     design = design / scale
     shape = design.shape[1], score.shape[1]
-    freedom = weight.sum() - shape[0]
+    # As many samples of equal weights tell as much (Kish).
+    n_samples = (share @ weight) ** 2 / max(share @ weight**2, _TINY)
+    weight = share * weight
+    freedom = n_samples - shape[0]
     if freedom < 1:
         return np.full(shape, np.nan)
     # The correction of Louis (1982): as it is not known which expert a sample belongs to, the
     # likelihood is flatter than that of weighted samples.
-    doubt = (1 - weight)[:, np.newaxis, np.newaxis]
+    doubt = (1 - share)[:, np.newaxis, np.newaxis]
     curvature = curvature - doubt * score[:, np.newaxis] * score[..., np.newaxis]
     bread = np.einsum("n,na,nb,nqr->aqbr", weight, design, design, curvature, optimize=True)
     bread = bread.reshape(np.prod(shape), -1)
-    scores = np.einsum("n,na,nq->aqn", weight, design, score).reshape(len(bread), -1)
     inverse = pinvh(bread, rtol=1e-10)
-    variance = np.diag(inverse @ scores @ scores.T @ inverse) * weight.sum() / freedom
+    if groups is None:
+        groups = np.arange(len(design))
+    else:
+        of_group = np.bincount(groups, weight)
+        freedom = max(of_group.sum() ** 2 / np.square(of_group).sum() - 1, _TINY)
+
+    def influences(scores):
+        sums = np.zeros((groups.max() + 1, len(bread)))
+        np.add.at(sums, groups, scores.reshape(len(design), -1))
+        return sums @ inverse
+
+    scores = np.einsum("n,na,nq->naq", weight, design, score)
+    influence = influences(scores)
+    # Without a group its coefficients would differ by more: the first term of the jackknife.
+    steps = np.einsum("na,naq->nq", design, influence[groups].reshape(scores.shape))
+    influence += influences(np.einsum("n,na,nqr,nr->naq", weight, design, curvature, steps))
+    deviation = np.sqrt(np.square(influence).sum(axis=0))
+    # How far the coefficient is from that of largest likelihood, by one step of Newton's method.
+    moved = np.abs(inverse @ scores.sum(axis=0).ravel())
     is_told = np.abs(np.diag(inverse @ bread) - 1) < 1e-6
-    width = student.ppf(0.975, freedom) * np.sqrt(np.where(is_told, variance, np.nan))
-    return width.reshape(shape) / scale[:, np.newaxis]
+    two_sided, one_sided = student.ppf([0.975, 0.95], freedom)
+    width = np.maximum(two_sided * deviation, moved + one_sided * deviation)
+    return np.where(is_told, width, np.nan).reshape(shape) / scale[:, np.newaxis]
 
 
 def _tolerance(outputs):

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils._param_validation import validate_params
+from sklearn.utils.validation import _check_sample_weight
 
-from .._data.tables import import_pandas
+from .._data.tables import apart_from, import_pandas
+from .._data.validation import check_groups
 from .._validation import Count, check_column, check_named, check_same_length
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
@@ -66,7 +68,8 @@ class RegionRules:
     words_score, model_score : float
         Score of the words alone, where each sample has the prediction of the expert whose words
         hold (the mean of several, and of all by `share` if there is none), and of the model. NaN
-        without `y`, and if the gate does not depend on X.
+        without `y`, and if the gate does not depend on X. The words of a stack have none, as its
+        gate has learned from the samples.
 
     score_name : {"RMSE", "accuracy", "right labels"}
         What the scores are; of several labels the share of those that are right.
@@ -181,7 +184,8 @@ class RegionRules:
         Returns
         -------
         frame : pandas.DataFrame
-            With columns `share`, `where`, `fidelity`, the scores and one per coefficient.
+            With columns `share`, `where`, `fidelity`, the scores and one per coefficient. One whose
+            name is taken is called, say, `share (column)`.
 
         Raises
         ------
@@ -193,7 +197,8 @@ class RegionRules:
         columns["fidelity"] = self.expert_fidelity
         columns[f"own {self.score_name}"] = self.own_score
         columns[f"other {self.score_name}"] = self.other_score
-        columns |= zip(self.terms, self.coef.T, strict=True)
+        for term, coef in zip(self.terms, self.coef.T, strict=True):
+            columns[apart_from(columns, term)] = coef
         # Numbers stay numbers, names of kinds are an index of texts.
         names = [name.removeprefix("expert ") for name in self.expert_names]
         index = range(self.n_experts) if "0" in names else names
@@ -233,9 +238,10 @@ class RegionRules:
         title = f"{self.verdict} {counted}, {self.n_samples} rows."
         if not np.isnan(self.fidelity):
             title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
-        if not np.isnan(self.words_score):
-            title += f" {self.total_name} {self.words_score:.3f} by the words alone, "
-            title += f"{self.model_score:.3f} by the model."
+        if not np.isnan(self.model_score):
+            by_words = f"{self.words_score:.3f} by the words alone, "
+            by_words *= not np.isnan(self.words_score)
+            title += f" {self.total_name} {by_words}{self.model_score:.3f} by the model."
         return title.lstrip()
 
     def _figures(self, k):
@@ -286,7 +292,15 @@ class RegionRules:
 @validate_params(
     {"max_conditions": [Count(1)], "y": ["array-like", None]}, prefer_skip_nested_validation=True
 )
-def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int = 3) -> RegionRules:
+def region_rules(
+    estimator: Any,
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    groups: Any = None,
+    *,
+    max_conditions: int = 3,
+) -> RegionRules:
     """Describe in words where each expert of a mixture holds, and its rule there.
 
     Parameters
@@ -302,7 +316,16 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         True targets, class labels, or zeros and ones of several labels, for the scores and
-        intervals. For the intervals X and y should be the samples that `estimator` was fitted on.
+        intervals. For the intervals X, y, weights and groups should be those that `estimator` was
+        fitted on.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples in scores and intervals; no factor of all of them counts. None: all
+        weigh the same.
+
+    groups : array-like of shape (n_samples,), default=None
+        Labels of groups of samples that depend on each other, such as repeated measurements: the
+        intervals take this into account. None: all are independent.
 
     max_conditions : int, default=3
         How many columns the words about one part of the table may name.
@@ -373,6 +396,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     mixture = OpenedMixture(estimator, X, ("apply", "predict"))
     check_same_length(X=X, y=y)
     experts = mixture.experts[:, 0]
+    sample_weight = _check_sample_weight(sample_weight, experts, ensure_non_negative=True)
+    groups = check_groups(groups, experts)
     is_constant = mixture.is_constant
     is_stack = hasattr(mixture, "out_of_fold")
     outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
@@ -381,7 +406,6 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         outputs, proba = expert_outputs(mixture, mixture.X)
     own = np.eye(mixture.n_experts, dtype=bool)[experts]
     share = own.mean(axis=0)
-    weight = own.astype(float)
     if is_constant:
         share = mixture.gates[0]
         own = np.ones_like(own)
@@ -389,31 +413,32 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         regions = Regions(None, (("anywhere",),) * len(share), unknown, unknown[:, 0])
     else:
         regions = find_regions(mixture.table, experts, len(share), mixture.tree, max_conditions)
-    if is_stack or (is_constant and mixture.is_pool):
-        # Each kind is fitted to all rows.
-        weight = np.ones_like(weight)
-    elif y is not None and hasattr(mixture, "responsibilities"):
-        weight = np.asarray(mixture.responsibilities(mixture.X, y))
     unseen = outputs if proba is None else proba
-    mixed = None
+    gates = mixed = None
     is_of_expert = own
+    # Where no words hold, all experts count.
+    held = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
     if is_stack:
         # What training samples say of the models that were fitted to them is too good.
         gates, unseen = mixture.out_of_fold(mixture.X)
         unseen = unseen.reshape((*unseen.shape[:2], -1))
         mixed = (gates[..., np.newaxis] * unseen).sum(axis=1)
         is_of_expert = np.ones_like(own)
+        # And so are the words, which tell of a gate that has learned from them.
+        held = np.full(held.shape, np.nan)
         if not is_constant:
             own = np.eye(len(share), dtype=bool)[gates.argmax(axis=1)]
-    # Where no words hold, all experts count.
-    held = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
     by_words = held[..., np.newaxis] / held.sum(axis=1)[:, np.newaxis, np.newaxis]
-    scores = _score(mixture, y, proba, unseen, (by_words * unseen).sum(axis=1), mixed)
+    by_words = (by_words * unseen).sum(axis=1)
+    scores = _score(mixture, y, proba, unseen, by_words, mixed, sample_weight)
     functions = find_linear(mixture, outputs, proba)
-    numbers = coefficients(functions, scores.target, outputs, proba, weight, is_of_expert)
+    shares = _find_shares(mixture, y, is_of_expert, gates, unseen, scores.target, groups)
+    rows = scores.target, is_of_expert, shares, sample_weight, groups
+    numbers = coefficients(mixture, functions, outputs, proba, *rows)
     classes = getattr(mixture, "classes_", None)
     outcome, terms, coef, half_width = _ordered(functions, share, classes, *numbers)
     power = 0.5 if scores.name == "RMSE" else 1
+    weights = sample_weight[:, np.newaxis]
     about = _describe(mixture, getattr(y, "name", None), scores)
     code: dict[str, str | ValueError] = {}
     for language in (Python, SQL):
@@ -435,8 +460,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         words_score=scores.by_words,
         model_score=scores.by_model,
         score_name=scores.name,
-        own_score=_means(scores.of_samples, own & (is_stack or not is_constant)) ** power,
-        other_score=_means(scores.of_samples, ~own) ** power,
+        own_score=_means(scores.of_samples, weights * own * (is_stack or not is_constant)) ** power,
+        other_score=_means(scores.of_samples, weights * ~own) ** power,
         outcome=outcome,
         terms=terms,
         coef=coef,
@@ -470,17 +495,36 @@ class _Scores(NamedTuple):
     target: Any = None
 
 
-def _score(mixture, y, proba, outputs, by_words, mixed):
+def _find_shares(mixture, y, own, gates, unseen, target, groups):
+    """Return the share of each sample that belongs to each expert, (n_samples, n_experts).
+
+    `gates` and `unseen` are those of a stack, by folds.
+    """
+    if getattr(mixture.mixture, "sharpness_", 1) != 1 and target is not None:
+        # Sharper probabilities are meant for the samples for which a model is trusted.
+        of_class = np.c_[1 - target.sum(axis=1), target]
+        joint = np.nan_to_num(gates * np.einsum("nkc,nc->nk", unseen, of_class))
+        return joint / np.maximum(joint.sum(axis=1, keepdims=True), _LEAST_VARIANCE)
+    if gates is not None or (mixture.is_constant and mixture.is_pool):
+        # Each kind is fitted to all rows.
+        return np.ones(own.shape)
+    if y is not None and hasattr(mixture, "responsibilities"):
+        # Samples of a group belong to one expert only if the mixture was fitted so.
+        together = [groups] * getattr(mixture.mixture, "_has_groups", False)
+        return np.asarray(mixture.responsibilities(mixture.X, y, *together))
+    return own.astype(float)
+
+
+def _score(mixture, y, proba, outputs, by_words, mixed, weight):
     """Return what experts score by their outputs, (n_samples, n_experts, n_outputs).
 
-    `mixed` is what the mixture predicts, None for its own methods. What is NaN, by the words where
-    the gate is constant, has no score.
+    `mixed` is what the mixture predicts, None for its own methods. What is NaN has no score.
     """
     if y is None:
         name = "RMSE" if proba is None else "accuracy"
         return _Scores(name, np.full(outputs.shape[:2], np.nan))
     is_labels = np.ndim(y) == 2 and np.shape(y)[1] > 1
-    if np.isnan(by_words).any():
+    if mixture.is_constant or (mixed is None and np.isnan(by_words).any()):
         mixed = by_words
     elif mixed is None:
         mixed = np.asarray(mixture.predict(mixture.X)).reshape(len(by_words), -1)
@@ -490,11 +534,13 @@ def _score(mixture, y, proba, outputs, by_words, mixed):
     if proba is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(every), -1)
         errors = (every - y[:, np.newaxis]) ** 2
-        variance = np.var(y, axis=0)
-        totals = 1 - errors[:, -2:].mean(axis=0) / np.maximum(variance, _LEAST_VARIANCE)
+        squares = (y - np.average(y, axis=0, weights=weight)) ** 2
+        variance = np.average(squares, axis=0, weights=weight)
+        mean_squares = _means(errors[:, -2:], weight[:, np.newaxis, np.newaxis])
+        totals = 1 - mean_squares / np.maximum(variance, _LEAST_VARIANCE)
         by_words, by_model = totals.mean(axis=1).tolist()
         errors = errors[:, :-2].mean(axis=2)
-        return _Scores("RMSE", errors, -variance.mean(), by_words, by_model, y)
+        return _Scores("RMSE", errors, -np.var(y, axis=0).mean(), by_words, by_model, y)
     if is_labels:
         target = y = check_named(y, "y")
         right = ((every > 0.5) == y[:, np.newaxis]).mean(axis=2)
@@ -505,7 +551,7 @@ def _score(mixture, y, proba, outputs, by_words, mixed):
         target = mixture.classes_[1:] == y
         chance = max(1 - target.sum(axis=1).mean(), *target.mean(axis=0))
     right[np.isnan(every).any(axis=2)] = np.nan
-    totals = right[:, -2:].mean(axis=0).tolist()
+    totals = _means(right[:, -2:], weight[:, np.newaxis]).tolist()
     name = "right labels" if is_labels else "accuracy"
     return _Scores(name, right[:, :-2], chance, *totals, target)
 
@@ -540,11 +586,11 @@ def _find_verdict(mixture, scores):
     return "Experts differ by region." if compared["specialized"] else ""
 
 
-def _means(values, mask):
-    """Return the means of columns where a mask holds, NaN if it never does for a number."""
-    mask = mask & ~np.isnan(values)
+def _means(values, weight):
+    """Return the means of columns of numbers by weight, NaN if there is none."""
+    weight = weight * ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.where(mask, values, 0).sum(axis=0) / mask.sum(axis=0)
+        return (weight * np.nan_to_num(values)).sum(axis=0) / weight.sum(axis=0)
 
 
 def _ordered(functions, share, classes, coef, half_width, scale):

@@ -35,6 +35,7 @@ class RoutingStability:
 
     n_agree : int
         Number of refits that agree with the first fit: their score is above 0.8 and above the null.
+        If the first fit has no split, those without one agree.
     """
 
     scores: np.ndarray
@@ -150,5 +151,7 @@ def _compare(first, refits, generator):
     scores = np.array([adjusted_rand_score(first, split) for split in refits])
     null = [adjusted_rand_score(first, generator.permutation(split)) for split in refits]
     (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T
-    n_agree = int(np.sum(scores > max(_MIN_AGREEMENT, null_high)))
+    # Where all samples have one expert, chance agrees as well.
+    least = _MIN_AGREEMENT if np.ptp(first) == 0 else max(_MIN_AGREEMENT, null_high)
+    n_agree = int(np.sum(scores > least))
     return RoutingStability(scores, scores.mean(), low, high, null_low, null_high, n_agree)

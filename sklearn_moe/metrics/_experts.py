@@ -10,22 +10,46 @@ from ._routing import encode
 def evaluate(estimator, X, y):
     """Score a mixture and its experts, by `expert_predict` or `expert_proba`.
 
+    Training samples of a stack count by models, and a gate, that were not fitted to them.
+
+    Parameters
+    ----------
+    estimator : MergedExperts
+
     Returns
     -------
     figures : dict
         The attributes of a `SpecializationReport` that are scores of the mixture.
     scores : ndarray of shape (n_samples, n_experts)
         The score of every expert on every sample.
+    first : ndarray of int of shape (n_samples,)
+        The expert of each sample.
     """
     log_losses = np.nan, np.nan
+    first = estimator.experts[:, 0]
+    is_regression = hasattr(estimator, "expert_predict")
+    has_proba = hasattr(estimator, "predict_proba")
+    if hasattr(estimator, "out_of_fold"):
+        gates, outputs = estimator.out_of_fold(X)
+        # Samples in no fold have no such prediction.
+        known = ~np.isnan(outputs).reshape(len(outputs), -1).any(axis=1)
+        gates, outputs, y = gates[known], outputs[known], np.asarray(y)[known]
+        first = gates.argmax(axis=1)
+        predicted = proba = np.einsum("nk,nk...->n...", gates, outputs)
+        if has_proba:
+            predicted = estimator.classes_[proba.argmax(axis=1)]
+    else:
+        outputs = (estimator.expert_predict if is_regression else estimator.expert_proba)(X)
+        predicted = estimator.predict(X)
+        proba = has_proba and estimator.predict_proba(X)
     # The mixture is scored as if it were a single expert.
-    predicted = np.asarray(estimator.predict(X))[:, np.newaxis]
-    if hasattr(estimator, "expert_predict"):
-        scores = _regression_scores(y, estimator.expert_predict(X))
+    predicted = np.asarray(predicted)[:, np.newaxis]
+    if is_regression:
+        scores = _regression_scores(y, outputs)
         own = _regression_scores(y, predicted)
         name, chance = "R2", 0.0
     else:
-        scores = _class_scores(y, estimator.expert_proba(X), estimator.classes_)
+        scores = _class_scores(y, outputs, estimator.classes_)
         y = np.asarray(y)
         if _is_multilabel(y):
             name = "right labels"
@@ -35,8 +59,8 @@ def evaluate(estimator, X, y):
             name = "accuracy"
             chance = np.unique(y, return_counts=True)[1].max() / len(y)
         own = _share_right(y, predicted)
-        if hasattr(estimator, "predict_proba"):
-            log_losses = _log_losses(estimator, X, y)
+        if has_proba:
+            log_losses = _log_losses(proba, y, estimator.classes_)
     figures = {
         "score_name": name,
         "score": float(own.mean()),
@@ -44,19 +68,19 @@ def evaluate(estimator, X, y):
         "log_loss": log_losses[0],
         "chance_log_loss": log_losses[1],
     }
-    return figures, scores
+    return figures, scores, first
 
 
-def _log_losses(estimator, X, y):
+def _log_losses(proba, y, classes):
     """Return the log loss of a classifier, and that of the shares of the classes, or labels, in y.
 
     Classes that the model does not know are left out.
     """
-    proba = np.asarray(estimator.predict_proba(X), np.float64)
+    proba = np.asarray(proba, np.float64)
     if _is_multilabel(y):
         truth = y == 1
     else:
-        truth = y[:, np.newaxis] == estimator.classes_
+        truth = y[:, np.newaxis] == classes
     both = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
     if _is_multilabel(y):
         given = np.where(truth, both, 1 - both).reshape(2, -1)

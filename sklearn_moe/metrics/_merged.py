@@ -98,7 +98,7 @@ class MergedExperts:
         if name in ("expert_predict", "expert_proba"):
             return lambda X: self._merge(method(X), np.mean)
         if name == "responsibilities":
-            return lambda X, y: self._merge(method(X, y), np.sum)
+            return lambda *args: self._merge(method(*args), np.sum)
         return method
 
     def _merge(self, values, function):

@@ -286,7 +286,7 @@ def specialization_report(
     The report begins with a verdict in one sentence: whether this is an ensemble, with which
     weights; experts that differ by region; or regimes, how many, and what splits them. Every figure
     comes with a baseline: its value without any specialization. Use samples that the mixture has
-    not been fitted on.
+    not been fitted on; only a stack (`method="stack"`) scores its training samples by folds.
 
     Parameters
     ----------
@@ -385,13 +385,13 @@ def specialization_report(
     merged = MergedExperts(estimator, X, (each,))
     experts = merged.experts
     n_experts = merged.n_experts
-    figures, scores = evaluate(merged, merged.X, y)
-    own = scores[np.arange(len(scores)), experts[:, 0]]
+    figures, scores, first = evaluate(merged, merged.X, y)
+    own = scores[np.arange(len(scores)), first]
     first_score = float(own.mean())
     other_score = np.nan
     if n_experts > 1:
         other_score = float((scores.sum(axis=1) - own).mean() / (n_experts - 1))
-    parts = compare_experts(scores, experts[:, 0], first_score - figures["chance_score"])
+    parts = compare_experts(scores, first, first_score - figures["chance_score"])
     # Experts that differ clearly are no ensemble, even if the gates change little.
     ensemble = merged.ensemble and parts["regimes"].max() < 1
     if ensemble:
@@ -409,7 +409,7 @@ def specialization_report(
     mean_gate = merged.gates.mean(axis=0)
     load = mean_gate if ensemble else expert_load(experts, n_experts=n_experts)
     return SpecializationReport(
-        n_samples=len(scores),
+        n_samples=len(experts),
         n_experts=n_experts,
         ensemble=ensemble,
         load=load,

@@ -72,7 +72,10 @@ class Conditions:
         if self.labels:
             return np.array(self.labels)[self.ranks[rows]]
         values = self.distinct[self.ranks[rows]]
-        write = _text if values.dtype.kind in "mM" else "{:.6g}".format
+        write = _text
+        if values.dtype.kind not in "mM":
+            # Whole numbers may be dates: 20230131.
+            write = "{:.6g}".format if (np.nan_to_num(values) % 1).any() else "{:.15g}".format
         texts = np.array([write(value) for value in values], dtype=str)
         return np.where(is_missing(values), "missing", texts)
 
@@ -205,7 +208,8 @@ class Wording(dict):
             block = self[place].ranks[:, np.newaxis]
             if self[place].labels:
                 # Categories are ordered by the share of each expert.
-                block = TargetEncoder(random_state=0).fit(block, experts).transform(block)
+                encoder = TargetEncoder(random_state=0).set_output(transform="default")
+                block = encoder.fit(block, experts).transform(block)
             blocks.append(block)
             owners += [place] * block.shape[1]
         return np.hstack(blocks), owners

@@ -7,10 +7,15 @@ import pandas
 import pytest
 import torch
 from helpers import SKLEARN_1_6, raises, refuses
+from made_up import shops
+from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
+from sklearn import config_context
+from sklearn.linear_model import Ridge
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe._data.tables import Categories, Table
+from sklearn_moe.inspection import region_rules
 
 polars = pytest.importorskip("polars")
 pyarrow = pytest.importorskip("pyarrow")
@@ -159,3 +164,27 @@ def test_columns_that_told_nothing_have_no_effect():
     for given, asked in ((X, moved), (rows, later), (words, words.assign(c="v"))):
         model.fit(given, y)
         np.testing.assert_array_equal(model.predict_proba(asked), model.predict_proba(given))
+
+
+MODELS = ("two", "tree", "sparse", "stack", "network")
+
+
+@pytest.mark.parametrize(
+    ("name", "container"), [*((m, "pandas") for m in MODELS), ("two", "polars")]
+)
+def test_containers_that_are_set_for_steps_of_pipelines_change_nothing(name, container):
+    frame, price = shops(200)
+    model = {
+        "two": MixtureRegressor(random_state=0),
+        "tree": MixtureRegressor(n_components="auto", random_state=0),
+        "sparse": MixtureRegressor(n_init=1, random_state=0),
+        "stack": MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0),
+        "network": MoERegressor(2, expert="linear", max_iter=2, tol=None, random_state=0),
+    }[name]
+    if name in ("sparse", "stack"):
+        frame = csr_array(frame[["size"]])
+    expected = model.fit(frame, price).predict(frame)
+    words = region_rules(model, frame).where
+    with config_context(transform_output=container):
+        assert_allclose(model.fit(frame, price).predict(frame), expected)
+        assert region_rules(model, frame).where == words

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import shops
 from numpy.testing import assert_allclose
@@ -94,8 +95,13 @@ def test_contributions_are_slopes_times_differences():
     X, y = numbers()
     model = MixtureRegressor(LinearRegression(), gate=STUMP, random_state=0).fit(X, y)
     explained = explain(model, X)
-    slopes = np.stack([expert.coef_ for expert in model.experts_])[model.apply(X)]
-    assert_allclose(explained.contribution, slopes * (X - X.mean(axis=0)), atol=1e-4)
+    own, gates = model.apply(X), model.gate_proba(X)
+    slopes = np.stack([expert.coef_ for expert in model.experts_])
+    # Of each expert from the means of its own rows.
+    means = gates.T @ X / gates.sum(axis=0)[:, np.newaxis]
+    expected = np.einsum("nk,nkt->nt", gates, slopes * (X[:, np.newaxis] - means))
+    assert_allclose(explained.contribution, expected, atol=1e-9)
+    assert_allclose(expected, slopes[own] * (X - means[own]), atol=1e-2)
     assert explained.columns == ("x0", "x1", "x2")
     rules = region_rules(model, X)
     for row in range(20):
@@ -130,6 +136,11 @@ def test_categories_missing_values_and_steps_of_a_pipeline():
     assert explained.condition[0] == f"kind is {frame['kind'][0]}"
     table = explained.to_frame()
     assert table.columns.tolist() == ["base", "size", "age", "kind", "not linear", "prediction"]
+    names = {"size": "base", "age": "prediction"}
+    renamed = explain(model.fit(frame.rename(columns=names), price), frame.rename(columns=names))
+    columns = ["base", "base (column)", "prediction (column)", "kind", "not linear", "prediction"]
+    assert renamed.to_frame().columns.tolist() == columns
+    model.fit(frame, price)
     assert table.index.tolist() == [0, 17]
     whole = frame.dropna()
     piped = encoded(MixtureRegressor(Ridge(), 1, random_state=0)).fit(whole, price[whole.index])
@@ -141,6 +152,27 @@ def test_categories_missing_values_and_steps_of_a_pipeline():
     assert_allclose(parts.contribution[0, 0], expected)
     share = (whole["kind"] == "shop").mean() - (whole["kind"].iloc[4] == "shop")
     assert_allclose(parts.contribution[0, 2], -share * (coef["kind_shop"] - coef["kind_flat"]))
+
+
+def test_what_an_expert_does_not_receive_or_what_is_constant_has_no_part():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(300, 3)), columns=["a", "b", "day"])
+    X["kind"] = (X["a"] > 0).astype(float)
+    X["day"] = 20230131 + rng.integers(28, size=300)
+    y = np.where(X["a"] > 0, 50 + X["b"], -X["b"]) + 0.1 * rng.normal(size=300)
+    expert = make_pipeline(
+        make_column_transformer(("passthrough", ["b", "kind"])), LinearRegression()
+    )
+    model = MixtureRegressor(expert, 2, gate=STUMP, random_state=0).fit(X, y)
+    explained, rules = explain(model, X), region_rules(model, X, y)
+    coef = rules.coef[:, [rules.terms.index(name) for name in X]]
+    is_shown = ~np.isnan(coef[model.apply(X)])
+    assert (np.abs(explained.contribution[~is_shown]) < 0.05).all()
+    # Nearly all of the prediction of a middle row is its base.
+    own = [explained.base[model.apply(X) == k].mean() for k in (0, 1)]
+    assert_allclose(np.sort(own), [0, 50], atol=1)
+    # A number that is a date is shown to its last digit.
+    assert explained.values[:, 2].tolist() == X["day"].astype(str).tolist()
 
 
 def test_text_and_picture():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers import raises
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import sparse, stats
+from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -19,13 +19,16 @@ from sklearn.linear_model import (
     LogisticRegression,
     PoissonRegressor,
 )
+from sklearn.metrics import log_loss, r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe.inspection import RegionRules, region_rules
+from sklearn_moe.metrics import specialization_report
 
+STUMP = DecisionTreeClassifier(max_depth=1, random_state=0)
 COEF = np.array([[0, 1, 2, 0, 0], [1, -1, 0, 3, 0], [2, 0, -2, -2, 1.0]])  # the intercept first
 
 
@@ -306,20 +309,6 @@ def test_rules_of_rates_are_about_their_logarithm():
     gamma = MixtureRegressor(GammaRegressor(max_iter=1000), 1, random_state=0).fit(X, y + 0.5)
     rules = region_rules(gamma, X, y + 0.5)
     assert rules.outcome == "the logarithm of the prediction"
-    assert np.isnan(rules.half_width).all()  # no counts
-
-
-def test_intervals_of_rates_are_those_of_the_sandwich():
-    X, y = two_rates()
-    one = PoissonRegressor(alpha=0, tol=1e-8, max_iter=1000)
-    model = MixtureRegressor(one, 1, random_state=0).fit(X, y)
-    rules = region_rules(model, X, y)
-    design, rate = np.c_[X, np.ones(len(X))], model.predict(X)
-    bread = np.linalg.inv(design.T * rate @ design)
-    meat, freedom = design.T * (y - rate) ** 2 @ design, len(X) - 4
-    error = np.sqrt(np.diag(bread @ meat @ bread) * len(X) / freedom)
-    order = [rules.terms.index(name) for name in ("x0", "x1", "x2", "intercept")]
-    assert_allclose(rules.half_width[0, order], stats.t.ppf(0.975, freedom) * error, rtol=1e-3)
 
 
 @pytest.mark.parametrize("distance", [None, 3, 1])
@@ -561,6 +550,40 @@ def test_only_a_column_that_a_pipeline_drops_has_no_coefficient():
     assert is_zero.sum() == 4
     assert_array_equal(rules.coef[:, order] == 0, is_zero)
     assert (rules.half_width[:, order] > 0).all()
+
+
+def test_columns_of_a_frame_that_are_called_as_others():
+    X, y, regime = three_rules(0, 200)
+    names = ["share", "where", "fidelity", "own RMSE"]
+    X = pd.DataFrame(X, columns=names)
+    frame = region_rules(fit(X, y, regime), X, y).to_frame()
+    assert frame.columns.is_unique
+    assert_allclose(frame["share"], np.bincount(regime) / 200)
+    assert {f"{name} (column)" for name in names} < {*frame.columns}
+
+
+def test_figures_of_a_stack_are_of_rows_that_nothing_has_seen():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(200, 3)), rng.normal(size=200)
+    trees = [DecisionTreeRegressor(max_depth=depth, random_state=0) for depth in (3, None)]
+    model = MixtureRegressor(trees, method="stack", gate=STUMP, random_state=0).fit(X, y)
+    rules, report = region_rules(model, X, y), specialization_report(model, X, y)
+    gates, outputs = model.out_of_fold(X)
+    mixed = (gates * outputs).sum(axis=1)
+    assert np.isnan(rules.words_score)
+    assert "words alone" not in str(rules)
+    assert report.score == pytest.approx(r2_score(y, mixed))
+    assert rules.model_score == pytest.approx(report.score)
+    assert report.score < 0.1
+    own = outputs[np.arange(200), gates.argmax(axis=1)]
+    assert report.first_score == pytest.approx(r2_score(y, own))
+    models = [DecisionTreeClassifier(random_state=0), LogisticRegression()]
+    classes = MixtureClassifier(models, method="stack", random_state=0).fit(X, y > 0)
+    report = specialization_report(classes, X, y > 0)
+    gates, proba = classes.out_of_fold(X)
+    mixed = np.einsum("nk,nkc->nc", gates, proba)
+    assert report.score == np.mean((mixed[:, 1] > 0.5) == (y > 0)) < 0.65
+    assert report.log_loss == pytest.approx(log_loss(y > 0, mixed))
 
 
 def test_words_about_a_gate_of_any_size_are_few():
