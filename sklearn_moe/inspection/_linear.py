@@ -6,6 +6,8 @@ import numpy as np
 from scipy.linalg import pinvh
 from scipy.sparse import issparse
 from scipy.stats import t as student
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import GammaRegressor
 from sklearn.pipeline import Pipeline
 
 from .._data.tables import Table, is_frame
@@ -264,9 +266,9 @@ def _variance_power(mixture, k):
     if len(experts) != mixture.n_experts:
         return 1
     expert = experts[k][-1] if isinstance(experts[k], Pipeline) else experts[k]
-    if hasattr(expert, "transformer_"):
+    if isinstance(expert, TransformedTargetRegressor):
         return "logs"
-    return getattr(expert, "power", 1 + ("Gamma" in type(expert).__name__))
+    return 2 if isinstance(expert, GammaRegressor) else getattr(expert, "power", 1)
 
 
 def _derivatives(y, expected, weight, power):
@@ -315,6 +317,11 @@ def _widths(design, share, weight, groups, score, curvature):
     n_samples = (share @ weight) ** 2 / max(share @ weight**2, _TINY)
     weight = share * weight
     freedom = n_samples - shape[0]
+    if groups is None:
+        groups = np.arange(len(design))
+    else:
+        of_group = np.bincount(groups, weight)
+        freedom = min(freedom, of_group.sum() ** 2 / max(np.square(of_group).sum(), _TINY) - 1)
     if freedom < 1:
         return np.full(shape, np.nan)
     # The correction of Louis (1982): as it is not known which expert a sample belongs to, the
@@ -324,11 +331,6 @@ def _widths(design, share, weight, groups, score, curvature):
     bread = np.einsum("n,na,nb,nqr->aqbr", weight, design, design, curvature, optimize=True)
     bread = bread.reshape(np.prod(shape), -1)
     inverse = pinvh(bread, rtol=1e-10)
-    if groups is None:
-        groups = np.arange(len(design))
-    else:
-        of_group = np.bincount(groups, weight)
-        freedom = max(of_group.sum() ** 2 / np.square(of_group).sum() - 1, _TINY)
 
     def influences(scores):
         sums = np.zeros((groups.max() + 1, len(bread)))

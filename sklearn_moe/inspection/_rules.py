@@ -341,7 +341,7 @@ def region_rules(
         If `estimator` lacks one of the methods.
 
     ValueError
-        If X is not a table, or y has another length.
+        If X is not a table, or y, weights or groups have another length.
 
     See Also
     --------
@@ -363,14 +363,16 @@ def region_rules(
     relative precision of 1e-6. The coefficients are differences of its outputs, so its class does
     not matter. For classes the outputs are the log odds of its probabilities. If no expert is
     linear, and all predict positive numbers, these are replaced by their logarithms: those of
-    Poisson and gamma regressions are linear. A category counts
-    relative to the most frequent one, and a missing or infinite number relative to the mean of the
-    others.
+    Poisson and gamma regressions are linear. A category counts relative to the most frequent one,
+    and a missing or infinite number relative to the mean of the others.
 
     The intervals are those of weighted maximum likelihood, with `responsibilities(X, y)` of the
     mixture as weights, or `apply(X)` without. They are robust against unequal variances, and wider
-    where regimes overlap. Those of logarithms are by Poisson's likelihood, and for counts only. A
-    penalty of the experts is ignored, so the intervals of columns that say the same are wide.
+    where regimes overlap. Those of logarithms are by what the expert minimizes: a Poisson, gamma or
+    Tweedie loss, or the error of the logarithm. A penalty of the experts is ignored, so the
+    intervals of columns that say the same are wide; they reach as far as the coefficient has been
+    moved by it. All rows count for each model of a stack, but for sharper ones (`sharpness_`) only
+    as far as they are trusted.
 
     Examples
     --------
