@@ -277,7 +277,7 @@ def _derivatives(y, expected, weight, power):
     With a power the outputs are logarithms of the mean.
     """
     if power == "logs":
-        y, expected, power = np.log(y), np.log(expected), None
+        y, expected, power = np.log(np.maximum(y, _TINY)), np.log(expected), None
     slope = variance = np.ones_like(expected)
     if power is not None:
         slope, variance = expected, expected**power
