@@ -166,25 +166,18 @@ def test_columns_that_told_nothing_have_no_effect():
         np.testing.assert_array_equal(model.predict_proba(asked), model.predict_proba(given))
 
 
-MODELS = ("two", "tree", "sparse", "stack", "network")
-
-
-@pytest.mark.parametrize(
-    ("name", "container"), [*((m, "pandas") for m in MODELS), ("two", "polars")]
-)
-def test_containers_that_are_set_for_steps_of_pipelines_change_nothing(name, container):
+def test_containers_that_are_set_for_steps_of_pipelines_change_nothing():
     frame, price = shops(200)
-    model = {
-        "two": MixtureRegressor(random_state=0),
-        "tree": MixtureRegressor(n_components="auto", random_state=0),
-        "sparse": MixtureRegressor(n_init=1, random_state=0),
-        "stack": MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0),
-        "network": MoERegressor(2, expert="linear", max_iter=2, tol=None, random_state=0),
-    }[name]
-    if name in ("sparse", "stack"):
-        frame = csr_array(frame[["size"]])
-    expected = model.fit(frame, price).predict(frame)
-    words = region_rules(model, frame).where
-    with config_context(transform_output=container):
-        assert_allclose(model.fit(frame, price).predict(frame), expected)
-        assert region_rules(model, frame).where == words
+    sparse = csr_array(frame[["size"]])
+    for model, X in [
+        (MixtureRegressor(n_init=1, random_state=0), frame),
+        (MixtureRegressor(n_components="auto", random_state=0), frame),
+        (MixtureRegressor(n_init=1, random_state=0), sparse),
+        (MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0), sparse),
+        (MoERegressor(2, expert="linear", max_iter=2, tol=None, random_state=0), frame),
+    ]:
+        expected = model.fit(X, price).predict(X)
+        words = region_rules(model, X).where
+        with config_context(transform_output="pandas"):
+            assert_allclose(model.fit(X, price).predict(X), expected)
+            assert region_rules(model, X).where == words
