@@ -87,6 +87,21 @@ def welch(values, mean, std, n):
     return float(ttest_ind_from_stats(*ours, *theirs, equal_var=False).pvalue)
 
 
+def welch_interval(values, mean, std, n):
+    """Return by what values exceed `n` others as in :func:`welch`: :class:`Interval` of the mean.
+
+    NaN where there are fewer than two values.
+    """
+    values = np.asarray(values, dtype=float)
+    gap = float(values.mean() - mean)
+    if len(values) < 2:
+        return Interval(gap, np.nan, np.nan)
+    ours, theirs = values.var(ddof=1) / len(values), std**2 / (n - 1)
+    freedom = (ours + theirs) ** 2 / (ours**2 / (len(values) - 1) + theirs**2 / (n - 1))
+    half = float(t.ppf(0.975, freedom) * sqrt(ours + theirs))
+    return Interval(gap, gap - half, gap + half)
+
+
 def holm(p_values):
     """Return p values corrected for their number, by Holm: the least of n is multiplied by n.
 
