@@ -76,8 +76,8 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
     large, n_before = model.module_, len(model.expert_load_)
     if isinstance(large.experts, Pool):
         raise ValueError(
-            f"The experts are of several kinds, {sorted(set(model.expert_kinds_))}, whose number "
-            "the router counts in its scores. Fit the model with one kind, such as expert='mlp'."
+            "The router counts in its scores how many experts there are of each kind: of "
+            f"{sorted(set(model.expert_kinds_))}. Fit the model with expert='mlp'."
         )
     if not 1 <= n_experts <= n_before:
         raise ValueError(

@@ -91,7 +91,7 @@ def test_what_cannot_be_pruned_is_refused(fitted):
         prune_experts(model, 1, order="size")
     table = np.random.default_rng(0).normal(size=(60, 3))
     pool = MoERegressor(max_iter=2, tol=None, random_state=0).fit(table, table[:, 0])
-    with pytest.raises(ValueError, match="several kinds"):
+    with pytest.raises(ValueError, match="how many experts there are of each kind"):
         prune_experts(pool, 2)
     bag = MoERegressor(4, expert="mlp", max_iter=2, random_state=0).fit(table, table[:, 0])
     pruned = prune_experts(bag, 2)
