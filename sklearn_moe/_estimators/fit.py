@@ -29,6 +29,7 @@ from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
 from .._parameters.plan import resolve
 from .._persistence import ModuleBlueprint
+from .._threads import threads_for
 from .._training.callbacks import Interrupts, KindStopping, Progress, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
@@ -71,6 +72,7 @@ class BaseMoE(FittedMoE):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @default_torch_modes()
+    @threads_for(0, "blas", "openmp")
     def fit(
         self,
         X: SamplesLike,
@@ -129,6 +131,7 @@ class BaseMoE(FittedMoE):
         return self
 
     @default_torch_modes()
+    @threads_for(0, "blas", "openmp")
     def _partial_fit(self, X, y, sample_weight, classes=None):
         """Train for one epoch on a chunk.
 

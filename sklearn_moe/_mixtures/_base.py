@@ -24,6 +24,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 from .._compat import warn
 from .._data import SamplesLike
 from .._data.validation import as_row_counts, check_groups
+from .._threads import threads_for, work_of_table
 from .._validation import Count, check_named, check_same_length
 from ._defaults import default_expert
 from ._em import (
@@ -158,9 +159,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             )
         experts = self._check_parts()
         problem = self._state_problem(X, y, sample_weight, groups)
-        if self.method == "stack":
-            return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
-        return self._fit_em(problem, experts[0], random_state)
+        with threads_for(work_of_table(X), "blas"):
+            if self.method == "stack":
+                return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
+            return self._fit_em(problem, experts[0], random_state)
 
     def _check_parts(self):
         """Return the unfitted models of a stack, or the one expert of all components."""
@@ -524,18 +526,21 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
 
     def _outputs(self, X):
         """Return what the experts predict, (n_samples, n_experts[, n_classes])."""
-        return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
+        with threads_for(work_of_table(X), "blas"):
+            return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
 
     def _log_gate(self, X):
         if self.gate_ is None:
             return np.tile(np.log(self.weights_), (_num_samples(X), 1))
-        return gate_log_proba(self.gate_, X, self.n_components_)
+        with threads_for(work_of_table(X), "blas"):
+            return gate_log_proba(self.gate_, X, self.n_components_)
 
     def _log_joint(self, X, y, groups=None, weight=None):
-        density = [
-            self._family.log_density(y, self._family.predict(expert, X, y), scale)
-            for expert, scale in zip(self.experts_, self._scales, strict=True)
-        ]
+        with threads_for(work_of_table(X), "blas"):
+            density = [
+                self._family.log_density(y, self._family.predict(expert, X, y), scale)
+                for expert, scale in zip(self.experts_, self._scales, strict=True)
+            ]
         if weight is None:
             weight = np.ones(len(y))
         return log_joint(self._log_gate(X), np.column_stack(density), weight, groups)

@@ -18,6 +18,7 @@ from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.validation import as_row_counts
+from .._threads import threads_for
 from ._defaults import ColumnEncoder, default_gates
 from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
 from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity
@@ -338,7 +339,9 @@ class _GateLearner:
         elif gate is not None:
             encoder = ColumnEncoder().fit(self.X, sample_weight=self.weight)
             features = encoder.transform(self.X)
-        router = fit_router(self.values, self.losses, self.weight, features, self.folds)
+        # Torch computes the losses.
+        with threads_for(0, "openmp"):
+            router = fit_router(self.values, self.losses, self.weight, features, self.folds)
         is_linear = router.slopes.any()
         self.gate = _as_gate(router, encoder) if is_linear else router.gates(features[:1])[0]
         self.unseen = router.unseen

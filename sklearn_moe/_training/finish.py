@@ -20,6 +20,7 @@ from sklearn.utils import gen_batches
 from .._compat import warn
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
+from .._threads import threads_for, work_of_table
 from ..exceptions import ExpertCollapseWarning
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores
@@ -148,7 +149,8 @@ def learn_router(fit):
         folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
     # Penalties depend on the number of rows: a row of weight 2 may be two.
     weighted = rows._replace(weight=torch.from_numpy(rows.counts()).to(rows.y.device))
-    lines = {kind: solve_kind(net, kind, weighted, folds) for kind in solved_kinds(net)}
+    with threads_for(work_of_table(rows.x), "blas", "openmp"):
+        lines = {kind: solve_kind(net, kind, weighted, folds) for kind in solved_kinds(net)}
     if validation is None:
         unseen_rows, places = rows, np.flatnonzero(folds >= 0)
     else:
@@ -284,11 +286,17 @@ def _train_last_epochs(fit):
     ]
     if not any(n_epochs):
         return False
+    rates = []
     for group, best in zip(net.optimizer_.param_groups, best_epochs, strict=False):
         highest = group.get("initial_lr", group["lr"])
         if net.schedule == "cosine":
             highest *= (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
         group["lr"] = group["initial_lr"] = highest
+        rates.append(highest)
+    # Of a best epoch that was the last one the rate is 0: no weight would move, unless the head
+    # has some.
+    if not (np.multiply(rates, n_epochs).any() or any(True for _ in net.criterion_.parameters())):
+        return False
     rows, callbacks = fit.rows._replace(in_bag=None), [LastEpochs(n_epochs)]
     options = {"seed": fit.learned._predict_seed, "by_kind": True, "callbacks": callbacks}
     try:

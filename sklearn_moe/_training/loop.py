@@ -3,31 +3,26 @@
 import copy
 import math
 from contextlib import contextmanager, nullcontext
-from functools import cache, reduce
+from functools import reduce
 from itertools import islice, repeat
 
 import torch
 from skorch.dataset import Dataset
-from threadpoolctl import ThreadpoolController
 
 from .._data.indexing import IndexedView
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import call_factory
+from .._threads import threads_for
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import MixtureOutput
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from .callbacks import Interrupts, StopTraining, check_callbacks, has_batch_hooks
-from .net import work_of_a_step
 from .process_group import CURRENT_GROUP
 
 # Largest block that glibc keeps for reuse, in bytes.
 _LARGEST_BLOCK = 31 * 2**20
-# Multiply-adds of a step, below which a second thread gains nothing. On a busy machine the threads
-# of a small step wait for each other, spinning, and it takes tens of times longer; of steps of that
-# size a tenth to a quarter.
-_WORTH_THREADS = 4e7
 # The rates are full after this share of the steps: a twentieth.
 _RISE = 20
 # What a step returns that is recorded of an epoch.
@@ -155,12 +150,12 @@ class Training:
         """
         net = self.net
         self.step = PoolStep(self) if self.by_kind else Step(self)
-        work = work_of_a_step(net.module_, self.batch_size, self.rows.x.shape[1:])
+        work = net.work_of_a_row_ * self.batch_size
         try:
             with (
                 self.group or nullcontext(),
                 Interrupts() as interrupts,
-                as_many_threads_as_useful(work),
+                threads_for(work, "openmp"),
                 explained_errors(self.batch_size, net.device),
             ):
                 self._run(interrupts)
@@ -596,32 +591,6 @@ class PoolStep(Step):
 
 
 # -- around a training -----------------------------------------------------------------------------
-
-
-@contextmanager
-def as_many_threads_as_useful(work):
-    """Compute small steps with one thread; the settings of the process stay as they are.
-
-    The limit is that of OpenMP, which belongs to the calling thread.
-    """
-    if work > _WORTH_THREADS:
-        yield
-        return
-    # Torch sets its own number at the first use in a thread.
-    torch.get_num_threads()
-    with _controller().limit(limits=1, user_api="openmp"):
-        yield
-
-
-def one_thread():
-    """Return a context in which small products are computed with one thread."""
-    return _controller().limit(limits=1)
-
-
-@cache
-def _controller():
-    # It searches all loaded libraries: once is enough.
-    return ThreadpoolController()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from .._compat import __version__
 from .._data.rows import Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, default_torch_modes
 from .._persistence import pack_net, unpack_net
+from .._threads import threads_for
 from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
@@ -104,6 +105,7 @@ class MoENet(NeuralNet):
             self.criterion_ = head.to(self.device)
         with self._current_init_context("module"):
             self.module_ = self.module(head=self.criterion_).to(self.device)
+        self.work_of_a_row_ = work_of_a_step(self.module_, 1, self.module.args[0])
         # Whether it may draw at prediction.
         self.draws_ = is_stochastic(self.module_, training=False)
         self._initialize_optimizer()
@@ -204,8 +206,10 @@ class MoENet(NeuralNet):
         if not is_table or len(x) * encoder.n_outputs > _MOST_ENCODED:
             return None
         table = x.new_empty(len(x), encoder.n_outputs, dtype=self.dtype)
-        for rows in gen_batches(len(x), self._predict_size(x)):
-            table[rows] = encoder(x[rows].to(self.device))
+        size = self._predict_size(x)
+        with threads_for(self.work_of_a_row_ * size, "openmp"):
+            for rows in gen_batches(len(x), size):
+                table[rows] = encoder(x[rows].to(self.device))
         return table
 
     def _predict_size(self, X):
@@ -243,20 +247,21 @@ class MoENet(NeuralNet):
             X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
         draws = fixed_draws(self.module_, self.device) if self.draws_ else nullcontext()
-        while start < X.shape[0]:
-            x = X[start : start + size]
-            rest = [column[start : start + size].to(self.device) for column in columns]
-            try:
-                with draws:
-                    found = function(self.as_input(x.to(self.device)), *rest)
-            except OutOfMemoryError:
-                if size == 1:
-                    raise
-                size //= 2
-            else:
-                found = found if type(found) is tuple else (found,)
-                parts.append([part.cpu() for part in found])
-                start += size
+        with threads_for(self.work_of_a_row_ * size, "openmp"):
+            while start < X.shape[0]:
+                x = X[start : start + size]
+                rest = [column[start : start + size].to(self.device) for column in columns]
+                try:
+                    with draws:
+                        found = function(self.as_input(x.to(self.device)), *rest)
+                except OutOfMemoryError:
+                    if size == 1:
+                        raise
+                    size //= 2
+                else:
+                    found = found if type(found) is tuple else (found,)
+                    parts.append([part.cpu() for part in found])
+                    start += size
         joined = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         joined = [part.numpy() for part in joined]
         return joined if len(joined) > 1 else joined[0]

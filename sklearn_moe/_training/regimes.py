@@ -16,7 +16,6 @@ from sklearn.tree import DecisionTreeRegressor
 from .._data.em import Run, climb
 from .._data.indexing import draw_rows
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
-from .loop import one_thread
 from .out_of_bag import Rules
 
 # Regimes are sought in a part of more rows, and not at all in fewer.
@@ -92,7 +91,7 @@ def seek_regimes(net, kind, rows, folds, losses):
     )
     if table.weight.sum() < max(_MIN_ROWS, _MIN_ROWS_PER_COLUMN * table.Z.shape[1]):
         return None
-    with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         best = _find_mixture(table, list(_first_regions(net, encoded, table)), losses, n_members)
         if best is None:
             return None

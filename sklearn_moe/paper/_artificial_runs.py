@@ -5,11 +5,11 @@ from math import sqrt
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from .. import MixtureRegressor
 from .._training import Callback
-from .._training.loop import one_thread
 from ..metrics import dispatch_entropy, routing_matrix
 from ._run import Problem, Run, Samples, routes, seconds
 
@@ -251,7 +251,7 @@ class RegressionRun(Run):
         """Fit a model, and return it and what is measured of it."""
         X, y, clusters, *_ = self.problem.draw(self.seed)
         n = self.problem.n_train
-        with one_thread():
+        with threadpool_limits(1):
             result = {"fit_seconds": seconds(model.fit, X[:n], y[:n])}
             result |= {"r2": model.score(X[n:], y[n:]), "train_r2": model.score(X[:n], y[:n])}
             if self._routes or isinstance(model, MixtureRegressor):

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics.pairwise import cosine_similarity
+from threadpoolctl import threadpool_limits
 
 from .. import prune_experts
 from .._training import Callback
-from .._training.loop import one_thread
 from ..datasets import PAPER_SETTINGS
 from ._artificial_runs import on_clusters
 from ._run import Problem, Run, Samples, seconds, used_experts
@@ -174,7 +174,7 @@ class ContinualRun(Run):
         X, y, clusters, *_ = self.problem.draw(self.seed)
         n = self.problem.n_train
         known = []
-        with one_thread():
+        with threadpool_limits(1):
             for k in [*range(clusters.max() + 1)] * self.n_cycles:
                 rows = np.flatnonzero(clusters[:n] == k)
                 for _ in range(self.n_epochs):
@@ -326,7 +326,7 @@ class RateRun(Run):
         """Fit a model, and return it and what is measured of it."""
         X, y, *_ = self.problem.draw(self.seed)
         n = self.problem.n_train
-        with one_thread():
+        with threadpool_limits(1):
             result = {"fit_seconds": seconds(model.fit, X[:n], y[:n])}
             error = model.predict(X[n:]) - y[n:]
         return model, result | {

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from .._training.checkpoint import describe
-from .._training.loop import one_thread
 from ..callbacks import RoutingTrace
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
 from ..metrics import dispatch_entropy, routing_matrix
@@ -158,7 +158,7 @@ class Run:
         if not model.__sklearn_tags__().input_tags.three_d_array:
             X = X.reshape(len(X), -1)
         train, test = slice(self.problem.n_train), slice(self.problem.n_train, None)
-        with one_thread():
+        with threadpool_limits(1):
             result = {"fit_seconds": seconds(model.fit, X[train], y[train])}
             right = model.predict(X[test]) == y[test]
             result["accuracy"] = 100 * float(right.mean())

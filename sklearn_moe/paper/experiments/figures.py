@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 from sklearn.base import clone
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
-from ..._training.loop import one_thread
 from ...inspection import DecisionRegionDisplay
 from ...inspection._plotting import expert_colors
 from ...metrics import dispatch_entropy
@@ -73,7 +73,7 @@ def _draw_fig1(results):
 def _draw_moment(run, samples, points, ax):
     """Fit once more, as results hold numbers only, and draw the first training samples."""
     X, y, clusters = (part[: run.problem.n_train] for part in samples[:3])
-    with one_thread():
+    with threadpool_limits(1):
         model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
         experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
     DecisionRegionDisplay.from_predictions(
