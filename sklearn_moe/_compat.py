@@ -1,6 +1,7 @@
 """What versions of Python's libraries, terminals and signals have in different ways."""
 
 import contextlib
+import contextvars
 import sys
 import warnings
 from pathlib import Path
@@ -33,8 +34,25 @@ _LIBRARIES = (
 )
 
 
+_SAID: contextvars.ContextVar[set[str]] = contextvars.ContextVar("said")
+
+
+@contextlib.contextmanager
+def warning_once():
+    """Say each warning once, however many steps of what is done here warn alike."""
+    token = _SAID.set(_SAID.get(set()))
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
+
+
 def warn(message, category):
     """Warn as from the innermost frame outside of this package, scikit-learn and joblib."""
+    said = _SAID.get(set())
+    if message in said:
+        return
+    said.add(message)
     frame, level = sys._getframe(1), 2
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame, level = frame.f_back, level + 1

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ._validation import did_you_mean
+
 
 class Registry(Mapping):
     """The parts of one kind, by name.
@@ -71,9 +73,10 @@ class Registry(Mapping):
         if not isinstance(choice, str):
             return choice
         if choice not in self._entries:
+            known = sorted(self if offered is None else offered)
             raise ValueError(
                 f"Unknown {self.parameter}={choice!r}: pass one of "
-                f"{sorted(self if offered is None else offered)} or {self.own}."
+                f"{known} or {self.own}.{did_you_mean(choice, known)}"
             )
         return self._entries[choice]
 
@@ -100,7 +103,8 @@ def call_factory(expected: str, kind: type, factory: Any, /, *args: Any, **optio
     try:
         made = factory(*args, **options)
     except (TypeError, ValueError) as error:
-        if (trace := error.__traceback__) and trace.tb_next:  # raised inside
+        is_own = not getattr(factory, "__module__", "").startswith("torch.")
+        if is_own and (trace := error.__traceback__) and trace.tb_next:  # raised inside
             raise
         raise TypeError(f"{expected}; it does not take what it is given: {error}.") from None
     if not isinstance(made, kind):

@@ -1,14 +1,16 @@
 """Arguments and fitted estimators: what is wrong with one; docstrings that classes share."""
 
+import difflib
 import inspect
 import re
 from contextlib import contextmanager
 from numbers import Integral
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 
 # Of gray, RGB and RGBA images.
 _CHANNELS = (1, 3, 4)
@@ -23,6 +25,33 @@ class Count(Interval):
     def is_satisfied_by(self, val):
         """Tell whether a value is one of them."""
         return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
+def did_you_mean(name, names):
+    """Return a question about the known name that is most like one, "" if none is."""
+    by_lower = {str(known).lower(): known for known in names}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+
+
+class Names(StrOptions):
+    """Constraint of a parameter: some names, sorted in messages."""
+
+    def __str__(self):
+        return f"a str among {sorted(self.options)}"
+
+
+class HasNames(BaseEstimator):
+    """Estimators, or parts of their parameters, that say which name was meant."""
+
+    def _validate_params(self):
+        try:
+            super()._validate_params()
+        except InvalidParameterError as error:
+            name = str(error).split("'")[1]
+            options = [getattr(c, "options", ()) for c in self._parameter_constraints[name]]
+            hint = did_you_mean(getattr(self, name), set().union(*options))
+            raise InvalidParameterError(f"{error}{hint}") from None
 
 
 def documented_by(shared):

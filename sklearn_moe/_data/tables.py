@@ -1,7 +1,9 @@
 """How a column is read: names, values, missing ones and categories of tables of any container."""
 
 import datetime
+import hashlib
 import re
+from collections import Counter
 from functools import cached_property
 from numbers import Number
 
@@ -19,6 +21,9 @@ _LARGEST_EXACT = 2**24
 _MAX_CATEGORIES = 500
 # As many unknown values of a column are no accident.
 _MANY_UNKNOWN = 20
+# So many different texts, and more than this share of the rows, are no categories.
+_FEW_TEXTS = 50
+_DIFFERENT = 0.9
 # Types of columns, as NumPy, pandas, polars and Arrow call them.
 _TRAINED_IN_SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
 _OF_TIME = re.compile("date|time|duration|period|interval|month_day")
@@ -67,6 +72,31 @@ def _is_itself(value):
     # Of pandas' NA it is not known, and an array has no truth value.
     except (TypeError, ValueError):
         return isinstance(value, np.ndarray)
+
+
+def refuse_repeated_names(X):
+    """Refuse a data frame in which several columns have one name."""
+    # Lazy frames, which are refused by name, have no shape.
+    is_table = hasattr(X, "shape") and is_frame(X)
+    counts = Counter(map(str, Table(X).names if is_table else ()))
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
+        raise ValueError(f"X has several columns of one name: {repeated}. Rename them.")
+
+
+def hash_rows(X):
+    """Return a number per row, (n_samples,) of uint64, the same for equal rows in any container."""
+    hashes = np.zeros(X.shape[0], dtype=np.uint64)
+    for column in Table(X.tocsc() if issparse(X) else X):
+        if column.typed.dtype.kind in "biufmM":
+            # The zero of either sign is the same, and any NaN.
+            bits = np.where(column.missing, np.nan, column.as_floats() + 0.0).view(np.uint64)
+        else:
+            texts = [*map(str, np.where(column.missing, None, column.values))]
+            codes = {t: hashlib.blake2b(t.encode(), digest_size=8).digest() for t in set(texts)}
+            bits = np.frombuffer(b"".join(codes[text] for text in texts), dtype=np.uint64)
+        # The high bits change the low ones, and these the high ones (as in splitmix64).
+        hashes = (hashes ^ (hashes >> 29)) * 0xBF58476D1CE4E5B9 + bits
+    return hashes
 
 
 def refuse_missing(name, values, advice):
@@ -382,6 +412,17 @@ class Categories:
             self.values.append(encoder.categories_[0][: len(loads)].tolist())
             self.codes.append(_merge_rarest(loads))
         return self
+
+    def warn_of_texts(self, n_rows):
+        """Warn of columns whose texts are all different, or nearly so."""
+        for name, values in zip(self.names, self.values, strict=True):
+            if len(values) > max(_FEW_TEXTS, _DIFFERENT * n_rows) and isinstance(values[0], str):
+                warn(
+                    f"Column {name!r} of X holds {len(values)} different texts in {n_rows} rows, "
+                    "which are taken as categories: nothing can be learned from these. Leave it "
+                    "out, or make numbers of it, for instance by TfidfVectorizer.",
+                    UserWarning,
+                )
 
     def encode(self, table):
         """Return the codes, (n_samples,) by column, NaN where a category is missing or not known.

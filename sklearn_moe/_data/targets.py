@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .._validation import refuse_overflow
@@ -27,14 +27,6 @@ def check_classes(y):
             "outputs of several classes each use sklearn.multioutput.MultiOutputClassifier."
         )
     return column_or_1d(y, warn=True)
-
-
-def check_numbers(y):
-    """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    if y.ndim == 2 and y.shape[1] == 1:
-        return column_or_1d(y, warn=True)
-    return y
 
 
 class ClassTarget:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
@@ -197,7 +197,9 @@ def learn_format(X, estimator, weight):
             f"Columns {columns} hold categories, which are encoded with standardize=True only. "
             "Leave it at 'auto', or encode them before."
         )
-    return learned._replace(categories=Categories(columns).fit(table, weight))
+    categories = Categories(columns).fit(table, weight)
+    categories.warn_of_texts(len(weight))
+    return learned._replace(categories=categories)
 
 
 def apply_format(X, name, known):
@@ -365,6 +367,19 @@ def check_target(X, y, name, check_y):
             refuse_missing("y", values.ravel(), "Leave these samples out.")
         y = check_y(_check_y(y, multi_output=True, estimator=name))
     check_same_length(X=X, y=y)
+    return y
+
+
+def check_numbers(y):
+    """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
+    try:
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    except ValueError as error:
+        if "convert string" not in str(error):
+            raise
+        raise ValueError(f"y holds text ({error}). Pass numbers, or use the classifier.") from error
+    if y.ndim == 2 and y.shape[1] == 1:
+        return column_or_1d(y, warn=True)
     return y
 
 

@@ -24,6 +24,7 @@ from .._data.statistics import (
     describe_further,
     find_knots,
 )
+from .._data.tables import refuse_repeated_names
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
@@ -207,6 +208,7 @@ class Fit:
     def read(self, X, y, sample_weight, groups=None, classes=None):
         """Check the samples; learn how X is read and what y means, or read them as before."""
         estimator, learned, known = self.estimator, self.learned, None
+        refuse_repeated_names(X)
         _check_feature_names(estimator if self.goes_on else learned, X, reset=not self.goes_on)
         if self.goes_on:
             known = learned._format
@@ -282,8 +284,7 @@ class Fit:
         known = {}
         if self.goes_on:
             # The experts are there already.
-            resolved = self.learned.resolved_params_
-            known = {name: resolved[name] for name in ("n_experts", "expert") if name in resolved}
+            known = {k: self.learned.resolved_params_[k] for k in ("n_experts", "expert")}
         self.plan = self._resolve(known)
         if self.goes_on:
             self._check_architecture(new_solver=True)
@@ -367,8 +368,8 @@ class Fit:
             raise KeyboardInterrupt
         best = 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
         found, plan = {"max_iter": best, "tol": None}, self.plan
-        resolved = plan.resolved | {k: v for k, v in found.items() if k in plan.resolved}
-        return replace(plan, training=replace(plan.training, **found), resolved=resolved)
+        training = replace(plan.training, **found)
+        return replace(plan, training=training, resolved=plan.resolved | found)
 
     # -- the net and its rows -----------------------------------------------------------------
 
@@ -396,8 +397,7 @@ class Fit:
         learned._architecture = plan.architecture
         net = self.net = self._draw_net(self.random_state.randint(_MAX_SEED))
         device, net.precision = place(plan, net.module_, learned.input_shape_)
-        chosen = {"device": device} if "device" in plan.resolved else {}
-        learned.resolved_params_ = plan.resolved | chosen
+        learned.resolved_params_ = plan.resolved | {"device": device}
         if device != "cpu":
             net.to(device)
         if self.goes_on:

@@ -103,14 +103,13 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
     if n_experts == 1:
         # Further training would refuse what needs several experts.
         changed["expert_loss_weight"] = 0.0
-        stop = model.resolved_params_.get("early_stopping", model.early_stopping)
-        if stop == "out_of_bag" and len(model.input_shape_) > 1:
+        is_bagged = model.resolved_params_["early_stopping"] == "out_of_bag"
+        if is_bagged and len(model.input_shape_) > 1:
             changed["early_stopping"] = False
-    pruned.resolved_params_ = dict(model.resolved_params_)
+    pruned.resolved_params_ = model.resolved_params_ | changed
     for name, value in changed.items():
-        if name in pruned.resolved_params_:
-            pruned.resolved_params_[name] = value
-        else:
+        # Not what was chosen.
+        if getattr(model, name) == model.resolved_params_[name]:
             setattr(pruned, name, value)
     pruned._architecture = model._architecture | {"n_experts": n_experts}
     pruned.expert_kinds_ = model.expert_kinds_[kept]

@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles
-from .._data.targets import NumberTarget, RateTarget, check_numbers
+from .._data.targets import NumberTarget, RateTarget
+from .._data.validation import check_numbers
 from .._parameters.estimator_params import (
     BalanceChoice,
     CheckpointChoice,

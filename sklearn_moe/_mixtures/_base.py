@@ -17,15 +17,16 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_array, check_random_state, get_tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from .._compat import warn
+from .._compat import warn, warning_once
 from .._data import SamplesLike
+from .._data.tables import hash_rows, refuse_repeated_names
 from .._data.validation import as_row_counts, check_groups
 from .._threads import threads_for, work_of_table
-from .._validation import Count, check_named, check_same_length
+from .._validation import Count, HasNames, Names, check_named, check_same_length
 from ._defaults import default_expert
 from ._em import (
     LEAST_SCALE,
@@ -39,7 +40,7 @@ from ._em import (
 from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers, spread_over_groups
-from ._stack import check_stack, find_samples, fit_stack
+from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
 from ._weighted import LARGEST_SEED, Template, check_weight, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -52,17 +53,17 @@ _OF_SOME_FITS = (
 )
 
 
-class BaseMixture(MetaEstimatorMixin, BaseEstimator):
+class BaseMixture(MetaEstimatorMixin, HasNames):
     """What mixtures of numbers and of classes share."""
 
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict"]), list, None],
-        "n_components": [Count(1), StrOptions({"auto"})],
-        "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
-        "method": [StrOptions({"em", "stack"})],
-        "criterion": [StrOptions({"auto", "bic", "aic"})],
+        "n_components": [Count(1), Names({"auto"})],
+        "gate": [HasMethods(["fit"]), Names({"auto"}), None],
+        "method": [Names({"em", "stack"})],
+        "criterion": [Names({"auto", "bic", "aic"})],
         "n_init": [Count(1)],
-        "init": [StrOptions({"auto", "random"}), "array-like"],
+        "init": [Names({"auto", "random"}), "array-like"],
         "max_iter": [Count(1)],
         "tol": [Interval(Real, 0, None, closed="left")],
         "min_prior": [Interval(Real, 0, 1, closed="left")],
@@ -73,9 +74,6 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     # What a fit and the two kinds of mixtures add.
     oof_predictions_: np.ndarray
     oof_gate_proba_: np.ndarray
-    _predicts: ClassVar[str]
-    _default_expert: Any
-    _check_y: Any
     _encode_y: Any
     predict: Any
 
@@ -111,6 +109,15 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         self.cv = cv
         self.n_jobs = n_jobs
         self.random_state = random_state
+
+    def _validate_params(self):
+        """Check the types of the parameters."""
+        if isinstance(self.estimator, Integral):
+            raise ValueError(
+                f"estimator={self.estimator}: the first parameter is the expert. Pass "
+                f"n_components={self.estimator}."
+            )
+        super()._validate_params()
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -225,18 +232,16 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 
     def _fit_em(self, problem, expert, random_state):
-        numbers = problem.X
         if self.estimator is None:
             expert = default_expert(expert, problem.X)
-        expert = Template(expert, problem.X, problem.target, problem.weight)
-        # Default experts are given numbers, whatever the columns of X hold.
-        if self.estimator is None:
-            numbers = expert.X
         n_components = 1 if self.n_components == "auto" else self.n_components
+        expert = Template(expert, problem.X, problem.target, problem.weight)
         experts = (expert,) * n_components
-        problem = replace(problem, experts=experts, codes=code_samples(numbers, problem.y))
+        problem = replace(problem, experts=experts, codes=code_samples(problem.X, problem.y))
         design = self._make_design(problem)
         if design is not None and self._is_model_tree(problem):
+            why = "with n_components='auto' and criterion='auto', a tree that needs no EM"
+            refuse_changed(self, ["n_init", "max_iter", "tol"], why)
             return self._adopt_run(*fit_tree(problem, design))
         n_init = self.n_init if isinstance(problem.init, str) else 1
         seeds = random_state.randint(LARGEST_SEED, size=n_init).tolist()
@@ -355,6 +360,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """
         return self.gate_proba(X).argmax(axis=1)
 
+    @warning_once()
     def responsibilities(
         self, X: SamplesLike, y: ArrayLike, groups: ArrayLike | None = None
     ) -> np.ndarray:
@@ -380,6 +386,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         y = self._check_new_y(X, y)
         return self._posterior(X, y, check_groups(groups, X))
 
+    @warning_once()
     def score_samples(self, X: SamplesLike, y: ArrayLike | None = None) -> np.ndarray:
         """Return the logarithm of the density, or of the probability, of each y given its x.
 
@@ -422,7 +429,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         X = self._check_new(X)
         gates = np.exp(self._log_gate(X))
         outputs = self._outputs(X).astype(float)
-        is_known, places = find_samples(outputs, self._seen)
+        is_known, places = find_samples(hash_rows(X), self._seen)
         of_folds = self.oof_gate_proba_[places]
         gates[is_known] = np.where(np.isnan(of_folds), gates[is_known], of_folds)
         outputs[is_known] = self.oof_predictions_[places]
@@ -557,7 +564,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
         # Default parts take everything.
-        parts = [*experts, self.gate]
+        parts = [*models_of(experts), self.gate]
         taken = [get_tags(part).input_tags for part in parts if isinstance(part, BaseEstimator)]
         tags.input_tags.sparse = all(part.sparse for part in taken)
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
@@ -567,6 +574,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
 def _check_X(X):
     """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
     if hasattr(X, "columns"):
+        refuse_repeated_names(X)
         return X
     return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
 

@@ -7,12 +7,14 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state, check_scalar
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from .._compat import warning_once
 from .._data import SamplesLike
 from .._data.distributions import draw_indices
+from .._data.tables import refuse_missing
+from .._validation import Names
 from ._base import BaseMixture
 from ._families import LogLoss
 
@@ -32,7 +34,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         The expert of all components: a classifier with `predict_proba` whose `fit` takes
         `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other
         steps are fitted once, without weights. An expert may be a mixture (a hierarchical mixture).
-        It is given X as it is. A list holds the models of a stack.
+        It is given X as it is. A list holds the models of a stack,
+        or pairs of a name and a model, as scikit-learn's stacks have them.
         None: :class:`~sklearn.linear_model.LogisticRegression` with `max_iter=1000`; of data
         frames, and of arrays with missing values, of the encoded columns: a column per category but
         the first, numbers standardized, and missing ones replaced by the mean, with a column that
@@ -86,7 +89,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     n_init : int, default=10
         Number of random starts. All run for 10 iterations. After that only those continue whose
-        log-likelihood per sample is at most .1 below that of the best one.
+        log-likelihood per sample is at most .1 below that of the best one. A tree of linear models,
+        by `n_components="auto"`, has no starts, no `max_iter` and no `tol`: these are refused.
 
     init : {"auto", "random"} or array-like of shape (n_samples, n_components), default="auto"
         How a run starts: from "random" components, or from given responsibilities, for a single
@@ -163,7 +167,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         `pandas.DataFrame(selection_)` is a table of it.
 
     expert_kinds_ : list of str
-        With `method="stack"`, the class of each model, numbered if it is there twice.
+        With `method="stack"`, the name of each model, or its class, numbered if it is
+        there twice.
 
     oof_predictions_ : ndarray of shape (n_samples, n_components, n_classes)
         With `method="stack"`, what models predict of the training samples (those of a weight above
@@ -233,7 +238,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMixture._parameter_constraints,
-        "family": [StrOptions({"auto", "log_loss"})],
+        "family": [Names({"auto", "log_loss"})],
     }
     _predicts = "predict_proba"
 
@@ -242,8 +247,9 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     def _check_y(self, y):
         """Return the codes of the classes, the classes, and the family."""
-        check_classification_targets(y)
         y = column_or_1d(y, warn=True)
+        refuse_missing("y", y, "Leave these samples out.")
+        check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
@@ -262,6 +268,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
             )
         return codes
 
+    @warning_once()
     def expert_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of every expert for each sample.
 
@@ -276,6 +283,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         """
         return self._outputs(self._check_new(X))
 
+    @warning_once()
     def predict_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of each sample.
 

@@ -15,6 +15,8 @@ from .._data.validation import as_row_counts
 
 # Coefficients of standardized columns shrink as by so many rows.
 _RIDGE = 0.3
+# Columns of more categories become a sparse matrix: a dense one takes seconds to solve for.
+_MAX_DENSE = 200
 # Leaves of a gate, before it is pruned.
 _MAX_LEAVES = 8
 # The least share of the weight in a leaf, as `min_prior` is for components.
@@ -46,13 +48,16 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         mean = SimpleImputer(keep_empty_features=True, add_indicator=self.add_indicator)
         scaler = StandardScaler() if self.standardize else "passthrough"
         mode = SimpleImputer(strategy="most_frequent", keep_empty_features=True, add_indicator=True)
-        code = OneHotEncoder(drop=self.drop, sparse_output=False)
+        is_wide = columns and sum(map(len, self.categories_.values)) > _MAX_DENSE
+        code = OneHotEncoder(drop=self.drop, sparse_output=bool(is_wide))
         parts = [
             ("numbers", make_pipeline(mean, scaler), numbers),
             ("categories", make_pipeline(mode, code), columns),
         ]
         read = self._read(X)
-        self.encoder_ = ColumnTransformer(parts).set_output(transform="default").fit(read)
+        # All of it is sparse, or nothing.
+        encoder = ColumnTransformer(parts, sparse_threshold=1.0).set_output(transform="default")
+        self.encoder_ = encoder.fit(read)
         if np.ptp(weight):
             self._weigh(read[:, numbers], read[:, columns], weight)
         return self
@@ -94,9 +99,11 @@ def default_expert(plain, X):
     if _is_plain(X):
         return plain
     encoder = ColumnEncoder().fit(X)
+    if encoder.categories_ is not None:
+        encoder.categories_.warn_of_texts(X.shape[0])
     if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
         return make_pipeline(ColumnEncoder(standardize=False), plain)
-    return make_pipeline(encoder, plain if is_classifier(plain) else Ridge(alpha=_RIDGE))
+    return make_pipeline(encoder, plain if is_classifier(plain) else Ridge(_RIDGE, tol=1e-6))
 
 
 def default_gates(X, weight, n_components):

@@ -11,8 +11,9 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._data.em import Run, climb
+from .._data.tables import hash_rows
 from .._data.validation import check_groups
-from ._families import Family
+from ._families import Family, predict_known
 from ._newton import refit
 from ._weighted import Template, fit_weighted
 
@@ -85,14 +86,11 @@ class Model(NamedTuple):
 
 
 def code_samples(X, y):
-    """Return a code per sample, the same for equal samples, where X is a table of numbers."""
-    if issparse(X):
-        # Equal rows have equal products.
-        X = (X @ np.random.RandomState(0).uniform(size=X.shape[1]))[:, None]
-    X = np.asarray(X)
-    if X.dtype.kind not in "biuf":
-        return np.arange(len(y))
-    return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()
+    """Return a code per sample, the same for equal samples, whatever their order."""
+    values = X if issparse(X) else np.asarray(X)
+    if issparse(X) or values.dtype.kind not in "biuf" or np.isnan(values).any():
+        values = hash_rows(X)
+    return np.unique(np.column_stack([values, y]), axis=0, return_inverse=True)[1].ravel()
 
 
 def weigh_units(weight, groups):
@@ -204,7 +202,7 @@ def _maximize(problem, components, responsibilities, before, experts):
         weight = problem.weight * responsibilities[:, k]
         if experts is None:
             fitted.append(fit_weighted(before.experts[k], template.X, problem.target, weight))
-        prediction = family.predict(fitted[k], template.X, y)
+        prediction = predict_known(family, fitted[k], template.X, y)
         predictions.append(prediction)
         scales.append(family.fit_scale(y, prediction, weight))
     is_degenerate = False

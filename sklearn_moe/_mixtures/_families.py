@@ -131,10 +131,16 @@ class LogLoss(Family):
 
     def predict(self, expert, X, y=None):
         proba = expert.predict_proba(X)
-        # An expert need not have seen all classes.
-        if len(expert.classes_) < len(self.classes):
-            every = np.zeros((len(proba), len(self.classes)))
-            every[:, np.searchsorted(self.classes, expert.classes_)] = proba
+        # An expert need not have seen all classes; one that was fitted before may have others.
+        if not np.array_equal(expert.classes_, self.classes):
+            known = self.classes.tolist()
+            if unknown := sorted(set(expert.classes_.tolist()) - set(known), key=str):
+                raise ValueError(
+                    f"{expert!r} has the classes {unknown}, which y does not have: {known}. Fit it "
+                    "to the classes of y."
+                )
+            every = np.zeros((len(proba), len(known)))
+            every[:, [known.index(label) for label in expert.classes_.tolist()]] = proba
             proba = every
         return self.sharpen(proba)
 
@@ -178,6 +184,17 @@ class _Nested:
 
     def rvs(self, size, random_state):
         return self.expert.sample_y(self.X, size[1], random_state)
+
+
+def predict_known(family, expert, X, y):
+    """Return what an expert predicts of training samples, and refuse NaN."""
+    prediction = family.predict(expert, X, y)
+    if (n_missing := np.isnan(prediction.reshape(len(y), -1)).any(axis=1).sum()) > 0:
+        raise ValueError(
+            f"{expert!r} predicted NaN for {n_missing} of {len(y)} training samples. Leave it out, "
+            "or fit it on columns that it can deal with."
+        )
+    return prediction
 
 
 FAMILIES = {"gaussian": Gaussian, "poisson": Poisson, "gamma": Gamma}

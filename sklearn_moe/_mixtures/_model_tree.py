@@ -31,6 +31,8 @@ _MAX_COLUMNS = 500
 # A tree is grown on a part of more rows.
 _MAX_GROWN_ROWS = 10_000
 _N_FOLDS = 5
+# The number of leaves is the best one on average over so many draws of the folds.
+_N_DRAWS = 3
 # Thresholds of a column: fewer where they and the outputs make too many.
 _MAX_CUTS = 15
 _MIN_CUTS = 3
@@ -88,6 +90,7 @@ class Design:
             return None
         of_splits = ColumnEncoder(False, standardize=False, drop="if_binary")
         S = of_splits.fit(X, sample_weight=weight).transform(X)
+        Z, S = (part.toarray() if issparse(part) else part for part in (Z, S))
         # Once more: where y is large, slopes would be fitted to what rounding has left.
         is_number = ~((Z == 0) | (Z == 1)).all(axis=0)
         center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
@@ -310,13 +313,15 @@ def find_regions(design, n_groups, least_share):
     Leaves are grown greedily. Then those are one group whose common lines are better for rows that
     are held out, or, for a given number, the least worse.
     """
-    # Equal samples are in the same fold.
-    codes = code_samples(design.S, design.y)
+    # Equal samples are in the same fold, which does not depend on the order of the columns.
+    codes = code_samples(design.y, np.sort(design.S, axis=1))
     n_codes = codes.max() + 1
-    folds = np.random.RandomState(0).permutation(n_codes)[codes] % min(_N_FOLDS, n_codes)
+    draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(_N_DRAWS)]
+    draws = [draw % min(_N_FOLDS, n_codes) for draw in draws]
+    folds = draws[0]
     some = draw_rows(len(codes), _MAX_GROWN_ROWS)
     small = design.at(some)
-    penalty, parts = _fit_roots(small, folds[some])
+    penalty, parts = _fit_roots(small, [draw[some] for draw in draws])
     root = design.fit(design.level, penalty)
     if n_groups is None:
         choice = _choose_leaves(small, parts, least_share)
@@ -329,22 +334,21 @@ def find_regions(design, n_groups, least_share):
     return Regions(design, root, folds, groups, scores)
 
 
-def _fit_roots(design, folds):
-    """Return the penalty of the lines of all samples; and what is held out by folds.
+def _fit_roots(design, draws):
+    """Return the penalty of the lines of all samples; and what is held out by draws of folds.
 
     That is for each fold: the samples, their design, that of the others, and the lines of these.
     """
-    held_out = np.empty((len(_ROOT_PENALTIES), len(folds)))
+    losses = np.zeros((len(_ROOT_PENALTIES), len(design.y)))
     parts = []
-    for fold in range(folds.max() + 1):
-        is_test = folds == fold
+    for is_test in (folds == fold for folds in draws for fold in range(folds.max() + 1)):
         test = design.at(is_test)
         # There may be one fold only.
         train = design if is_test.all() else design.at(~is_test)
         roots = [train.fit(train.level, penalty) for penalty in _ROOT_PENALTIES]
-        held_out[:, is_test] = [test.losses(lines) for lines in roots]
+        losses[:, is_test] += [test.losses(lines) for lines in roots]
         parts.append((is_test, test, train, roots))
-    best = int(design.mean(held_out.T).argmin())
+    best = int(design.mean(losses.T).argmin())
     return _ROOT_PENALTIES[best], [(*part, roots[best]) for *part, roots in parts]
 
 
@@ -355,12 +359,13 @@ def _choose_leaves(design, parts, least_share):
     of leaves.
     """
     sizes = range(_MAX_LEAVES)
-    held_out = np.empty((len(_SHRINKAGES), len(sizes), len(design.y)))
+    held_out = np.zeros((len(_SHRINKAGES), len(sizes), len(design.y)))
     for k, n_rows_above in enumerate(_SHRINKAGES):
         for is_test, test, train, of_train in parts:
             train = replace(train, n_rows_above=n_rows_above)
             tree = grow(train, of_train, _MAX_LEAVES, least_share)
-            held_out[k][:, is_test] = [_losses(test, tree[:size], of_train) for size in sizes]
+            losses = [_losses(test, tree[:size], of_train) for size in sizes]
+            held_out[k][:, is_test] += np.divide(losses, _N_DRAWS)
     means = held_out @ design.weight / design.weight.sum()
     k = int(means.min(axis=1).argmin())
     worse = held_out[k] - held_out[k][means[k].argmin()]

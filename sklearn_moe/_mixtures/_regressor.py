@@ -7,13 +7,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.linear_model import LinearRegression
-from sklearn.utils import check_array, check_random_state, check_scalar
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import column_or_1d
 
+from .._compat import warning_once
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
-from .._validation import check_named, check_same_length, name_in_errors, refuse_overflow
+from .._data.validation import check_numbers
+from .._validation import (
+    Names,
+    check_named,
+    check_same_length,
+    name_in_errors,
+    refuse_overflow,
+)
 from ._base import BaseMixture
 from ._families import FAMILIES, Gaussian, OwnDensity, guess_family
 from ._weighted import last_step
@@ -34,7 +41,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         The expert of all components: a regressor whose `fit` takes `sample_weight`, or a
         :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other steps are fitted once,
         without weights. An expert may be a mixture (a hierarchical mixture), or have a density of
-        its own, `score_samples(X, y)`. It is given X as it is. A list holds the models of a stack.
+        its own, `score_samples(X, y)`. It is given X as it is. A list holds the models of a stack,
+        or pairs of a name and a model, as scikit-learn's stacks have them.
         None: :class:`~sklearn.linear_model.LinearRegression`; with categories or missing values
         :class:`~sklearn.linear_model.Ridge` of the encoded columns: a column per category but the
         first, numbers standardized, and missing ones replaced by the mean, with a column that says
@@ -92,7 +100,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     n_init : int, default=10
         Number of random starts. All run for 10 iterations. After that only those continue whose
-        log-likelihood per sample is at most .1 below that of the best one.
+        log-likelihood per sample is at most .1 below that of the best one. A tree of linear models,
+        by `n_components="auto"`, has no starts, no `max_iter` and no `tol`: these are refused.
 
     init : {"auto", "random"} or array-like of shape (n_samples, n_components), default="auto"
         How a run starts: from "random" components, or from given responsibilities, for a single
@@ -171,7 +180,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         of it.
 
     expert_kinds_ : list of str
-        With `method="stack"`, the class of each model, numbered if it is there twice.
+        With `method="stack"`, the name of each model, or its class, numbered if it is
+        there twice.
 
     oof_predictions_ : ndarray of shape (n_samples, n_components)
         With `method="stack"`, what models predict of the training samples (those of a weight above
@@ -238,7 +248,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMixture._parameter_constraints,
-        "family": [StrOptions({"auto", *FAMILIES})],
+        "family": [Names({"auto", *FAMILIES})],
     }
     _predicts = "predict"
 
@@ -263,9 +273,9 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         return {**FAMILIES, "own": OwnDensity}[guess_family(last_step(self.estimator))]()
 
     def _encode_y(self, y):
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        return column_or_1d(y, warn=True)
+        return column_or_1d(check_numbers(y), warn=True)
 
+    @warning_once()
     def predict(self, X: SamplesLike) -> np.ndarray:
         """Return the mean of y given each x.
 
@@ -280,6 +290,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         """
         return (self.gate_proba(X) * self.expert_predict(X)).sum(axis=1)
 
+    @warning_once()
     def expert_predict(self, X: SamplesLike) -> np.ndarray:
         """Return the prediction of every expert for each sample.
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.sparse import issparse
-from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
@@ -17,11 +16,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
+from .._data.tables import hash_rows
 from .._data.validation import as_row_counts
 from .._threads import threads_for
 from ._defaults import ColumnEncoder, default_gates
 from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
-from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity
+from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity, predict_known
 from ._weighted import (
     LARGEST_SEED,
     Template,
@@ -44,27 +44,32 @@ _N_ROUNDS = 3
 # Standard deviation of the logarithm of the sharpness, before any sample is seen.
 _PRIOR_DEVIATION = 0.5
 _LEAST_WEIGHT = 1e-6
-# Predictions of the same samples differ by less, in units of their deviation, whatever the batches.
-_SAME_OUTPUTS = 1e-6
 _OF_EM = "family criterion n_init init max_iter tol min_prior".split()
+
+
+def refuse_changed(mixture, names, why):
+    """Refuse parameters that have no effect, unless they are left at their defaults."""
+    defaults = type(mixture)()
+    for name in names:
+        value, default = getattr(mixture, name), getattr(defaults, name)
+        if not np.array_equal(value, default):
+            raise ValueError(f"{name}={value!r} has no effect {why}. Leave it at {default!r}.")
+
+
+def models_of(models):
+    """Return the models of a list, in which some may be pairs of a name and a model."""
+    return [model[1] if isinstance(model, tuple) else model for model in models]
 
 
 def check_stack(mixture):
     """Return the experts of a stack."""
-    defaults = type(mixture)()
-    for name in _OF_EM:
-        value = getattr(mixture, name)
-        default = getattr(defaults, name)
-        if not np.array_equal(value, default):
-            raise ValueError(
-                f"{name}={value!r} has no effect with method='stack', which fits each expert once. "
-                f"Leave it at {default!r}."
-            )
+    refuse_changed(mixture, _OF_EM, "with method='stack', which fits each expert once")
     experts = mixture.estimator
-    expected = "method='stack' needs a list of estimators"
+    expected = "method='stack' needs a list of estimators, or of pairs of names and estimators"
     if not isinstance(experts, list) or not experts:
         raise ValueError(f"{expected}, got estimator={experts!r}.")
-    if mixture.n_components not in (1, defaults.n_components, len(experts)):
+    experts = models_of(experts)
+    if mixture.n_components not in (1, 2, len(experts)):
         raise ValueError(
             f"{expected}, one per component, got {len(experts)} and n_components="
             f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out."
@@ -87,9 +92,10 @@ def fit_stack(mixture, problem, experts, random_state):
     seed = random_state.randint(LARGEST_SEED)
     fitted, outputs, folds = _fit_experts(problem, splits, experts, seed, mixture.n_jobs)
     rows = np.flatnonzero(folds >= 0)
+    names = _name_experts(mixture.estimator)
     if mixture.n_components == 1:
         best = _GateLearner(problem, outputs, rows, folds).best_alone()
-        fitted, outputs = [fitted[best]], outputs[:, [best]]
+        fitted, names, outputs = [fitted[best]], [names[best]], outputs[:, [best]]
     if isinstance(mixture.gate, str):
         n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
         rows = rows[draw_rows(len(rows), n_rows)]
@@ -113,7 +119,7 @@ def fit_stack(mixture, problem, experts, random_state):
     gates_of_folds[rows] = learner.unseen
     attributes = {
         "experts_": fitted,
-        "expert_kinds_": _name_experts(fitted),
+        "expert_kinds_": names,
         "gate_": None if isinstance(learner.gate, np.ndarray) else learner.gate,
         "weights_": weights,
         "oof_predictions_": outputs,
@@ -123,7 +129,7 @@ def fit_stack(mixture, problem, experts, random_state):
         "n_parameters_": None,
         "n_iter_": 1,
         "converged_": True,
-        "_seen": np.stack([family.predict(expert, problem.X) for expert in fitted], axis=1),
+        "_seen": hash_rows(problem.X),
     }
     if not family.has_scale:
         attributes["sharpness_"] = family.sharpness
@@ -149,7 +155,13 @@ def _split(mixture, problem, random_state):
     n_folds = cv or N_FOLDS
     seed = random_state.randint(LARGEST_SEED)
     if groups is not None:
-        return [*GroupKFold(n_folds).split(target, target, groups)]
+        n_groups = groups.max() + 1
+        if n_groups < (cv or 2):
+            raise ValueError(
+                f"A stack with cv={cv} needs {cv or 2} groups or more, as the samples of a group "
+                f"are in one fold, got {n_groups}. Use fewer folds, or no groups."
+            )
+        return [*GroupKFold(min(n_folds, n_groups)).split(target, target, groups)]
     codes = code_samples(problem.X, problem.y)
     first = np.unique(codes, return_index=True)[1]
     kind, largest = KFold, len(first)
@@ -162,19 +174,18 @@ def _split(mixture, problem, random_state):
     return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
 
 
-def find_samples(outputs, seen):
-    """Tell which samples are training samples, and return the places of these.
+def find_samples(hashes, seen):
+    """Tell which samples are training samples, and return the places of these, by their hashes.
 
-    They are those of which the experts predict the same.
+    The second of equal samples is the second of those of the training, and so on.
     """
-    new = outputs.reshape(len(outputs), -1)
-    seen = seen.reshape(len(seen), -1)
-    largest = _SAME_OUTPUTS * (seen.std() or 1.0)
-    places = np.arange(len(new))
-    if new.shape != seen.shape or np.abs(new - seen).max() > largest:
-        places = cKDTree(seen).query(new, distance_upper_bound=largest)[1]
-    is_known = places < len(seen)
-    return is_known, places[is_known]
+    order = seen.argsort(kind="stable")
+    first, end = (np.searchsorted(seen[order], hashes, side) for side in ("left", "right"))
+    of_new = hashes.argsort(kind="stable")
+    number = np.empty(len(hashes), int)
+    number[of_new] = np.arange(len(hashes)) - np.searchsorted(hashes[of_new], hashes[of_new])
+    is_known = end > first
+    return is_known, order[(first + number % np.maximum(end - first, 1))[is_known]]
 
 
 def _fit_experts(problem, splits, experts, seed, n_jobs):
@@ -206,7 +217,8 @@ def _fit_expert(problem, expert, train, test, seed):
     fitted = template.whole(fit_weighted(template.draw(seed), template.X, target, weight))
     if test is None:
         return fitted
-    return problem.family.predict(fitted, _safe_indexing(problem.X, test))
+    part = _safe_indexing(problem.X, test)
+    return predict_known(problem.family, fitted, part, problem.y[test])
 
 
 def _learn(problem, outputs, rows, folds, gate, seed):
@@ -249,13 +261,13 @@ def _find_sharpness(learner):
     return float(np.exp(best)) if is_clear else 1.0
 
 
-def _name_experts(experts):
-    """Return the names of classes, with a number where they are not the only ones."""
+def _name_experts(models):
+    """Return the given names of models, or those of classes; numbered where there are several."""
     names = []
-    for expert in map(last_step, experts):
+    for model, expert in zip(models, map(last_step, models_of(models)), strict=True):
         if type(expert).__name__ == "FrozenEstimator":
             expert = last_step(expert.estimator)
-        names.append(type(expert).__name__)
+        names.append(model[0] if isinstance(model, tuple) else type(expert).__name__)
     return [
         name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}"
         for k, name in enumerate(names)

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 
-from .._validation import Count, documented_by
+from .._validation import Count, HasNames, Names, documented_by
 from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
 from ..optim import SolverSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_AUTO = StrOptions({"auto"})
+_AUTO = Names({"auto"})
 _RATE = Interval(Real, 0, None, closed="left")
 
 
-class _PartParams(BaseEstimator):
+class _PartParams(HasNames):
     """Parameters of one part of a mixture, as scikit-learn knows parameters.
 
     Subclasses are dataclasses only for their constructor, which assigns.
@@ -208,7 +208,7 @@ class SolverParams(_PartParams):
 
     _parameter_constraints: ClassVar[dict] = {
         "kind": [str, callable, SolverSpec],
-        "schedule": [StrOptions({"auto", "constant", "cosine", "residual"})],
+        "schedule": [Names({"auto", "constant", "cosine", "residual"})],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [_RATE],
     }
@@ -275,7 +275,7 @@ SolverChoice = str | Callable | SolverSpec | SolverParams
 CheckpointChoice = str | os.PathLike | FitCheckpoint
 
 
-class EstimatorParams(BaseEstimator):
+class EstimatorParams(HasNames):
     """What both estimators do with their parameters; each documents itself those in braces.
 
     Parameters
@@ -408,7 +408,7 @@ class EstimatorParams(BaseEstimator):
         Shape of a sample, as `sample_shape` reads it.
 
     resolved_params_ : dict
-        The values of all parameters that were "auto": with `n_experts=1` and "out_of_bag",
+        The values of all parameters that can be "auto": with `n_experts=1` and "out_of_bag",
         `max_iter` is the number of epochs that was found.
 
     n_iter_ : int
@@ -608,7 +608,7 @@ class EstimatorParams(BaseEstimator):
         "balance": [str, callable, None, BalanceParams],
         "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
         "max_iter": [_AUTO, Count(1)],
-        "early_stopping": [StrOptions({"auto", "out_of_bag"}), "boolean"],
+        "early_stopping": [Names({"auto", "out_of_bag"}), "boolean"],
         "batch_size": [_AUTO, Count(1), None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -616,7 +616,7 @@ class EstimatorParams(BaseEstimator):
         "expert_width": [Count(1), None],
         "trunk": [str, callable, None],
         "sample_shape": ["array-like", None],
-        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
+        "categorical_features": [Names({"from_dtype"}), "array-like", None],
         "standardize": [_AUTO, "boolean"],
         "top_k": [_AUTO, Count(1)],
         "expert_loss_weight": [_AUTO, Interval(Real, 0, 1, closed="both")],

@@ -131,7 +131,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides a fit; `resolved` is what each "auto" became."""
+    """All that decides a fit; `resolved` has also what each "auto" became."""
 
     data: DataProfile
     standardize: bool
@@ -196,10 +196,11 @@ class Choices(dict):
         return isinstance(self.given[name], str) and self.given[name] == "auto"
 
     def pick(self, name, default):
-        """Return a parameter; if it is "auto", what is known or the default, and record that."""
+        """Return and record a parameter; if it is "auto", what is known or the default."""
+        short = name.removesuffix("__kind")
         if self.is_auto(name):
-            short = name.removesuffix("__kind")
-            self[name] = self.resolved[short] = self.known.get(short, default)
+            self[name] = self.known.get(short, default)
+        self.resolved[short] = self[name]
         return self[name]
 
     def rates_of_solver(self):

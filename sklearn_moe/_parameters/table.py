@@ -19,6 +19,7 @@ max_iter               3,000 steps, at least 500 and 10 epochs, at most 75 epoch
 
 import math
 
+from .._compat import warn
 from .._registry import overrides
 from ..nn import ACTIVATIONS, Head
 
@@ -51,13 +52,22 @@ def choose_model(choices):
     choices.pick("trunk", None)
     choices.pick("standardize", True)
     is_pool = choices.can_mix and choices["trunk"] is None and _suits_pool(choices)
+    if is_pool and choices.trains_router:
+        is_pool = False
+        if choices.is_auto("n_experts") and choices.is_auto("expert"):
+            warn(
+                "balance, router__learning_rate and router__network have the router trained with "
+                f"the experts: these are {_N_EXPERTS} of 'mlp', not {_N_IN_POOL} of three kinds. "
+                "Set n_experts or expert, or leave these parameters out.",
+                UserWarning,
+            )
     choices.pick("n_experts", _N_IN_POOL if is_pool else _N_EXPERTS)
     choices.pick("expert", _KINDS if is_pool and choices["n_experts"] > 1 else "mlp")
     choices.pick("router__kind", "soft" if choices.can_mix else "top1")
 
 
 def _suits_pool(choices):
-    """Tell whether nothing is set that makes experts alike, or a router that is trained with them.
+    """Tell whether nothing is set that makes experts alike.
 
     Kinds of experts are weighed when all rows are known, which a first chunk does not tell.
     """
@@ -67,7 +77,7 @@ def _suits_pool(choices):
     is_alike = is_alike or choices.is_chunk or choices.steps_by_expert
     own_loss = choices.is_auto("expert_loss_weight") or choices["expert_loss_weight"] == 1
     mixes = choices.router is None or choices.router.router_class.mixes_distributions
-    return mixes and own_loss and not is_alike and not choices.trains_router
+    return mixes and own_loss and not is_alike
 
 
 def choose_training(choices):

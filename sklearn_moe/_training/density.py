@@ -41,10 +41,11 @@ def density_of(head, target, measured):
     measured : dict
         What `Density.measure` returned, if it was called before; other entries do not matter.
     """
-    family = getattr(head, "family", None)
-    if family == "nbinom":
-        return CountDensity(head, target, measured) if target.is_count else None
-    return None if family is None else Density(head, target, measured)
+    if getattr(head, "family", None) is None:
+        return None
+    if not head.is_rate:
+        return Density(head, target, measured)
+    return CountDensity(head, target, measured) if target.is_count else None
 
 
 class Density:

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import validate_params
 
+from .._compat import warning_once
 from .._data.tables import apart_from, import_pandas
 from .._validation import Count
 from ..metrics._words import find_regions
@@ -188,6 +189,7 @@ class Explanation:
         return parts
 
 
+@warning_once()
 @validate_params(
     {"rows": ["array-like", Count(0), None], "output": [Count(0)]},
     prefer_skip_nested_validation=True,

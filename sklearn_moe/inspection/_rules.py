@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import _check_sample_weight
 
+from .._compat import warning_once
 from .._data.tables import apart_from, import_pandas
 from .._data.validation import check_groups
 from .._validation import Count, check_column, check_named, check_same_length
@@ -289,6 +290,7 @@ class RegionRules:
                 yield f"  {name:{widths[0]}}{''.join(right)}".rstrip()
 
 
+@warning_once()
 @validate_params(
     {"max_conditions": [Count(1)], "y": ["array-like", None]}, prefer_skip_nested_validation=True
 )

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import _safe_indexing, indexable
 
+from .._compat import warning_once
 from .._data.indexing import draw_rows
 from .._validation import check_column, check_same_length, final_step
 from ._experts import compare_experts, evaluate
@@ -274,6 +275,7 @@ def _format(value):
     return format(value, ".0f" if abs(value) < 1e5 else ".0e")
 
 
+@warning_once()
 @validated("y", "clusters")
 def specialization_report(
     estimator: Any,

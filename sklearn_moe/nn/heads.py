@@ -473,10 +473,13 @@ class PoissonHead(RegressionHead):
 
     def _half_deviances(self, expert_outputs, y):
         log_rate = expert_outputs.clamp(max=_LARGEST_LOG) + self._beyond(expert_outputs).log()
-        return self._of_rates(self.point(expert_outputs), log_rate, y)
+        return self._of_rates(self.point(expert_outputs), y, log_rate)
 
     @staticmethod
-    def _of_rates(rate, log_rate, y):
+    def _of_rates(rate, y, log_rate=None):
+        if log_rate is None:
+            # Of a rate of 0, which is mixed of such, it is finite.
+            log_rate = rate.clamp(min=torch.finfo(rate.dtype).tiny).log()
         return rate - y - y * log_rate + torch.xlogy(y, y)
 
     def density_loss(self, expert_outputs, y):
@@ -495,18 +498,15 @@ class PoissonHead(RegressionHead):
     def mixing_parts(self, expert_outputs, y):
         """Return the rates, whose weighted mean is the mixture's prediction."""
         y, rates = y.double(), self.point(expert_outputs)
-        tiny = torch.finfo(rates.dtype).tiny
 
         def losses(mixed, rows):
-            return self._of_rates(mixed, mixed.clamp(min=tiny).log(), y[rows]).mean(1)
+            return self._of_rates(mixed, y[rows]).mean(1)
 
         return rates, losses
 
     def score(self, output, y):
         """Return minus half the deviance of the prediction."""
-        rate = self.predict(output)
-        log_rate = rate.clamp(min=torch.finfo(rate.dtype).tiny).log()
-        return -self._of_rates(rate, log_rate, y).mean(1)
+        return -self._of_rates(self.predict(output), y).mean(1)
 
 
 # -- by name ------------------------------------------------------------------------------

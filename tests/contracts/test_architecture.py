@@ -20,10 +20,11 @@ LAYERS = [
     ["nn", "optim", "datasets"],
     ["_devices"],
     ["exceptions"],
-    ["_compat", "_registry", "_threads", "_validation"],
+    ["_registry"],
+    ["_compat", "_threads", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
-WITHOUT_TORCH = {"_mixtures", "metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}
+WITHOUT_TORCH = {"_mixtures", "metrics", "inspection"}.union(*LAYERS[-3:])
 # Loaded when a function needs them, so that `import sklearn_moe` is light.
 LATE = {"torchvision", "PIL", "matplotlib", "pandas"}
 

@@ -222,7 +222,7 @@ NO_CLASSES = {
     "columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),
 }
 NO_NUMBERS = {
-    "strings": (np.where(CLASSES, "a", "b"), "^y: could not convert string"),
+    "strings": (np.where(CLASSES, "a", "b"), "^y holds text .*use the classifier"),
     "objects": ([object()] * N_SAMPLES, "^y: .*'object'"),
     "some None": (np.array([None, *NUMBERS[1:]], dtype=object), "y holds None or NaN"),
     "1e308": (np.where(CLASSES, 1e308, -1e308), "y holds numbers so large.*Divide y"),

@@ -107,6 +107,22 @@ def test_what_a_parameter_takes_is_refused_by_name_or_makes_a_finite_model(cls, 
             assert_finite_or_named(cls, "table", name, value)  # those draw from NumPy's generator
 
 
+MEANT = {
+    "loss": (MoERegressor, {"loss": "squared_eror"}, "Did you mean 'squared_error'"),
+    "gate": (MoERegressor, {"router__gate": "softmx"}, "Did you mean 'softmax'"),
+    "name": (MoERegressor, {"early_stopping": "outofbag"}, "Did you mean 'out_of_bag'"),
+    "module": (MoEClassifier, {"router": nn.Linear(3, 2)}, r"RouterParams\(network=\.\.\.\)"),
+    "torch's class": (MoEClassifier, {"expert": nn.Linear}, r"expert=.*\(input_shape, n_outputs\)"),
+}
+
+
+@pytest.mark.parametrize("case", MEANT)
+def test_what_was_meant_is_told(case):
+    cls, parameters, message = MEANT[case]
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(cls, **parameters)
+
+
 def linear(n_inputs, n_outputs):
     return nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, n_outputs))
 

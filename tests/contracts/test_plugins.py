@@ -309,7 +309,7 @@ def test_a_method_of_a_router_that_does_not_fit_is_named(vectors, method, reason
 
 
 def test_an_unknown_option_of_a_router_is_named():
-    known = r"no options \['sharpnes'\]. There are \[.*'noise', .*'sharpness', .*\]"
+    known = r"no options \['sharpnes'\]. There are \[.*'noise', .*'sharpness', .*\]. Did you mean"
     refuses("typo", known, nn.RouterSpec(Sharp).with_options, sharpnes=1)
 
 

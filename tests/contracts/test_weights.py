@@ -45,7 +45,7 @@ HEAVY_Z_LOSS = {"balance": BalanceParams("z_loss", weight=10.0)}
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        (MoEClassifier, {"router": "soft"}),
+        (MoEClassifier, {"router": "soft", "expert": "mlp"}),
         (MoERegressor, {"router": "topk", "router__noise": None}),
         (MoEClassifier, {"router": "topk", "router__noise": None, **HEAVY_Z_LOSS}),
     ],

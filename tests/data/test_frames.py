@@ -1,12 +1,10 @@
 """Tables of any container: what the data hold decides about precision, and dates are named."""
 
-import contextlib
-
 import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import SKLEARN_1_6, raises, refuses
+from helpers import raises, refuses
 from made_up import shops
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
@@ -14,7 +12,7 @@ from sklearn import config_context
 from sklearn.linear_model import Ridge
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
-from sklearn_moe._data.tables import Categories, Table
+from sklearn_moe._data.tables import Categories, Table, hash_rows
 from sklearn_moe.inspection import region_rules
 
 polars = pytest.importorskip("polars")
@@ -130,12 +128,26 @@ def test_columns_of_one_name_are_taken_by_their_place_or_named():
     table = Table(twice)
     array, _ = table.to_numbers(Categories([1]).fit(table, np.ones(30)))
     np.testing.assert_array_equal(array, np.stack([np.arange(30), 15 * [0, 1], np.ones(30)], 1))
-    # Newer versions of scikit-learn refuse them, by name.
-    refused = contextlib.nullcontext()
-    if not SKLEARN_1_6:
-        refused = pytest.raises(ValueError, match=r"unique column names[\s\S]*'a'")
-    with refused:
-        MoERegressor(2, max_iter=1, random_state=0).fit(twice, np.arange(30.0)).predict(twice)
+    with pytest.raises(ValueError, match=r"several columns of one name: \['a'\]"):
+        MoERegressor(2).fit(twice, np.arange(30.0))
+
+
+def test_equal_rows_have_equal_numbers_whatever_holds_them():
+    array = np.where(np.eye(4) > 0, -0.0, np.arange(16.0).reshape(4, 4) % 5)
+    expected = hash_rows(array)
+    assert len(set(expected.tolist())) == 4
+    frame = pandas.DataFrame(array)
+    for other in (csr_array(array), frame, frame.astype("Int64"), frame.astype(object)):
+        np.testing.assert_array_equal(hash_rows(other), expected)
+    texts = pandas.DataFrame({"a": ["u", None, "u", None], "b": [1.0, np.nan, 1.0, -np.nan]})
+    for other in (texts, texts.astype({"a": "category", "b": object})):
+        assert hash_rows(other)[:2].tolist() == hash_rows(texts)[2:].tolist()
+
+
+def test_texts_that_are_all_different_are_no_categories():
+    frame = pandas.DataFrame({"a": np.arange(60.0), "note": [f"note {i}" for i in range(60)]})
+    with pytest.warns(UserWarning, match="Column 'note' of X holds 60 different texts in 60 rows"):
+        MoERegressor(1, expert="linear", random_state=0).fit(frame, np.arange(60.0))
 
 
 def test_predictions_are_those_of_the_parameters_of_the_fit():

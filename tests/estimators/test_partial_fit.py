@@ -232,7 +232,7 @@ def test_what_was_auto_stays_as_it_was(table):
     clf.set_params(batch_size=10).partial_fit(X[:9], y[:9])
     rates = "learning_rate_init", "router__learning_rate"
     assert [clf.resolved_params_[name] for name in rates] == [before[name] for name in rates]
-    assert "batch_size" not in clf.resolved_params_
+    assert clf.resolved_params_["batch_size"] == 10
     assert [clf.net_.lr, clf.net_.router_lr] == [before[name] for name in rates]
 
 

@@ -182,6 +182,13 @@ def test_defaults_of_tables(model):
     assert alone.items() <= plan_for((4000, 4), model, n_experts=1).resolved.items()
 
 
+def test_a_router_that_is_trained_with_the_experts_makes_these_alike_and_says_so():
+    for changed in ({"router__learning_rate": 0.1}, {"balance": "switch"}):
+        with pytest.warns(UserWarning, match="8 of 'mlp', not 15 of three kinds"):
+            plan = plan_for((200, 4), **changed)
+        assert (plan.resolved["n_experts"], plan.resolved["expert"]) == (8, "mlp")
+
+
 def test_defaults_of_pictures():
     shape = (80, 3, 8, 8)
     shared = {"trunk": "cnn", "expert": "mlp", "router": "soft", "expert_loss_weight": 0.7}

@@ -245,6 +245,15 @@ def test_weights_are_as_many_rows(kind, gate, init):
     assert_allclose(mixture.log_likelihood_, log_likelihood, rtol=1e-5)
 
 
+def test_starts_do_not_depend_on_the_order_of_rows():
+    X, y, _ = two_lines(120)
+    X = pd.DataFrame(X, columns=["a", "b"]).assign(town=np.where(y > 0, "Bonn", "Oslo"))
+    expert = make_pipeline(make_column_transformer(("passthrough", ["a", "b"])), LinearRegression())
+    mixture = MixtureRegressor(expert, gate=None, n_init=1, max_iter=3, tol=1, random_state=0)
+    once = mixture.fit(X, y).log_likelihood_
+    assert_allclose(mixture.fit(X[::-1], y[::-1]).log_likelihood_, once)
+
+
 @pytest.mark.parametrize(("low", "gate"), [(1, None), (0, "auto")])
 def test_criteria_count_samples_whatever_the_scale_of_their_weights(low, gate):
     X, y, _ = two_lines(150)

@@ -29,8 +29,16 @@ ONES = np.ones(40)
 LONG = np.ones(41)
 DATES = pd.DataFrame({"age": ONES, "day": pd.date_range("2024-01-01", periods=40)})
 REPEATED = RepeatedKFold(random_state=0)
+GROUPS = np.arange(40) % 3
 KNN, KERNELS = KNeighborsRegressor(), {"estimator": KernelRidge(), "n_components": "auto"}
 of_numbers, of_classes = MixtureRegressor, MixtureClassifier
+
+
+class Blank(LinearRegression):
+    """A model that predicts nothing."""
+
+    def predict(self, X):
+        return np.full(len(X), np.nan)
 
 
 def put(array, value):
@@ -66,6 +74,15 @@ FITS = {
     "gate without probabilities": (by(gate=LinearSVC()), "gate.*predict_proba"),
     "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "list without a stack": (by(estimator=[LinearRegression()] * 2), "estimator.*method='stack'"),
+    "number first": (by(estimator=3), "Pass n_components=3"),
+    "name nearly": (by(criterion="BIK"), r"among \['aic', 'auto', 'bic'\].*Did you mean 'bic'\?"),
+    "starts of a tree": (by(n_components="auto", n_init=3), "n_init=3 has no effect"),
+    "steps of a tree": (by(n_components="auto", max_iter=3), "max_iter=3 has no effect"),
+    "model of NaN": (by(estimator=Blank()), r"Blank\(.*predicted NaN for 40 of 40"),
+    "stack of NaN": ((stack()[0].set_params(estimator=[Blank(), KNN]), {}), "Blank.*NaN"),
+    "folds of three groups": ((stack(cv=5)[0], {"groups": GROUPS}), "cv=5 needs 5 groups.*got 3"),
+    "one group": ((stack()[0], {"groups": ONES}), "needs 2 groups or more.*got 1"),
+    "columns of one name": (given(X=DATES.set_axis(["a", "a"], axis=1)), r"one name: \['a'\]"),
     "below 0": ((of_numbers(PoissonRegressor()), {"y": put(COUNTS, -1)}), "family='poisson'"),
     "broken counts": ((of_numbers(family="poisson"), {"y": put(COUNTS, 0.5)}), "family='poisson'"),
     "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
@@ -94,7 +111,8 @@ FITS = {
     "no weight": (given(sample_weight=0 * ONES), "sample_weight"),
     "groups of other samples": (given(groups=LONG), "groups"),
     "y of NaN": (given(y=put(NUMBERS, np.nan)), "y contains NaN"),
-    "y of text": (given(y=CLASSES), "y"),
+    "y of text": (given(y=CLASSES), "y holds text .*use the classifier"),
+    "class of None": (classes_by(np.where(CLASSES == "no", None, CLASSES)), "y holds None or NaN"),
     "y of other samples": (given(y=LONG), "y: .*inconsistent"),
     "one class": (classes_by(np.full(40, "yes")), "y holds one class only, 'yes'"),
     "y whose squares are too large": (given(y=put(NUMBERS, 1e200)), "y holds .*Divide y"),
@@ -133,7 +151,7 @@ def test_what_a_parameter_does_not_take_is_named(kind):
         refused = [v for v in VALUES if not any(c.is_satisfied_by(v) for c in allowed)]
         assert len(refused) > 1, name
         for value in refused:
-            with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            with pytest.raises(ValueError, match=f"'{name}' parameter|^{name}="):
                 kind(**{name: value}).fit(X, CLASSES)
 
 

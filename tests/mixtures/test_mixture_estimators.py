@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from joblib import parallel_config
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -23,7 +24,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
 from sklearn_moe._mixtures._weighted import last_step
-from sklearn_moe.inspection import region_rules
+from sklearn_moe.inspection import explain, region_rules
 
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
@@ -204,15 +205,15 @@ def test_frames_of_other_kinds_and_weights_are_the_same_table(of_shops):
     assert_allclose(twice.predict(X), expected)
 
 
-@pytest.mark.parametrize("n_components", [2, "auto"])
+@pytest.mark.parametrize("parameters", [{"n_init": 1}, {"n_components": "auto"}])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_weight_of_two_is_the_sample_twice_where_values_are_missing(kind, n_components):
+def test_a_weight_of_two_is_the_sample_twice_where_values_are_missing(kind, parameters):
     X, y, _ = shops(0, n=150)
     if kind == "classes":
         y = (y > 0).astype(int)
     weight = np.arange(150) % 6
     rows = np.arange(150).repeat(weight)
-    mixture = KINDS[kind](n_components=n_components, n_init=1, random_state=0)
+    mixture = KINDS[kind](**parameters, random_state=0)
     weighted = predictions(mixture.fit(X, y, weight), X)
     assert_allclose(predictions(mixture.fit(X.iloc[rows], y[rows]), X), weighted, atol=1e-6)
 
@@ -275,6 +276,44 @@ def test_a_tree_of_lines_is_one_of_the_starts(gate):
     X, y, quadrant = quadrants(0, 800)
     mixture = MixtureRegressor(None, 4, gate=gate, n_init=1, random_state=0).fit(X, y)
     assert adjusted_rand_score(quadrant, mixture.apply(X)) > 0.95
+
+
+def test_the_number_of_rules_does_not_depend_on_the_order_of_columns():
+    X, y, _ = shops(0, n=150)
+    y = y + np.random.default_rng(0).normal(size=150)
+    orders = [[*X], [*X][::-1], ["town", "kind", "area", "open", "heat"]]
+    fits = [MixtureRegressor(None, "auto").fit(X[columns], y) for columns in orders]
+    scores = [fit.selection_["held_out"] for fit in fits]
+    assert_allclose(scores, [scores[0]] * 3)
+    assert len({fit.n_components_ for fit in fits}) == 1
+
+
+def test_many_categories_make_a_sparse_matrix_for_the_same_line():
+    X, y, _ = shops(0, n=600, missing=0)
+    X["street"] = [str(i // 2) for i in range(600)]
+    mixture = MixtureRegressor(n_components=1, random_state=0).fit(X, y)
+    encoder, ridge = mixture.experts_[0]
+    Z = encoder.transform(X)
+    assert issparse(Z)
+    assert_allclose(mixture.predict(X), clone(ridge).fit(Z.toarray(), y).predict(Z), atol=1e-4)
+
+
+def test_texts_that_are_all_different_are_no_categories():
+    X, y, _ = shops(0, n=60, missing=0)
+    X["note"] = [f"note {i}" for i in range(60)]
+    with pytest.warns(UserWarning, match="Column 'note' of X holds 60 different texts in 60 rows"):
+        MixtureRegressor(n_components=1, random_state=0).fit(X, y)
+
+
+def test_what_several_steps_warn_of_is_said_once():
+    X, y, _ = shops(0, n=150, missing=0)
+    mixture = MixtureRegressor(n_init=1, random_state=0).fit(X, y)
+    new = X.assign(town="elsewhere")
+    calls = [mixture.predict, mixture.expert_predict, lambda X: mixture.score_samples(X, y)]
+    for call in (*calls, partial(region_rules, mixture), lambda X: explain(mixture, X, 0)):
+        with pytest.warns(UserWarning, match="no categories of the fit") as said:
+            call(new)
+        assert len(said) == 1
 
 
 GATES = {"step": "tree_", "oblique": "coef_", "none": None}

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_wine
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import adjusted_rand_score, log_loss
 from sklearn.model_selection import (
@@ -20,6 +21,7 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
     cross_val_predict,
 )
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -171,6 +173,40 @@ def test_predictions_by_folds_are_those_of_models_that_did_not_see_the_row(kind)
     assert not hasattr(again.fit(X, y), "out_of_fold")
 
 
+def test_new_rows_are_new_also_where_models_predict_what_they_predicted_before():
+    X, y, _ = thirds(0, "numbers", 400)
+    stumps = [TREES["numbers"](max_leaf_nodes=n) for n in (2, 3)]
+    stack = MixtureRegressor(stumps, method="stack", random_state=0).fit(X[:300], y[:300])
+    gates, outputs = stack.out_of_fold(X[300:])
+    assert np.array_equal(gates, stack.gate_proba(X[300:]))
+    assert np.array_equal(outputs, stack.expert_predict(X[300:]))
+    mixed = stack.out_of_fold(np.concatenate([X[300:], X[:300][::-1]]))[1]
+    assert np.array_equal(mixed, np.concatenate([outputs, stack.oof_predictions_[::-1]]))
+
+
+@pytest.mark.parametrize("column", [{}, {"town": "Oslo"}, {"gap": np.nan}])
+def test_equal_rows_are_in_one_fold_whatever_holds_them(column):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(np.tile(rng.normal(size=(120, 3)), (3, 1)), columns=list("abc"))
+    numbers = make_column_transformer(("passthrough", list("abc")))
+    parts = [make_pipeline(numbers, model) for model in (KNeighborsRegressor(1), Ridge())]
+    stack = MixtureRegressor(parts, method="stack", random_state=0)
+    stack.fit(X.assign(**column), np.tile(rng.normal(size=120), 3))
+    assert stack.weights_[0] < 0.05  # of noise the nearest row is the row itself
+
+
+def test_classes_of_models_that_were_fitted_before_are_known_by_name():
+    X, y, _ = thirds(0)
+    y = np.where(np.abs(X[:, 0]) < 0.3, "maybe", y)
+    parts = [LogisticRegression().fit(X[y != "no"], y[y != "no"]), LogisticRegression()]
+    pairs = [("frozen", FrozenEstimator(parts[0])), ("line", parts[1])]
+    stack = MixtureClassifier(pairs, method="stack", random_state=0).fit(X, y)
+    assert_allclose(stack.expert_proba(X)[:, 0, [0, 2]], parts[0].predict_proba(X), atol=1e-9)
+    assert stack.expert_kinds_ == ["frozen", "line"]
+    with pytest.raises(ValueError, match=r"FrozenEstimator.* classes \['maybe', 'yes'\].*: \[0, 1"):
+        stack.fit(X, np.unique(y, return_inverse=True)[1])
+
+
 @pytest.mark.parametrize("kind", STACKS)
 def test_printed_errors_are_those_on_new_rows(kind):
     """A full tree predicts its training samples without an error."""
@@ -198,6 +234,7 @@ def test_a_weight_of_two_is_the_sample_twice_and_groups_are_in_one_fold(kind):
     groups = rows % 40
     model = stack.fit(X[rows], y[rows], groups=groups)
     assert np.isfinite(model.oof_predictions_).all()
+    assert np.isfinite(stack.fit(X[rows], y[rows], groups=rows % 3).oof_predictions_).all()
 
 
 def test_stack_of_frames_in_a_search_with_folds_of_time():

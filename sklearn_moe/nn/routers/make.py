@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from ..._registry import Registry, call_factory
+from ..._registry import Registry, call_factory, did_you_mean
 from ..functional import Shape, dry_run
 from .base import Balance, Router, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
@@ -86,9 +86,10 @@ class RouterSpec:
         taken = {name for cls in below for name in inspect.signature(cls).parameters}
         taken -= inspect.signature(Router).parameters.keys()
         if unknown := sorted(options.keys() - taken):
+            known = sorted({*self.__dataclass_fields__, *taken} - {"given", "options"})
             raise TypeError(
-                f"{self.router_class.__name__} has no options {unknown}. There are "
-                f"{sorted({*self.__dataclass_fields__, *taken} - {'given', 'options'})}."
+                f"{self.router_class.__name__} has no options {unknown}. There are {known}."
+                f"{did_you_mean(unknown[0], known)}"
             )
         return replace(self, **{"options": {**self.options, **options}, **own})
 
@@ -123,7 +124,10 @@ class RouterSpec:
             return cls(router, noise="uniform" if router.noisy else None, given=router)
         if isinstance(router, partial) and not router.args:
             return cls.of(router.func).with_options(given=router, **router.keywords)
-        raise ValueError(f"router must be a name, {ROUTERS.own}; got {router!r}.")
+        raise ValueError(
+            f"router must be a name, {ROUTERS.own}; got {router!r}. A module that computes the "
+            "scores belongs to router=RouterParams(network=...)."
+        )
 
 
 _FIXED = partial(LinearScores, trained=False)
