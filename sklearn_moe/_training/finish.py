@@ -26,6 +26,7 @@ from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores
 from ..nn.seeding import drawing_from
 from .callbacks import LastEpochs
+from .curves import find_curves
 from .density import density_of
 from .loop import Training
 from .out_of_bag import MOST_NUMBERS, UnseenOutputs, solve_kind, solved_kinds
@@ -64,6 +65,7 @@ def finish(fit):
     """
     net, rows, learned = fit.net, fit.rows, fit.learned
     interrupted, oob, load, oob_loss = False, None, None, None
+    learned._bends = None
     if fit.plan.training.learns_router:
         oob, load, oob_loss = learn_router(fit)
         interrupted = _train_last_epochs(fit)
@@ -191,6 +193,8 @@ def learn_router(fit):
         new, new_losses = some.values(*parts, y)
         of_regimes = new_losses(new[:, kind], every).numpy()
         if _is_clearly_less(of_regimes, of_pool, weight, head):
+            both = of_kind, of_regimes
+            fit.learned._bends = find_curves(net, weighted, folds, some, both)
             outputs, shares = parts
             values, losses = new, new_losses
             weights = fit_router(values, losses, *known)

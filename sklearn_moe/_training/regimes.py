@@ -73,22 +73,10 @@ def seek_regimes(net, kind, rows, folds, losses):
         folds. None if their likelihood, less a price for each coefficient, is no better than that
         of the pool, or if the criterion of Bayes says that there is one.
     """
-    head = net.criterion_
     pool = net.module_.experts
     n_members = len(pool.kinds[kind])
-    folds = folds[draw_rows(len(rows.y), _MAX_ROWS)]
-    rows = rows.sample(_MAX_ROWS, torch.device(net.device))
-    encoded = net.module_.encode(net.as_input(rows.x))
-    y = rows.y
-    if head.kind == "classes":
-        y = torch.nn.functional.one_hot(y, head.n_targets)
-    table = _Design(
-        _MODELS[type(head)],
-        _with_one(encoded[:, pool.columns[kind]]),
-        _with_one(net.module_.router_input(encoded)),
-        _numpy(y).T.copy(),
-        _numpy(rows.weight),
-    )
+    columns = pool.columns[kind]
+    table, encoded, folds = open_design(net, lambda x: x[:, columns], rows, folds)
     if table.weight.sum() < max(_MIN_ROWS, _MIN_ROWS_PER_COLUMN * table.Z.shape[1]):
         return None
     with np.errstate(over="ignore", invalid="ignore"):
@@ -97,6 +85,27 @@ def seek_regimes(net, kind, rows, folds, losses):
             return None
         others = [_fit_others(table, best, folds != fold) for fold in range(folds.max() + 1)]
     return [_rules_of(mixture, n_members) for mixture in (best, *others)]
+
+
+def open_design(net, columns, rows, folds):
+    """Return some rows as a table, encoded rows, and their folds.
+
+    Experts read what the function `columns` makes of encoded rows.
+    """
+    head, folds = net.criterion_, folds[draw_rows(len(rows.y), _MAX_ROWS)]
+    rows = rows.sample(_MAX_ROWS, torch.device(net.device))
+    encoded = net.module_.encode(net.as_input(rows.x))
+    y = rows.y
+    if head.kind == "classes":
+        y = torch.nn.functional.one_hot(y, head.n_targets)
+    table = _Design(
+        _MODELS[type(head)],
+        with_one(columns(encoded)),
+        with_one(net.module_.router_input(encoded)),
+        _numpy(y).T.copy(),
+        _numpy(rows.weight),
+    )
+    return table, encoded, folds
 
 
 class _Design(NamedTuple):
@@ -125,7 +134,7 @@ class _Mixture(NamedTuple):
         return price * n_coef / table.weight.sum() - self.log_likelihood
 
 
-def _with_one(values):
+def with_one(values):
     """Return encoded rows in float64, with a last column of 1."""
     return np.pad(_numpy(values), [(0, 0), (0, 1)], constant_values=1)
 

@@ -14,7 +14,7 @@ from .._data.tables import apart_from, import_pandas
 from .._data.validation import check_groups
 from .._validation import Count, check_column, check_named, check_same_length
 from ..metrics._experts import compare_experts
-from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
+from ..metrics._merged import count_in_words, count_regimes, describe_curves, describe_ensemble
 from ..metrics._words import Regions, find_regions
 from ._code import SQL, Python, write_code
 from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
@@ -585,6 +585,8 @@ def _find_verdict(mixture, scores):
     compared = compare_experts(of_samples, experts, gain)
     if not gain > 0:
         return ""
+    if mixture.bends is not None:
+        return describe_curves(mixture.bends)
     if compared["regimes"].max() > 0:
         return count_regimes(compared["regimes"]) + "."
     return "Experts differ by region." if compared["specialized"] else ""

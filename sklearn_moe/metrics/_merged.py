@@ -59,6 +59,8 @@ class MergedExperts:
     ensemble : bool
         Whether all experts are used for each sample, and the gates are constant or `gate_share` is
         below 5 %. A gate by which a single expert has nearly all weight gives no ensemble.
+    bends : tuple of str or None
+        See `SpecializationReport`.
     """
 
     def __init__(self, estimator, X, needs=("apply",)):
@@ -88,6 +90,10 @@ class MergedExperts:
             self.experts = self.gates.argmax(axis=1)[:, np.newaxis]
         self.is_constant = self.n_experts > 1 and np.ptp(self.gates, axis=0).max() <= _ROUNDING
         self.gate_share = np.nan
+        self.bends = getattr(mixture, "_bends", None)
+        if self.bends is not None:
+            names = getattr(mixture, "feature_names_in_", None)
+            self.bends = tuple(f"x{i}" if names is None else str(names[i]) for i in self.bends)
         self.ensemble = False
         has_proba = hasattr(mixture, "expert_proba") and hasattr(mixture, "predict_proba")
         if has_proba or hasattr(mixture, "expert_predict"):
@@ -178,6 +184,14 @@ def count_regimes(regimes):
     """Return how many regimes there are, the first words of a verdict."""
     number = regimes.max() + 1
     return f"Regimes: {dict(enumerate(_NUMBERS)).get(number, number)}"
+
+
+def describe_curves(bends):
+    """Return in one sentence what there is in place of regimes."""
+    if not bends:
+        return "Rules change gradually: no regimes found."
+    verb = "bend" if bends[1:] else "bends"
+    return f"Curves, no regimes: {' and '.join(bends)} {verb}."
 
 
 def describe_ensemble(names, weights, gate_share):

@@ -19,6 +19,7 @@ from ._merged import (
     are_kinds,
     count_in_words,
     count_regimes,
+    describe_curves,
     describe_ensemble,
 )
 from ._routing import dispatch_entropy, encode, routing_matrix, validated
@@ -101,6 +102,10 @@ class SpecializationReport:
         The regime of every expert, from 0 on, by the same rule: experts of one regime can replace
         each other. -1 for an expert of hardly any samples, and for all of an ensemble.
 
+    bends : tuple of str, or None
+        Of a pool whose linear experts are no regimes, by the rule of :func:`specialization_report`,
+        the columns that bend; empty if rules change gradually. None of any other mixture.
+
     where : tuple of n_experts tuples of str, or None
         Where each expert is used, in the words of :func:`~sklearn_moe.inspection.region_rules`, of
         5,000 samples at most; of tables, if the mixture is no ensemble.
@@ -138,6 +143,7 @@ class SpecializationReport:
     other_score: float
     specialized: bool
     regimes: np.ndarray
+    bends: tuple[str, ...] | None = None
     where: tuple[tuple[str, ...], ...] | None = None
     fidelity: float = np.nan
     split_follows: tuple[str, ...] | None = None
@@ -157,6 +163,8 @@ class SpecializationReport:
             return f"{text}."
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
+        if self.bends is not None:
+            return describe_curves(self.bends)
         if np.sum(self.regimes >= 0) == 1:
             if not are_kinds(names):
                 return "One expert handles nearly everything: no regimes found."
@@ -349,6 +357,9 @@ def specialization_report(
     an even share, do not count. Then the first of these sentences that is true is the verdict:
 
     - `score` is not above `chance_score`: the model is no better than that, no regimes found;
+    - when a pool was fitted, a sum of piecewise-linear functions of each column predicted unseen
+      rows about as well as its linear experts: curves, no regimes, and the two columns that bend
+      most; or such a sum did with products of two columns: rules change gradually;
     - a single expert counts: it handles nearly everything, no regimes found; of a pool: experts
       differ by region, and it has the largest weight nearly everywhere;
     - there is one regime, but with another expert in place of that of the sample, the mean score
@@ -394,6 +405,9 @@ def specialization_report(
     if n_experts > 1:
         other_score = float((scores.sum(axis=1) - own).mean() / (n_experts - 1))
     parts = compare_experts(scores, first, first_score - figures["chance_score"])
+    # Pieces of a curve are one regime.
+    if merged.bends is not None:
+        parts["regimes"] = np.minimum(parts["regimes"], 0)
     # Experts that differ clearly are no ensemble, even if the gates change little.
     ensemble = merged.ensemble and parts["regimes"].max() < 1
     if ensemble:
@@ -420,6 +434,7 @@ def specialization_report(
         other_score=other_score,
         expert_names=tuple(merged.names),
         gate_share=merged.gate_share,
+        bends=merged.bends,
         **figures,
         **parts,
     )

@@ -13,6 +13,7 @@ from sklearn.datasets import load_diabetes, make_friedman1, make_regression
 from sklearn.metrics import adjusted_rand_score
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.inspection import region_rules
 from sklearn_moe.metrics import specialization_report
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
@@ -99,6 +100,50 @@ def test_without_regimes_the_linear_kind_is_one_rule(make):
     assert_allclose(shares(model, X), 0.2, rtol=1e-5)
     lines = model.coef_[model.expert_kinds_ == "linear"]
     assert_allclose(lines, lines[[0] * len(lines)])
+
+
+def bent(function, is_class=False):
+    """Return samples of a function of three columns, numbers or two classes."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, size=(1500, 3))
+    y = function(*X.T)
+    if is_class:
+        return X, (rng.uniform(size=len(y)) < 1 / (1 + np.exp(-3 * y))).astype(int)
+    return X, y + 0.1 * rng.normal(size=len(y))
+
+
+@pytest.mark.parametrize(
+    ("function", "is_class", "verdict"),
+    [
+        (lambda a, b, c: 1.5 * np.sign(a - 0.2) + b, False, "Curves, no regimes: x0 bends."),
+        (lambda a, b, c: np.abs(2 * a) + np.abs(b), False, "Curves, no regimes: x0 and x1 bend."),
+        (lambda a, b, c: 2 * a * b, True, "Rules change gradually: no regimes found."),
+        # Beside regimes there may be a step, which is most of y.
+        (lambda a, b, c: np.sign(a) * (3 + b), False, "Regimes: two, split by x0."),
+    ],
+)
+def test_curves_are_no_regimes(function, is_class, verdict):
+    X, y = bent(function, is_class)
+    model = pool(MoEClassifier if is_class else MoERegressor, max_iter=20).fit(X, y)
+    report = specialization_report(model, X, y)
+    assert report.verdict == verdict
+    assert region_rules(model, X, y).verdict == verdict.partition(", split")[0].rstrip(".") + "."
+    assert report.regimes.max() == verdict.startswith("Regimes")
+
+
+def test_a_parabola_is_named_by_its_column():
+    """The columns of numbers are others than those of X."""
+    X, y = bent(lambda a, b, c: a + b**2)
+    frame = pd.DataFrame({"a": X[:, 0], "of": "text", "b": X[:, 1]})
+    model = pool(max_iter=10).fit(frame, y)
+    report = specialization_report(model, frame, y)
+    assert report.bends == ("b",)
+    assert report.verdict == "Curves, no regimes: b bends."
+    # What a fit has found is trained further; another fit finds anew.
+    model.partial_fit(frame, y)
+    assert specialization_report(model, frame, y).bends == ("b",)
+    X, y, _ = two_rules(0)
+    assert specialization_report(model.fit(X, y), X, y).bends is None
 
 
 @pytest.fixture(scope="module")
