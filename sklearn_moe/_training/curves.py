@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from .loop import one_thread
 from .regimes import open_design, with_one
 
 # Parts of what regimes gain over a single line: they are believed if curves gain less than the
@@ -83,8 +82,7 @@ def _fit_curves(net, rows, folds, unseen, n_factors):
     left_out = np.append(-2, np.arange(folds.max() + 1))
     weight = table.weight / _PENALTY * (folds != left_out[:, np.newaxis])
     start = np.zeros((len(weight), len(table.y), table.Z.shape[1]))
-    with one_thread():
-        coef = table.model.fit(table, weight, start, _N_STEPS).transpose(0, 2, 1)
+    coef = table.model.fit(table, weight, start, _N_STEPS).transpose(0, 2, 1)
     # Of rows that were held out all models are fitted to the same rows.
     others = coef[min(1, len(coef) - 1) :]
     x = with_one(columns(net.module_.encode(net.as_input(unseen.rows.x))))
