@@ -16,6 +16,7 @@ __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
 # Groups with the same options make one step.
 _OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")
+_FUSED: dict[type, Callable] = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
 
 
 class NormalizedSGD(Optimizer):
@@ -287,6 +288,43 @@ class SolverSpec:
         optimizer = SOLVERS.make(self.optimizer, Optimizer, parameters, **options)
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
+
+    @torch.no_grad()
+    def make_step(self, optimizer: Optimizer) -> None:
+        """Step as `optimizer.step()`, which spends most of a small step of Adam in checks."""
+        options = optimizer.param_groups[0]
+        plain = type(optimizer) in _FUSED and "step" not in vars(optimizer)
+        if not plain or not options["fused"] or options["amsgrad"] or options["maximize"]:
+            optimizer.step()
+            return
+        members = [
+            [p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups
+        ]
+        # It makes the state of a parameter with its first gradient.
+        if not all(optimizer.state.get(parameter) for group in members for parameter in group):
+            optimizer.step()
+            return
+        for group, parameters in zip(optimizer.param_groups, members, strict=True):
+            if not parameters:
+                continue
+            states = [optimizer.state[parameter] for parameter in parameters]
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1)
+            _FUSED[type(optimizer)](
+                parameters,
+                [parameter.grad for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                amsgrad=False,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
 
 
 def _lay_out_state(optimizer: Optimizer) -> None:

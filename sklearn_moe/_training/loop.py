@@ -15,6 +15,7 @@ from .._registry import call_factory
 from .._threads import threads_for
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
+from ..nn.experts.mlp import MLPStack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import MixtureOutput
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
@@ -408,7 +409,7 @@ class Step:
         # The length of an expert's step may not follow from its gradient.
         if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
             self.scale_steps(mixed, batch)
-        self.net.optimizer_.step()
+        net.solver.make_step(net.optimizer_)
         if training.schedule is not None:
             training.schedule.step()
         metrics = {"loss": loss, "weight": batch_size(batch.weight)} | (oob_losses or {})
@@ -493,7 +494,7 @@ class Step:
         # Not over the weight of the batch, see `weighted_mean`.
         loss = batch.weight / batch_size(batch.weight) @ losses
         balance = net.module_.balance_loss(mixed, batch.weight)
-        (loss if balance is None else loss + balance).backward()
+        self.compute_gradients(loss if balance is None else loss + balance)
         if training.group is not None:
             training.group.all_reduce_gradients(training.parameters)
         if training.has_batch_hooks:
@@ -504,6 +505,10 @@ class Step:
                 training=True,
             )
         return loss.detach()
+
+    def compute_gradients(self, loss):
+        """Compute the gradients of the samples at hand."""
+        loss.backward()
 
     @torch.no_grad()
     def scale_steps(self, mixed, batch):
@@ -540,11 +545,15 @@ class PoolStep(Step):
         gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
         self.gated = gated if gated is not None and gated.any() else None
         self.needs_gate = self.gated is not None or training.is_chunk or training.needs_outputs
+        self.kinds, self.traces = None, []
         self.train_kinds([True] * len(self.pool.kinds))
 
     def train_kinds(self, are_active):
         """Train some of the kinds only: callbacks choose them."""
-        self.kinds = [kind for kind, is_active in enumerate(are_active) if is_active]
+        kinds = [kind for kind, is_active in enumerate(are_active) if is_active]
+        if kinds == self.kinds:
+            return
+        self.kinds = kinds
         members = [m for kind in self.kinds for m in self.pool.members(kind)]
         self.members = torch.tensor(members, device=self.net.device)
         places = torch.tensor([self.kinds.index(self.pool.kind_of[m]) for m in members])
@@ -558,7 +567,7 @@ class PoolStep(Step):
         """
         training, module, dtype = self.training, self.net.module_, batch.weight.dtype
         x = module.encode(x, training.encodes_once)
-        outputs = self.pool.by_kind(x, self.kinds).to(dtype)
+        outputs = torch.cat([self.outputs_of(kind, x) for kind in self.kinds], 1).to(dtype)
         mixed = MixtureOutput(None, None, outputs)
         losses = self.net.criterion_.losses(outputs, batch.y)
         in_bag = taught = torch.ones_like(losses)
@@ -575,12 +584,12 @@ class PoolStep(Step):
             gated = self.gated[self.members]
             log_joint = (gate.detach().log() - losses.detach()).masked_fill(~gated, -torch.inf)
             taught = torch.where(gated, log_joint.softmax(1), in_bag)
-        each = (losses * taught) @ self.kind_of / (taught @ self.kind_of).clamp(min=1)
         # The gradient of a kind does not depend on how many others are still trained: Adam would
         # take a sudden change of its size for long steps.
-        share = len(self.kinds) / len(self.pool.kinds)
-        loss = each.mean(1)
-        loss = share * loss + (1 - share) * loss.detach()
+        n_taught = (taught @ self.kind_of).clamp(min=1) * len(self.pool.kinds)
+        loss = (losses * (taught / (n_taught @ self.kind_of.T))).sum(1)
+        n_times = len(self.pool.kinds) / len(self.kinds)
+        loss = loss + (n_times - 1) * loss.detach()
         if batch.in_bag is None:
             if training.is_chunk:
                 loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
@@ -588,6 +597,23 @@ class PoolStep(Step):
         out_of_bag = 1 - in_bag
         sums = torch.stack([losses.detach() * out_of_bag, out_of_bag]) @ self.kind_of
         return mixed, loss, {"kind_losses": batch.weight @ sums}
+
+    def outputs_of(self, kind, x):
+        """Return the outputs of the experts of a kind, (n_samples, n_members, n_outputs)."""
+        experts = self.pool.kinds[kind]
+        if x.requires_grad or not isinstance(experts, MLPStack) or not experts.has_own_gradient(x):
+            return self.pool.outputs_of(kind, x)
+        x = x[:, self.pool.columns[kind]]
+        outputs, hidden = experts.trace(x)
+        self.traces.append((experts, x, hidden, outputs.requires_grad_()))
+        return outputs.permute(2, 0, 1)
+
+    def compute_gradients(self, loss):
+        """Compute the gradients, of networks without autograd."""
+        super().compute_gradients(loss)
+        for experts, x, hidden, outputs in self.traces:
+            experts.set_gradients(x, hidden, outputs.grad)
+        self.traces.clear()
 
 
 # -- around a training -----------------------------------------------------------------------------

@@ -173,17 +173,10 @@ class Pool(nn.Module):
             return torch.stack([expert(x) for expert in experts], 1)
         return experts(x)
 
-    def by_kind(self, x: Tensor, kinds: Sequence[int] | None = None) -> Tensor:
-        """Return the outputs of the experts of some kinds, one kind after the other; None: of all.
-
-        (n_samples, n_experts of these kinds, n_outputs)
-        """
-        each = range(len(self.kinds)) if kinds is None else kinds
-        return torch.cat([self.outputs_of(kind, x) for kind in each], 1)
-
     def forward(self, x: Tensor) -> Tensor:
         """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs)."""
-        return self.by_kind(x).index_select(1, self.places)
+        each = [self.outputs_of(kind, x) for kind in range(len(self.kinds))]
+        return torch.cat(each, 1).index_select(1, self.places)
 
 
 # -- outputs of experts -------------------------------------------------------------------

@@ -167,3 +167,21 @@ def test_only_homogeneous_experts_are_stacked():
         assert PatchExpert.stack([one, narrow]) is None
     assert isinstance(make_mixture("mlp", router="soft").experts, MLPStack)
     assert isinstance(make_mixture("mlp", router="top1").experts, nn.ModuleList)
+
+
+@pytest.mark.parametrize(("n_columns", "n_outputs"), [(3, 1), (60, 2)])
+def test_gradients_of_a_stack_without_autograd_are_those_with_it(n_columns, n_outputs):
+    with use_generator(seeded()):
+        experts = [MLPExpert((n_columns,), n_outputs, width=4, n_layers=2) for _ in range(3)]
+    stack, x = MLPStack(experts).double(), draw(7, n_columns)
+    expected = stack(x)
+    expected.square().sum().backward()
+    gradients = [parameter.grad for parameter in stack.parameters()]
+    stack.zero_grad()
+    outputs, hidden = stack.trace(x)
+    torch.testing.assert_close(outputs.permute(2, 0, 1), expected, **TIGHT)
+    stack.set_gradients(x, hidden, 2 * outputs)
+    for parameter, gradient in zip(stack.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, **TIGHT)
+        # As fused steps require.
+        assert parameter.grad.stride() == parameter.stride()

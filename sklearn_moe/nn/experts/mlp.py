@@ -101,61 +101,96 @@ class MLPStack(Stack):
         """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
         # `parameters()` would look for more in all parts, in every step.
         weights: list[Any] = [*self._parameters.values()]
+        if self.has_own_gradient(x) and torch.is_grad_enabled():
+            return _ReLUNetworks.apply(x, *weights).permute(2, 0, 1)
+        # Samples last, so that elementwise operations and sums run along contiguous rows. The
+        # bias belongs to a feature of 1: addmm would write it to the hidden units first.
         weight, bias, *others = weights
-        first, first_bias = weight.flatten(0, 1), bias.flatten()
-        mixed_precision = torch.is_autocast_enabled(x.device.type)
-        if isinstance(self.activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
-            outputs = _ReLUNetworks.apply(x, first, first_bias, *others)
-        else:
-            # Samples last, so that elementwise operations and sums run along contiguous rows. The
-            # bias belongs to a feature of 1: addmm would write it to the hidden units first.
-            first = torch.cat([first, first_bias.unsqueeze(1)], 1)
-            outputs = first @ nn.functional.pad(x, (0, 1), value=1.0).T
-            outputs = outputs.unflatten(0, (len(weight), -1))
-            for w, b in zip(others[::2], others[1::2], strict=True):
-                outputs = torch.baddbmm(b.unsqueeze(2), w, self.activation(outputs))
+        first = torch.cat([weight.flatten(0, 1), bias.view(-1, 1)], 1)
+        outputs = first @ nn.functional.pad(x, (0, 1), value=1.0).T
+        outputs = outputs.unflatten(0, (len(weight), -1))
+        for w, b in zip(others[::2], others[1::2], strict=True):
+            outputs = torch.baddbmm(b.unsqueeze(2), w, self.activation(outputs))
         return outputs.permute(2, 0, 1)
 
+    def has_own_gradient(self, x: Tensor) -> bool:
+        """Return whether `trace` and `set_gradients` can take the place of autograd."""
+        mixed_precision = torch.is_autocast_enabled(x.device.type)
+        return isinstance(self.activation, nn.ReLU) and not mixed_precision
 
-class _ReLUNetworks(torch.autograd.Function):
-    """Networks of ReLU layers for the same samples, with one large array less for each layer.
+    @torch.no_grad()
+    def trace(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the outputs, (n_experts, n_outputs, n_samples), and what their gradient needs.
+
+        That of the weights without autograd, which takes a third of a small step.
+        """
+        weights: list[Any] = [*self._parameters.values()]
+        return _relu_networks(x, *weights)
+
+    @torch.no_grad()
+    def set_gradients(self, x: Tensor, hidden: Sequence[Tensor], gradient: Tensor) -> None:
+        """Set the gradients of the weights, given that of the outputs of `trace`."""
+        weights: list[Any] = [*self._parameters.values()]
+        gradients, _ = _relu_gradients(x, weights, hidden, gradient)
+        for parameter, its in zip(weights, gradients, strict=True):
+            parameter.grad = its
+
+
+def _relu_networks(x, weight, bias, *others):
+    """Return the outputs of ReLU networks, (n_networks, n_outputs, n_samples), and hidden units."""
+    z = torch.addmm(bias.view(-1, 1), weight.flatten(0, 1), x.T).unflatten(0, (len(weight), -1))
+    hidden = []
+    for w, b in zip(others[::2], others[1::2], strict=True):
+        hidden.append(z.relu_())
+        z = torch.baddbmm(b.unsqueeze(2), w, z)
+    return z, hidden
+
+
+def _relu_gradients(x, weights, hidden, gradient):
+    """Return the gradients of all weights and that of the first layer, before its weights.
 
     The hidden units of all networks are most of the memory of a step. torch would write their
     gradient twice; here it is masked in place.
     """
+    # Those of the last layer come first.
+    gradients = []
+    for w, units in zip(weights[-2:1:-2], hidden[::-1], strict=True):
+        gradients += [gradient.sum(2), torch.bmm(gradient, units.transpose(1, 2))]
+        # For a single output a product by entry is the same, and faster.
+        product = torch.mul if gradient.shape[1] == 1 else torch.bmm
+        gradient = product(w.transpose(1, 2), gradient)
+        torch.ops.aten.threshold_backward.grad_input(gradient, units, 0, grad_input=gradient)
+    gradients.append(gradient.sum(2))
+    gradient = gradient.flatten(0, 1)
+    if x.shape[1] <= _FEW_COLUMNS:
+        of_weight = (x.T @ gradient.T).T.contiguous()
+    else:
+        of_weight = gradient @ x
+    gradients.append(of_weight.view_as(weights[0]))
+    return gradients[::-1], gradient
+
+
+class _ReLUNetworks(torch.autograd.Function):
+    """Networks of ReLU layers for the same samples, with one large array less for each layer."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, *others):
+    def forward(ctx, x, *weights):
         """Return (n_networks, n_outputs, n_samples)."""
-        z = torch.addmm(bias.unsqueeze(1), weight, x.T).unflatten(0, (len(others[0]), -1))
-        hidden = []
-        for w, b in zip(others[::2], others[1::2], strict=True):
-            hidden.append(z.relu_())
-            z = torch.baddbmm(b.unsqueeze(2), w, z)
-        ctx.save_for_backward(x, weight, *others[::2], *hidden)
+        z, hidden = _relu_networks(x, *weights)
+        ctx.save_for_backward(x, *weights, *hidden)
         return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
         """Return the gradients of x and of all weights."""
-        x, weight, *saved = ctx.saved_tensors
-        n_layers = len(saved) // 2
-        # Those of the last layer come first.
-        of_others = []
-        for w, hidden in zip(saved[:n_layers][::-1], saved[n_layers:][::-1], strict=True):
-            of_others += [gradient.sum(2), torch.bmm(gradient, hidden.transpose(1, 2))]
-            # For a single output a product by entry is the same, and faster.
-            product = torch.mul if gradient.shape[1] == 1 else torch.bmm
-            gradient = product(w.transpose(1, 2), gradient)
-            torch.ops.aten.threshold_backward.grad_input(gradient, hidden, 0, grad_input=gradient)
-        gradient = gradient.flatten(0, 1)
-        of_x = gradient.T @ weight if ctx.needs_input_grad[0] else None
-        if x.shape[1] <= _FEW_COLUMNS:
-            of_weight = (x.T @ gradient.T).T
-        else:
-            of_weight = gradient @ x
-        return of_x, of_weight, gradient.sum(1), *of_others[::-1]
+        x, *saved = ctx.saved_tensors
+        # Two for each layer, the last of which has no hidden units.
+        n_weights = (len(saved) - 1) // 3 * 2 + 2
+        weights, hidden = saved[:n_weights], saved[n_weights:]
+        gradients, of_first = _relu_gradients(x, weights, hidden, gradient)
+        of_x = of_first.T @ weights[0].flatten(0, 1) if ctx.needs_input_grad[0] else None
+        return of_x, *gradients
 
 
 class LinearExpert(Linear):
