@@ -40,6 +40,7 @@ from .._training.out_of_bag import hide_rows
 from .._training.process_group import CURRENT_GROUP
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
+from ..nn.experts import LinearExpert
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import drawing_from
 from .fitted import FITTED, MEASURED, FittedMoE
@@ -346,8 +347,16 @@ class Fit:
         """Return the plan with as many epochs as a single network should learn.
 
         Some such networks are trained, until the loss of each sample by the network that is not
-        trained on it ceases to fall.
+        trained on it ceases to fall. What a solver finds needs no steps.
         """
+        head, is_linear = self.head, self.plan.model.expert.factory is LinearExpert
+        best = 1 if is_linear and head.n_outputs >= head.n_targets else self._rehearse()
+        found, plan = {"max_iter": best, "tol": None}, self.plan
+        training = replace(plan.training, **found)
+        return replace(plan, training=training, resolved=plan.resolved | found)
+
+    def _rehearse(self):
+        """Return after how many epochs a single network is best."""
         rehearsal = copy.copy(self)
         rehearsal.learned = SimpleNamespace(**vars(self.learned))
         rehearsal.estimator = type(self.estimator)(**self.estimator.get_params(deep=False))
@@ -366,10 +375,7 @@ class Fit:
         rehearsal.build()
         if rehearsal.train():
             raise KeyboardInterrupt
-        best = 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
-        found, plan = {"max_iter": best, "tol": None}, self.plan
-        training = replace(plan.training, **found)
-        return replace(plan, training=training, resolved=plan.resolved | found)
+        return 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
 
     # -- the net and its rows -----------------------------------------------------------------
 

@@ -28,8 +28,9 @@ from ..nn.seeding import drawing_from
 from .callbacks import LastEpochs
 from .curves import find_curves
 from .density import density_of
+from .linear_models import solve_kind
 from .loop import Training
-from .out_of_bag import MOST_NUMBERS, UnseenOutputs, solve_kind, solved_kinds
+from .out_of_bag import MOST_NUMBERS, UnseenOutputs, solved_kinds
 from .regimes import seek_regimes
 
 # Rows by which a router is learned, a density is measured, to one or two percent, and the factor of
@@ -113,6 +114,8 @@ def _describe_training(fit, load=None):
 
 def _count_load(fit):
     """Return the weight of the rows that each expert computes, or of its part in them."""
+    if fit.net.module_.router is None:
+        return fit.rows.weight.sum(0, True).cpu().numpy()
     route, generator = fit.net.module_.route, fit.make_generator()
     loads = fit.net.map_batches(
         lambda x, weight, encoded: route(x, generator, encoded).per_expert(weight).unsqueeze(0),
@@ -152,7 +155,7 @@ def learn_router(fit):
     # Penalties depend on the number of rows: a row of weight 2 may be two.
     weighted = rows._replace(weight=torch.from_numpy(rows.counts()).to(rows.y.device))
     with threads_for(work_of_table(rows.x), "blas", "openmp"):
-        lines = {kind: solve_kind(net, kind, weighted, folds) for kind in solved_kinds(net)}
+        lines = {kind: solve_kind(fit, kind, weighted, folds) for kind in solved_kinds(net)}
     if validation is None:
         unseen_rows, places = rows, np.flatnonzero(folds >= 0)
     else:

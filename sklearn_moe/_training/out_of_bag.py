@@ -1,17 +1,13 @@
 """Out-of-bag rows: from which experts a row is hidden, and what these say of it."""
 
 import copy
-import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeCV
 from torch import Tensor
 
 from .._compat import warn
-from .._data.indexing import draw_rows
-from .._data.router import N_FOLDS
 from ..nn.dispatch import is_stack
 from ..nn.experts import LinearExpert
 from ..nn.seeding import hash_rows
@@ -21,10 +17,6 @@ _N_LOOKED_AT = 2000
 # Distinct rows of which a new one will equal some.
 _FEW_DISTINCT = 5
 _FEWEST_BAGS = 4
-# Penalties of linear models of numbers.
-_ALPHAS = np.logspace(-1, 5, 13)
-# Score of a class of which an expert sees no sample, logarithm of a rate of 0.
-_UNSEEN = -5.0
 # Numbers of columns that a solver is given at once.
 MOST_NUMBERS = 2**21
 
@@ -124,7 +116,7 @@ def has_few_distinct_rows(X):
     return distinct < _FEW_DISTINCT or most**2 <= distinct
 
 
-# -- linear experts of a pool, without some rows ----------------------------------------------
+# -- what linear experts of a pool are ----------------------------------------------------------
 
 
 class Rules(NamedTuple):
@@ -156,121 +148,6 @@ def solved_kinds(net):
     # An expert of a stack is made when it is asked for.
     lists = [kind for kind, experts in enumerate(pool.kinds) if not is_stack(experts)]
     return [kind for kind in lists if type(pool.kinds[kind][0]) is LinearExpert]
-
-
-def solve_kind(net, kind, rows, folds):
-    """Fit a linear kind to all rows; return its rule, and those fitted without each fold.
-
-    The penalty is the one by which rows of other folds are predicted best: as equal rows are in one
-    fold, a row of weight 2 is the row twice. Rows of fold -1 are in none.
-    """
-    module, head = net.module_, net.criterion_
-    columns, n_columns = module.experts.columns[kind], module.experts.kinds[kind][0].in_features
-    n_most = max(1, MOST_NUMBERS // n_columns)
-    folds = folds[draw_rows(len(folds), n_most)]
-    rows = rows.sample(n_most, torch.device(net.device))
-    X = net.map_batches(lambda x, encoded: module.encode(x, encoded)[:, columns], rows)
-    X = X.astype(float)
-    y, weight = rows.y.cpu().numpy(), rows.weight.cpu().numpy()
-    # There may be no out-of-bag rows, or too few for all folds.
-    has_folds = (folds >= 0).any() and all((folds != fold).any() for fold in range(N_FOLDS))
-    new = folds >= 0 if has_folds else np.ones(len(X), bool)
-    alphas = [*_ALPHAS[::2]] if head.kind == "regression" and has_folds else None
-    by_fold = [
-        fit_linear(head, X[folds != fold], y[folds != fold], weight[folds != fold], alphas)
-        for fold in (range(N_FOLDS) if has_folds else ())
-    ]
-    least, chosen, functions = math.inf, None, []
-    oob_outputs = np.zeros((len(X), head.n_outputs))
-    for alpha, others in zip(alphas or [None], zip(*by_fold, strict=True), strict=False):
-        outputs = np.zeros((len(X), head.n_outputs))
-        for fold, (coef, intercept) in enumerate(others):
-            outputs[folds == fold] = X[folds == fold] @ coef.numpy().T + intercept.numpy()
-        loss = weight[new] @ head.loss(torch.from_numpy(outputs[new]), rows.y.cpu()[new]).numpy()
-        if loss < least:
-            least, chosen, functions, oob_outputs = loss, alpha and [alpha], others, outputs
-    functions = [*fit_linear(head, X, y, weight, chosen), *functions]
-    if getattr(head, "has_scale", False):
-        errors = y - oob_outputs[:, : head.n_targets]
-        scale = np.sqrt(np.average(errors**2, axis=0, weights=weight * new))
-        scale = torch.from_numpy(np.log(np.expm1(np.maximum(scale, 0.01))))
-        for _, intercept in functions:
-            intercept[head.n_targets :] = scale
-    return [Rules(coef.unsqueeze(0), intercept.unsqueeze(0)) for coef, intercept in functions]
-
-
-def fit_linear(head, X, y, weight, alphas=None):
-    """Return coefficients and intercepts of penalized linear models of samples.
-
-    Parameters
-    ----------
-    head : Head
-        What an output means. Outputs beyond one per target are 0.
-    X : ndarray of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-    weight : ndarray of shape (n_samples,)
-    alphas : sequence of float or None, default=None
-        Penalties of models of numbers. None: one, by leaving out one sample at a time; of rates 1.
-
-    Returns
-    -------
-    models : list of tuples of Tensors
-        For each penalty the coefficients, (n_outputs, n_features), and intercepts, (n_outputs,).
-    """
-    fit = _fit_rates if getattr(head, "is_rate", False) else _FITS[head.kind]
-    found = fit(X, y, weight.astype(np.float64), head.n_targets, alphas)
-    coef = np.zeros((len(found[0]), head.n_outputs, X.shape[1]))
-    intercept = np.zeros(coef.shape[:2])
-    coef[:, : head.n_targets], intercept[:, : head.n_targets] = found
-    return [*zip(torch.from_numpy(coef), torch.from_numpy(intercept), strict=True)]
-
-
-def _fit_numbers(X, y, weight, n_targets, alphas=None):
-    y, n_models = y.reshape(len(y), n_targets), len(alphas or [None])
-    model = RidgeCV(_ALPHAS)
-    # All penalties are fitted at once, as if they were so many targets.
-    if alphas is not None or len(X) < 3:
-        y, model = np.tile(y, n_models), Ridge(np.repeat(alphas or [1.0], n_targets))
-    # A row may have nearly all weight.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        model.fit(X, y, weight)
-    shape = n_models, n_targets
-    return model.coef_.reshape(*shape, -1), model.intercept_.reshape(shape)
-
-
-def _fit_rates(X, y, weight, n_targets, alphas=None):
-    coef = np.zeros((len(alphas or [None]), n_targets, X.shape[1]))
-    intercept = np.full(coef.shape[:2], _UNSEEN)
-    for target, numbers in enumerate(y.reshape(len(y), n_targets).T):
-        # Each starts from the one before. Penalties are in sums over the samples, as of Ridge.
-        model = PoissonRegressor(max_iter=1000, warm_start=True)
-        for place, alpha in enumerate(alphas or [1.0]):
-            if weight @ numbers > 0:
-                model.set_params(alpha=alpha / weight.sum()).fit(X, numbers, weight)
-                coef[place, target], intercept[place, target] = model.coef_, model.intercept_
-    return coef, intercept
-
-
-def _fit_classes(X, y, weight, n_targets, alphas=None):
-    coef, intercept = np.zeros((1, n_targets, X.shape[1])), np.full((1, n_targets), _UNSEEN)
-    classes = np.unique(y)
-    if len(classes) == 1:
-        intercept[0, classes] = 0
-        return coef, intercept
-    model = LogisticRegression(max_iter=1000).fit(X, y, weight)
-    both = np.array([[-0.5], [0.5]]) if len(classes) == 2 else 1
-    coef[0, classes], intercept[0, classes] = both * model.coef_, np.ravel(both * model.intercept_)
-    return coef, intercept
-
-
-def _fit_labels(X, y, weight, n_targets, alphas=None):
-    each = [_fit_classes(X, label.astype(int), weight, 2) for label in y.T]
-    coefs, intercepts = (np.concatenate(part) for part in zip(*each, strict=True))
-    # Of no and yes: a label has their difference.
-    return np.diff(coefs, axis=1)[np.newaxis, :, 0], np.diff(intercepts, axis=1).T
-
-
-_FITS = {"regression": _fit_numbers, "classes": _fit_classes, "multilabel": _fit_labels}
 
 
 # -- what experts say of rows that are hidden from them ----------------------------------------

@@ -13,7 +13,7 @@ from .dispatch import is_exporting
 # the square; and where linear experts, which should follow all values, are cut off.
 _SOFT_BOUND = 3.0
 _LARGEST = 1e15
-_LINEAR_UP_TO = 100.0
+LINEAR_UP_TO = 100.0
 
 
 class FeatureStatistics(NamedTuple):
@@ -139,7 +139,7 @@ class TableEncoder(_FixedTypes):
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
         z = torch.nan_to_num(z, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
-        bounded = z.clamp(-_LINEAR_UP_TO, _LINEAR_UP_TO) if self.is_linear else _bounded(z)
+        bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces:
             above_low = bounded.index_select(1, self.of_column) - self.low.to(z.dtype)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 import pytest
 from helpers import brief_fits, raises
+from scipy.sparse import csr_array
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_regression
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._training import linear_models
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "activation": "linear", "max_iter": 5, "random_state": 0}
@@ -83,11 +85,63 @@ def test_one_expert_of_the_linear_kind_is_the_line_of_a_solver():
     X, y = make_regression(300, 5, noise=20, random_state=0)
     Z = StandardScaler().fit_transform(X)
     reg = MoERegressor(1, expert="linear", max_iter=3, random_state=0).fit(X, y)
-    line = RidgeCV(np.logspace(-1, 5, 13)).fit(Z, y)
-    assert reg.predict(X) == pytest.approx(line.predict(Z), rel=1e-4)
-    clf = MoEClassifier(1, expert=["linear"], max_iter=3, random_state=0).fit(X, y > 0)
-    logistic = LogisticRegression().fit(Z, y > 0)
-    assert clf.predict_proba(X) == pytest.approx(logistic.predict_proba(Z), abs=1e-3)
+    line = RidgeCV(np.logspace(-1, 5, 7)).fit(Z, y)
+    assert reg.predict(X) == pytest.approx(line.predict(Z), rel=1e-3)
+    # Not so near to y that no penalty is needed.
+    label = y + 100 * np.random.default_rng(0).normal(size=300) > 0
+    clf = MoEClassifier(1, expert=["linear"], max_iter=3, random_state=0).fit(X, label)
+    near = [LogisticRegression(C=1 / a).fit(Z, label) for a in np.logspace(4, -2, 5)]
+    gaps = [np.abs(clf.predict_proba(X) - one.predict_proba(Z)).max() for one in near]
+    assert min(gaps) < 3e-3
+
+
+@pytest.mark.parametrize("what", ["classes", "labels", "rates", "numbers"])
+def test_of_noise_a_line_is_nearly_the_mean(what):
+    rng = np.random.default_rng(0)
+    X, noise = rng.normal(size=(100, 40)), rng.normal(size=(100, 2))
+    models = {
+        "classes": (MoEClassifier(), noise[:, 0] > 0),
+        "labels": (MoEClassifier(), noise > 0),
+        "rates": (MoERegressor(loss="poisson"), rng.poisson(3, 100)),
+        "numbers": (MoERegressor(), noise[:, 0]),
+    }
+    model, y = models[what]
+    model.set_params(n_experts=1, expert="linear", random_state=0).fit(X, y)
+    predicted = getattr(model, "predict_proba", model.predict)(X)
+    assert np.std(predicted, axis=0).max() < 0.1
+
+
+def test_folds_choose_the_scaling_of_wide_tables():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 300))
+    # In columns of one unit the spread tells what they are worth.
+    X[:, :5] *= 5
+    y = (X[:, :5] @ rng.normal(size=(5, 3))).argmax(axis=1)
+    known, new = slice(0, 80), slice(80, None)
+    clf = MoEClassifier(1, expert="linear", random_state=0).fit(X[known], y[known])
+    raw = LogisticRegression(max_iter=1000).fit(X[known], y[known])
+    assert clf.score(X[new], y[new]) > raw.score(X[new], y[new]) - 0.01
+
+
+def test_all_rows_count_dense_or_sparse_in_any_number_of_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 20)) * (rng.random((300, 20)) < 0.2)
+    y = X[:, :3].sum(axis=1) + rng.logistic(size=300) > 0
+    model = MoEClassifier(1, expert="linear", random_state=0)
+    whole = model.fit(X, y).predict_proba(X)
+    monkeypatch.setattr(linear_models, "MOST_NUMBERS", 1000)
+    assert clone(model).fit(X, y).predict_proba(X) == pytest.approx(whole, abs=5e-3)
+    sparse = clone(model).fit(csr_array(X), y).predict_proba(csr_array(X))
+    assert sparse == pytest.approx(whole, abs=5e-3)
+
+
+def test_few_members_of_a_kind_have_unseen_rows():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 40)), rng.normal(size=100)
+    reg = MoERegressor(6, max_iter=2, random_state=0).fit(X, y)
+    known = np.isfinite(reg.oob_prediction_)
+    assert known.any()
+    assert np.corrcoef(reg.oob_prediction_[known], y[known])[0, 1] < 0.2
 
 
 def test_others_have_no_coefficients(frame):

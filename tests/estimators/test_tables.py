@@ -317,6 +317,9 @@ def on_width(model, X, y):
 )
 def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
     model, X, _, y, _ = draw_wide(kind)
+    if kind == "several numbers":
+        # The linear kind finds what there is.
+        y = np.random.default_rng(0).normal(size=y.shape)
     moe = model(**SMALL, early_stopping=early_stopping)
     (warning,) = on_width(moe, X, y)
     message = str(warning.message)
