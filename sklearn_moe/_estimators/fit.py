@@ -1,6 +1,7 @@
 """The fit of both estimators as one story, and `partial_fit`."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
+# Rows by which a fit is finished after Ctrl-C.
+_FEW_ROWS = 2000
 # Wait at least a quarter of the epochs so far: a schedule that falls slowly may improve late.
 _PATIENCE = 0.25
 
@@ -121,14 +124,16 @@ class BaseMoE(FittedMoE):
             does not fit X or other parameters, or the training loss is not finite.
         """
         fit = Fit(self, goes_on=self.warm_start and self.__sklearn_is_fitted__())
-        fit.read(X, y, sample_weight, groups)
-        fit.make_plan()
-        fit.build()
-        interrupted = fit.train()
-        was_interrupted, oob_loss = finish(fit)
-        self._take(fit.learned)
-        if interrupted or was_interrupted:
-            raise KeyboardInterrupt
+        with fit.shown():
+            fit.read(X, y, sample_weight, groups)
+            fit.make_plan()
+            fit.build()
+            if fit.train():
+                fit.hurry()
+            oob_loss = finish(fit)
+            self._take(fit.learned)
+            if fit.hurries:
+                raise KeyboardInterrupt
         warn_of(fit, oob_loss)
         return self
 
@@ -145,11 +150,12 @@ class BaseMoE(FittedMoE):
                 "when to stop, is up to the caller. Use early_stopping='auto' or False."
             )
         fit = Fit(self, goes_on=self.__sklearn_is_fitted__(), is_chunk=True)
-        fit.read(X, y, sample_weight, classes=classes)
-        interrupted = fit.train_chunk()
-        self._take(fit.learned)
-        if interrupted:
-            raise KeyboardInterrupt
+        with fit.shown():
+            fit.read(X, y, sample_weight, classes=classes)
+            fit.train_chunk()
+            self._take(fit.learned)
+            if fit.hurries:
+                raise KeyboardInterrupt
         return self
 
     def _take(self, learned):
@@ -186,7 +192,15 @@ class Fit:
         What ends the training.
     n_before : int
         Epochs of earlier fits.
+    phase : str
+        What is done now, as it is shown.
+    hurries : bool
+        Whether Ctrl-C was pressed after the first epoch: what is left is done with few rows.
     """
+
+    phase = "preparation"
+    hurries = False
+    progress = None
 
     def __init__(self, estimator, *, goes_on, is_chunk=False):
         self.estimator = estimator
@@ -197,6 +211,21 @@ class Fit:
         self.learned = SimpleNamespace(**{k: v for k, v in vars(estimator).items() if k in kept})
         seed = estimator._next_seed if goes_on else estimator.random_state
         self.random_state = check_random_state(seed)
+
+    def shown(self):
+        """Return a context in which the progress is shown, with `verbose`."""
+        estimator = self.estimator
+        if not estimator.verbose or getattr(CURRENT_GROUP.get(), "rank", 0):
+            return nullcontext()
+        self.progress = Progress(self, type(estimator).__name__, has_rows=estimator.verbose > 1)
+        return self.progress
+
+    def hurry(self):
+        """Go on with few rows: who has pressed Ctrl-C does not want to wait."""
+        self.hurries, device = True, torch.device(self.net.device)
+        self.rows = self.rows.sample(_FEW_ROWS, device)
+        if self.validation is not None:
+            self.validation = self.validation.sample(_FEW_ROWS, device)
 
     def make_generator(self):
         """Return the source of noise at prediction, None without it."""
@@ -369,7 +398,7 @@ class Fit:
             callbacks=None,
             verbose=0,
         )
-        rehearsal.checkpoint = rehearsal.validation = None
+        rehearsal.checkpoint = rehearsal.validation = rehearsal.progress = None
         rehearsal.plan = rehearsal._resolve()
         rehearsal.head = None
         rehearsal.build()
@@ -490,7 +519,7 @@ class Fit:
         return Stopping(training.tol, n_wait, score)
 
     def train_chunk(self):
-        """Train for an epoch; return whether Ctrl-C was pressed."""
+        """Train for an epoch."""
         estimator, learned, known = self.estimator, self.learned, {}
         if self.goes_on:
             known = learned.resolved_params_ | {"device": str(estimator.net_.device)}
@@ -509,23 +538,21 @@ class Fit:
             self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
             # What the net says of rows before it is trained on them.
             said = describe_density(self, self.rows) if self.goes_on else None
-            interrupted = self.train()
+            if self.train():
+                self.hurry()
             finish_chunk(self, said, vars(estimator) if said else {})
-        return interrupted
 
     def train(self):
         """Train to the end, or a chunk for one epoch.
 
         Return whether Ctrl-C ended it after at least one epoch.
         """
-        estimator, learned, net, plan = self.estimator, self.learned, self.net, self.plan.training
+        learned, net, plan = self.learned, self.net, self.plan.training
         epochs = 1 if self.is_chunk else plan.max_iter
-        callbacks, n_before = [*(estimator.callbacks or ())], len(net.history)
-        if estimator.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
-            # Nobody knows how many epochs there will be if something may end them.
-            total = epochs if self.is_chunk or plan.tol is None else None
-            name = f"{type(estimator).__name__}, {len(learned.expert_kinds_)} experts"
-            callbacks.append(Progress(total, name, has_rows=estimator.verbose > 1))
+        callbacks, n_before = [*(self.estimator.callbacks or ())], len(net.history)
+        self.phase = "epoch"
+        if self.progress is not None:
+            callbacks.append(self.progress)
         if not self.is_chunk:
             callbacks.append(self.stopping)
         # The last draws of a fit. Store a seed: a generator takes more space.

@@ -197,48 +197,89 @@ def check_callbacks(callbacks):
     return list(callbacks)
 
 
+# Seconds between two looks at a fit: the bar moves while a phase takes long.
+_LOOK = 0.5
+
+
 class Progress(Callback):
-    """A progress bar over the epochs, of which a line stays; files and pipes get the line only.
+    """A bar over a whole fit, of which a line stays; files and pipes get the line only.
+
+    A thread looks at the fit, which tells its `phase`, and draws the bar.
 
     Parameters
     ----------
-    epochs : int or None
-        None: training ends by itself, and nobody knows when.
+    fit : Fit
     name : str
-        What is trained.
+        What is fitted.
     has_rows : bool, default=False
         Whether to print a row of losses and scores for each epoch.
     """
 
-    def __init__(self, epochs, name, has_rows=False):
-        self.epochs = epochs
+    def __init__(self, fit, name, has_rows=False):
+        self.fit = fit
         self.name = name
         self.has_rows = has_rows
 
-    def on_train_begin(self, net, **kwargs):
-        """Open the bar."""
-        n_done, self.start_ = net.training_.n_done, time.perf_counter()
-        self.n_before_ = len(net.history)
-        self.bar_ = progress_bar(
-            total=self.epochs, initial=n_done, unit="epoch", desc=self.name, leave=False
+    def __enter__(self):
+        self.start, self.training, self.ended = time.perf_counter(), None, threading.Event()
+        self.bar = progress_bar(
+            desc=f"{self.name}: {self.fit.phase}",
+            bar_format="{desc} |{bar}| {elapsed}{postfix}",
+            leave=False,
         )
+        self.thread = threading.Thread(target=self._draw, daemon=True)
+        if not self.bar.disable:
+            self.thread.start()
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.ended.set()
+        if not self.bar.disable:
+            self.thread.join()
+        self.bar.close()
+        history = getattr(getattr(self.fit, "net", None), "history", None)
+        if history and (kind is None or kind is KeyboardInterrupt):
+            loss, seconds = history[-1, "train_loss"], time.perf_counter() - self.start
+            self._write(
+                f"{self.name}, {len(self.fit.learned.expert_kinds_)} experts: "
+                f"{len(history)} epochs, training loss {loss:.4f}, {seconds:.1f} s"
+            )
+
+    def _draw(self):
+        while not self.ended.wait(_LOOK):
+            text, training = self.fit.phase, getattr(self.fit, "net", None)
+            training = getattr(training, "training_", None)
+            if training is None:
+                self.bar.n = self.bar.total or 0
+            else:
+                text += self._describe(training)
+            self.bar.set_description_str(f"{self.name}: {text}", refresh=False)
+            # `refresh` of tqdm keeps the lock if it fails.
+            with self.bar.get_lock():
+                self.bar.display()
+
+    def _describe(self, training):
+        """Return the epoch of a training, and the time that it takes at most."""
+        now, epoch = time.perf_counter(), len(training.net.history) - training.n_before
+        self.bar.total = training.epochs
+        self.bar.n = max(0, epoch - 1 + len(training.steps) / training.n_batches)
+        if training is not self.training:
+            self.training, self.began, self.first = training, now, self.bar.n
+        text = f" {epoch}/{training.epochs}"
+        if self.bar.n > self.first:
+            left = (training.epochs - self.bar.n) / (self.bar.n - self.first) * (now - self.began)
+            text += f", {self.bar.format_interval(left)} left"
+        return text
+
+    def on_train_begin(self, net, **kwargs):
+        """Remember what was there before."""
+        self.n_before_ = len(net.history)
 
     def on_epoch_end(self, net, **kwargs):
-        """Advance the bar."""
-        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
-        self.bar_.update()
+        """Show the loss of the epoch."""
+        self.bar.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
         if self.has_rows:
-            self._print_row(net, time.perf_counter() - self.start_)
-
-    def on_train_end(self, net, **kwargs):
-        """Close the bar, and leave a line."""
-        self.bar_.close()
-        if net.history:
-            loss, seconds = net.history[-1, "train_loss"], time.perf_counter() - self.start_
-            n_epochs = len(net.history)
-            self._write(
-                f"{self.name}: {n_epochs} epochs, training loss {loss:.4f}, {seconds:.1f} s"
-            )
+            self._print_row(net, time.perf_counter() - self.start)
 
     def _print_row(self, net, elapsed):
         """Print losses and score of an epoch; a star marks the least loss of unseen rows so far."""
@@ -253,7 +294,7 @@ class Progress(Callback):
         self._write("  ".join([f"{len(history):5}", *numbers, f"{elapsed:8.1f}{star}"]))
 
     def _write(self, text):
-        self.bar_.write(text, file=sys.stderr)
+        self.bar.write(text, file=sys.stderr)
 
 
 class Interrupts:

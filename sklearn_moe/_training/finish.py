@@ -25,7 +25,7 @@ from ..exceptions import ExpertCollapseWarning
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores
 from ..nn.seeding import drawing_from
-from .callbacks import LastEpochs
+from .callbacks import Interrupts, LastEpochs
 from .curves import find_curves
 from .density import density_of
 from .linear_models import solve_kind
@@ -57,32 +57,55 @@ _AT_ONCE = 2**16
 def finish(fit):
     """Learn what is learned after the last epoch, as fitted attributes in `fit.learned`.
 
-    Returns
-    -------
-    interrupted : bool
-        Whether Ctrl-C ended the last epochs.
-    oob_loss : float or None
-        Mean loss of a pool on rows that its experts have not seen, None of other mixtures.
+    Return the mean loss of a pool on rows that its experts have not seen, None of other mixtures.
     """
-    net, rows, learned = fit.net, fit.rows, fit.learned
-    interrupted, oob, load, oob_loss = False, None, None, None
-    learned._bends = None
-    if fit.plan.training.learns_router:
-        oob, load, oob_loss = learn_router(fit)
-        interrupted = _train_last_epochs(fit)
-    elif rows.in_bag is not None:
-        oob, load = predict_out_of_bag(net, rows)
+    learned, n_rows = fit.learned, len(fit.samples.y)
+    oob, load, oob_loss = _by_few_rows_after_ctrl_c(fit, _predict_unseen)
+    rows = fit.validation or fit.rows
+    if fit.plan.training.learns_router and not fit.hurries and _train_last_epochs(fit):
+        fit.hurry()
     # The state of the optimizer is as large as the weights, or twice as large.
-    net.initialize_optimizer()
+    fit.net.initialize_optimizer()
     if learned._target.kind == "regression":
         if oob is not None:
             learned.oob_prediction_ = learned._target.decode(oob)
-        said = describe_density(fit, fit.validation or rows)
-        vars(learned).update(measure_density(fit, said, {}))
+        fit.phase = "calibration"
+        found = _by_few_rows_after_ctrl_c(
+            fit, lambda fit: measure_density(fit, describe_density(fit, rows), {})
+        )
+        vars(learned).update(found)
     elif oob is not None:
         learned.oob_decision_function_ = oob
-    _describe_training(fit, load)
-    return interrupted, oob_loss
+    _by_few_rows_after_ctrl_c(fit, lambda fit: _describe_training(fit, load))
+    for name in ("oob_prediction_", "oob_decision_function_"):
+        if oob is not None and len(oob) < n_rows and hasattr(learned, name):
+            some = getattr(learned, name)
+            every = np.full((n_rows, *some.shape[1:]), np.nan, some.dtype)
+            every[draw_rows(n_rows, len(some))] = some
+            setattr(learned, name, every)
+    return oob_loss
+
+
+def _by_few_rows_after_ctrl_c(fit, step):
+    """Return what a step returns; Ctrl-C lets it begin anew with few rows, a second one ends it."""
+    if not fit.hurries:
+        try:
+            with Interrupts():
+                return step(fit)
+        except KeyboardInterrupt:
+            fit.hurry()
+    return step(fit)
+
+
+def _predict_unseen(fit):
+    """Return predictions of rows that experts have not seen, the load, and the loss of a pool."""
+    fit.learned._bends = None
+    if fit.plan.training.learns_router:
+        return learn_router(fit)
+    if fit.rows.in_bag is not None:
+        fit.phase = "out-of-bag predictions"
+        return *predict_out_of_bag(fit.net, fit.rows), None
+    return None, None, None
 
 
 def finish_chunk(fit, said, before):
@@ -154,6 +177,7 @@ def learn_router(fit):
         folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
     # Penalties depend on the number of rows: a row of weight 2 may be two.
     weighted = rows._replace(weight=torch.from_numpy(rows.counts()).to(rows.y.device))
+    fit.phase = "line"
     with threads_for(work_of_table(rows.x), "blas", "openmp"):
         lines = {kind: solve_kind(fit, kind, weighted, folds) for kind in solved_kinds(net)}
     if validation is None:
@@ -164,6 +188,7 @@ def learn_router(fit):
     if module.router is None or not len(places):
         _write(module, lines)
         return None, None, None
+    fit.phase = "router"
     unseen = UnseenOutputs(net, unseen_rows, hidden, lines)
     n_numbers = head.n_outputs * len(module.experts) + module.router.network.weight.shape[1]
     n_most = min(_N_ROUTER_ROWS, max(1, MOST_NUMBERS // n_numbers))
@@ -184,7 +209,7 @@ def learn_router(fit):
     of_pool = mixed_losses(values, losses, weights.gates(known[1]))
     for kind, one in [*lines.items()]:
         of_kind = losses(values[:, kind], every).numpy()
-        may_gain = _may_hold_regimes(net, kind)
+        may_gain = not fit.hurries and _may_hold_regimes(net, kind)
         if not may_gain or not _is_clearly_less(of_pool, of_kind, weight, head):
             continue
         means = np.average([of_pool, of_kind], axis=1, weights=weight)
@@ -304,6 +329,7 @@ def _train_last_epochs(fit):
     # has some.
     if not (np.multiply(rates, n_epochs).any() or any(True for _ in net.criterion_.parameters())):
         return False
+    fit.phase = "last epoch"
     rows, callbacks = fit.rows._replace(in_bag=None), [LastEpochs(n_epochs)]
     options = {"seed": fit.learned._predict_seed, "by_kind": True, "callbacks": callbacks}
     try:

@@ -129,10 +129,12 @@ class Training:
         self.n_done, self.stopped = 0, False
         self.n_before = len(net.history)
         self.batch_size = min(net.batch_size, len(rows.y))
+        self.n_batches = math.ceil(len(rows.y) / self.batch_size)
+        # Metrics of the steps of this epoch, by which its progress is known.
+        self.steps = []
         self.schedule = None
         if net.schedule == "cosine":
-            n_steps = epochs * math.ceil(len(rows.y) / self.batch_size)
-            self.schedule = Cosine(net.optimizer_, n_steps, is_constant=is_chunk)
+            self.schedule = Cosine(net.optimizer_, epochs * self.n_batches, is_constant=is_chunk)
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()
@@ -276,6 +278,8 @@ class Training:
         else:
             batches = group.shards(rows, cuts, device)
         steps = []
+        if training:
+            self.steps = steps
         for batch, sharding in batches:
             if self.has_batch_hooks:
                 # As skorch's callbacks unpack it.

@@ -288,6 +288,13 @@ def test_what_changes_nothing_goes_on(table, tmp_path):
     assert not EPOCHS
 
 
+def test_times_of_another_process_are_not_restored(table, tmp_path, capsys):
+    file = FitCheckpoint(tmp_path / "fit.ckpt", every=0)
+    classifier(checkpoint=file, max_iter=2, verbose=1).fit(*table)
+    assert load_state(file.path)["callbacks"]["Progress"] == ({"n_before_": 0}, {})
+    assert "2 epochs" in capsys.readouterr().err
+
+
 def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
     whole = classifier(max_iter=10).fit(*bags)
     for path in (tmp_path / "fits", tmp_path / "fit.ckpt"):

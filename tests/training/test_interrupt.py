@@ -21,6 +21,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._estimators import fit
+from sklearn_moe._training import finish
 from sklearn_moe._training.callbacks import Interrupts
 from sklearn_moe.callbacks import StopTraining
 
@@ -173,3 +175,26 @@ def interrupt_at_random_moments(n):
 def test_at_random_moments():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert pool.submit(interrupt_at_random_moments, 60).result(timeout=600) == (0, 0)
+
+
+@pytest.mark.parametrize("n_presses", [1, 2])
+def test_after_the_last_epoch_it_finishes_with_few_rows(table, monkeypatch, n_presses):
+    """Who presses twice does not want to wait for that either."""
+
+    def pressed(*args):
+        calls.append(len(args[2]))
+        if len(calls) <= n_presses:
+            press()
+        return fit_router(*args)
+
+    X, calls, fit_router = table[0], [], finish.fit_router
+    monkeypatch.setattr(finish, "fit_router", pressed)
+    monkeypatch.setattr(fit, "_FEW_ROWS", 50)
+    reg = interrupted(MoERegressor(max_iter=4, random_state=0), X, X[:, 0])
+    assert calls == [120, 50]
+    assert hasattr(reg, "net_") == (n_presses == 1)
+    if n_presses == 1:
+        assert np.isfinite(reg.oob_prediction_).sum() == 50
+        assert len(reg.oob_prediction_) == 120
+        assert np.isfinite(reg.predict_quantiles(X, [0.1, 0.9])).all()
+        assert reg.score(X, X[:, 0]) > 0.5
