@@ -28,9 +28,8 @@ _FORMAT = 1
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU. A GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
-# Hidden units of the rows of a table in one batch: arrays of more than 32 MiB, 2**22 numbers, would
-# come from the kernel every time, which takes as long as the computation.
-_PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**20, 256
+# Hidden units of the rows of a table in one batch: what leaves the caches takes a third longer.
+_PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**19, 256
 # Numbers of a table that is kept encoded while it is trained on.
 _MOST_ENCODED = 2**25
 # Multiply-adds of a step, below which a GPU gains nothing.

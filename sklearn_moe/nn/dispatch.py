@@ -12,6 +12,8 @@ from torch.autograd.function import once_differentiable
 # Numbers that all experts read of all samples: with fewer a GPU computes all sooner than it knows
 # the groups.
 _MOST_NUMBERS_OF_ALL = 2**25
+# A weight that changes no output.
+_NONE = 1e-12
 
 
 class Experts(Protocol):
@@ -173,9 +175,22 @@ class Pool(nn.Module):
             return torch.stack([expert(x) for expert in experts], 1)
         return experts(x)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs)."""
-        each = [self.outputs_of(kind, x) for kind in range(len(self.kinds))]
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs).
+
+        With the gates of the samples, those of a kind without weight may be 0.
+        """
+        weights = [1.0] * len(self)
+        # A GPU would wait for the host.
+        if gate is not None and gate.is_cpu and not gate.requires_grad and not is_exporting():
+            weights = gate.amax(0).tolist() if len(gate) else weights
+        used = {kind for kind, weight in zip(self.kind_of, weights, strict=True) if weight > _NONE}
+        each = []
+        for kind in range(len(self.kinds)):
+            outputs = self.outputs_of(kind, x if kind in used else x[:0])
+            if kind not in used:
+                outputs = outputs.new_zeros(len(x), *outputs.shape[1:])
+            each.append(outputs)
         return torch.cat(each, 1).index_select(1, self.places)
 
 

@@ -142,8 +142,9 @@ class TableEncoder(_FixedTypes):
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces:
-            above_low = bounded.index_select(1, self.of_column) - self.low.to(z.dtype)
-            parts.insert(0, (above_low / self.width.to(z.dtype)).clamp(0, 1))
+            # In place: most of the time goes to memory.
+            pieces = bounded.index_select(1, self.of_column).sub_(self.low.to(z.dtype))
+            parts.insert(0, pieces.div_(self.width.to(z.dtype)).clamp_(0, 1))
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):

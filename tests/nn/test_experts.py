@@ -7,7 +7,7 @@ from helpers import is_deep, make_mixture, options_for, refuses, samples_for, se
 from torch import nn
 
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
-from sklearn_moe.nn.dispatch import Stack
+from sklearn_moe.nn.dispatch import Pool, Stack
 from sklearn_moe.nn.experts.mlp import MLPStack
 from sklearn_moe.nn.functional import activation_layer
 from sklearn_moe.nn.seeding import use_generator
@@ -185,3 +185,19 @@ def test_gradients_of_a_stack_without_autograd_are_those_with_it(n_columns, n_ou
         torch.testing.assert_close(parameter.grad, gradient, **TIGHT)
         # As fused steps require.
         assert parameter.grad.stride() == parameter.stride()
+
+
+def test_a_kind_without_weight_is_not_computed():
+    with use_generator(seeded()):
+        kinds = [[MLPExpert((3,), 2, width=4) for _ in range(2)] for _ in range(2)]
+    pool = Pool([*map(MLPStack, kinds)], [slice(None)] * 2, [0, 1, 0, 1], slice(None))
+    x, seen = torch.ones(5, 3), []
+    gate = torch.tensor([[0.5, 1e-17, 0.5, 1e-17]]).expand(5, -1)
+    with torch.no_grad():
+        expected = pool(x)
+        for stack in pool.kinds:
+            stack.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+        outputs = pool(x, gate)
+    assert seen == [5, 0]
+    assert torch.equal(outputs[:, ::2], expected[:, ::2])
+    assert not outputs[:, 1::2].any()

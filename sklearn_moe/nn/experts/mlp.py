@@ -102,15 +102,9 @@ class MLPStack(Stack):
         # `parameters()` would look for more in all parts, in every step.
         weights: list[Any] = [*self._parameters.values()]
         if self.has_own_gradient(x) and torch.is_grad_enabled():
-            return _ReLUNetworks.apply(x, *weights).permute(2, 0, 1)
-        # Samples last, so that elementwise operations and sums run along contiguous rows. The
-        # bias belongs to a feature of 1: addmm would write it to the hidden units first.
-        weight, bias, *others = weights
-        first = torch.cat([weight.flatten(0, 1), bias.view(-1, 1)], 1)
-        outputs = first @ nn.functional.pad(x, (0, 1), value=1.0).T
-        outputs = outputs.unflatten(0, (len(weight), -1))
-        for w, b in zip(others[::2], others[1::2], strict=True):
-            outputs = torch.baddbmm(b.unsqueeze(2), w, self.activation(outputs))
+            outputs = _ReLUNetworks.apply(x, *weights)
+        else:
+            outputs = _networks(self.activation, x, *weights)
         return outputs.permute(2, 0, 1)
 
     def has_own_gradient(self, x: Tensor) -> bool:
@@ -125,7 +119,8 @@ class MLPStack(Stack):
         That of the weights without autograd, which takes a third of a small step.
         """
         weights: list[Any] = [*self._parameters.values()]
-        return _relu_networks(x, *weights)
+        hidden: list[Tensor] = []
+        return _networks(self.activation, x, *weights, hidden=hidden), hidden
 
     @torch.no_grad()
     def set_gradients(self, x: Tensor, hidden: Sequence[Tensor], gradient: Tensor) -> None:
@@ -136,14 +131,19 @@ class MLPStack(Stack):
             parameter.grad = its
 
 
-def _relu_networks(x, weight, bias, *others):
-    """Return the outputs of ReLU networks, (n_networks, n_outputs, n_samples), and hidden units."""
+def _networks(activation, x, weight, bias, *others, hidden=None):
+    """Return the outputs of networks, (n_networks, n_outputs, n_samples).
+
+    Their hidden units are appended to a list, if one is given.
+    """
+    # Samples last, so that elementwise operations and sums run along contiguous rows.
     z = torch.addmm(bias.view(-1, 1), weight.flatten(0, 1), x.T).unflatten(0, (len(weight), -1))
-    hidden = []
     for w, b in zip(others[::2], others[1::2], strict=True):
-        hidden.append(z.relu_())
+        z = activation(z)
+        if hidden is not None:
+            hidden.append(z)
         z = torch.baddbmm(b.unsqueeze(2), w, z)
-    return z, hidden
+    return z
 
 
 def _relu_gradients(x, weights, hidden, gradient):
@@ -176,7 +176,8 @@ class _ReLUNetworks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, *weights):
         """Return (n_networks, n_outputs, n_samples)."""
-        z, hidden = _relu_networks(x, *weights)
+        hidden = []
+        z = _networks(torch.relu_, x, *weights, hidden=hidden)
         ctx.save_for_backward(x, *weights, *hidden)
         return z
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ..dispatch import Experts, apply_all, is_exporting
+from ..dispatch import Experts, Pool, apply_all, is_exporting
 from ..functional import Shape, batch_size, batch_weight, sum_over_shards
 from .gates import GATES
 
@@ -258,7 +258,10 @@ class SoftRouter(Router):
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Mix the experts' distributions."""
-        outputs = apply_all(experts, x)
+        if isinstance(experts, Pool):
+            outputs = experts(x, route.gate)
+        else:
+            outputs = apply_all(experts, x)
         log_gate = route.gate.to(outputs.dtype).clamp(min=torch.finfo(outputs.dtype).tiny).log()
         assert self.mix is not None
         return self.mix(log_gate, outputs)
