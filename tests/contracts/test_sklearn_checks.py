@@ -36,7 +36,6 @@ FAST = [
 MIXTURES = [
     MixtureClassifier(n_init=1, max_iter=1),
     MixtureRegressor(Ridge(), gate=TREE, n_init=1, max_iter=5),
-    MixtureRegressor(gate=EXACT, n_init=2, max_iter=3),
     MixtureRegressor(Ridge(), n_components="auto", gate=EXACT, n_init=1, max_iter=2),
     MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=1, max_iter=2),
     MixtureClassifier(STUMP, gate=EXACT, n_init=1, max_iter=5),
@@ -56,9 +55,8 @@ def brief(estimator, **parameters):
 def others():
     yield from (clone(model()).set_params(max_iter=n, **BRIEF) for model, n in N_EPOCHS.items())
     yield from MIXTURES
-    for name, (kind, estimator) in REPRESENTATIVES.items():
-        if kind == "table" and name != "default":
-            yield brief(estimator, **({"learning_rate_init": 0.1} if name == "sgd" else {}))
+    for name in ("one expert", "two of three", "gaussian", "normalized"):
+        yield brief(REPRESENTATIVES[name][1])
     # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
     router = RouterParams("patch_choice", gate="sigmoid")
     yield brief(MoEClassifier(expert="mlp", router=router, top_k=1))

@@ -80,34 +80,30 @@ def test_selected_rows_train_as_their_copy(kind, options, mapped):
         np.testing.assert_array_equal(copied.expert_load_, seen.expert_load_)
 
 
+# Samples of each kind; a process that has loaded everything has a child for each.
 IN_LITTLE_MEMORY = """
-import resource, sys, warnings
+import os, resource, sys, warnings
 import numpy as np, torch
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.metrics import specialization_report
-
-kind, path, limit = sys.argv[1:]
-X = np.load(path, mmap_mode="r")
-y = np.arange(len(X)) % 2
-weight = np.ones(len(X))
-weight[::7] = 0
 
 
 def trunk(input_shape):  # cheap
     return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
 
 
-options = dict(n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0)
-if kind == "table":
-    options |= dict(expert_width=8, batch_size=1000)
-if kind in ("images", "rows"):
-    options |= dict(trunk=trunk, batch_size=50)
-if kind == "rows":
-    options |= dict(sample_shape=(3, 128, 128))
+OPTIONS = {
+    "table": dict(expert_width=8, batch_size=1000),
+    "patches": {},
+    "images": dict(trunk=trunk, batch_size=20),
+    "rows": dict(trunk=trunk, batch_size=20, sample_shape=(3, 128, 128)),
+}
 
 
-def use(X, y, weight):
-    model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(**options)
+def use(kind, X, y, weight):
+    model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(
+        n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0, **OPTIONS[kind]
+    )
     model.fit(X, y, sample_weight=weight).predict(X)
     if kind in ("table", "patches"):  # pictures are slow
         model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
@@ -115,36 +111,44 @@ def use(X, y, weight):
 
 
 warnings.simplefilter("ignore")
-use(X[:300].copy(), y[:300], weight[:300])  # what libraries load once
-data = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
-resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + int(limit),) * 2)
-use(X, y, weight)
-try:
-    np.ones(1_000_000_000, np.uint8)
-except MemoryError:
-    print("as limited")
+for kind in OPTIONS:
+    if os.fork():
+        assert os.wait()[1] == 0, kind
+        continue
+    X = np.load(f"{sys.argv[1]}/{kind}.npy", mmap_mode="r")
+    y = np.arange(len(X)) % 2
+    weight = np.ones(len(X))
+    weight[::7] = 0
+    use(kind, X[:300].copy(), y[:300], weight[:300])  # what libraries load once
+    data = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
+    resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + X.nbytes * 3 // 4,) * 2)
+    use(kind, X, y, weight)
+    try:
+        np.ones(1_000_000_000, np.uint8)
+    except MemoryError:
+        print(kind, "as limited", flush=True)
+    os._exit(0)
 """
+# The shape of a sample, and megabytes. The report of a table keeps a sample of fixed size.
+LARGE = {
+    "table": ((1024,), np.float32, 192),
+    "patches": ((16, 128), np.float32, 96),
+    "images": ((3, 128, 128), np.uint8, 96),
+    "rows": ((3 * 128 * 128,), np.uint8, 96),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
-@pytest.mark.parametrize(
-    ("kind", "shape", "dtype", "megabytes"),
-    [
-        ("table", (1024,), np.float32, 256),  # its report keeps a sample of fixed size
-        ("patches", (16, 128), np.float32, 128),
-        ("images", (3, 128, 128), np.uint8, 128),
-        ("rows", (3 * 128 * 128,), np.uint8, 128),
-    ],
-)
-def test_data_are_read_with_less_memory_than_they_have(kind, shape, dtype, megabytes, tmp_path):
-    size = megabytes * 2**20 // (math.prod(shape) * np.dtype(dtype).itemsize)
-    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", dtype, (size, *shape))
-    some = np.random.default_rng(0).integers(256, size=(500, *shape))
-    for start in range(0, size, 500):
-        X[start : start + 500] = some[: size - start]
-    X.flush()
-    limit = str(megabytes * 780_000)  # three quarters
-    command = [sys.executable, "-c", IN_LITTLE_MEMORY, kind, str(tmp_path / "X.npy"), limit]
+def test_data_are_read_with_less_memory_than_they_have(tmp_path):
+    for kind, (shape, dtype, megabytes) in LARGE.items():
+        size = megabytes * 2**20 // (math.prod(shape) * np.dtype(dtype).itemsize)
+        X = np.lib.format.open_memmap(tmp_path / f"{kind}.npy", "w+", dtype, (size, *shape))
+        some = np.random.default_rng(0).integers(256, size=(500, *shape))
+        for start in range(0, size, 500):
+            X[start : start + 500] = some[: size - start]
+        X.flush()
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True)
-    assert (shown.stderr, shown.stdout) == ("", "as limited\n")
+    expected = "".join(f"{kind} as limited\n" for kind in LARGE)
+    assert (shown.stderr, shown.stdout) == ("", expected)

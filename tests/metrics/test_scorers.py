@@ -1,9 +1,12 @@
 """The scorer of routes inside scikit-learn's cross-validation and searches."""
 
+import pickle
+
 import numpy as np
 import pytest
 import sklearn
 from helpers import raises
+from joblib import parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -47,9 +50,11 @@ def data():
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_clusters_are_routed_and_split(estimator, n_jobs, data, routed):
     X, y, clusters = data
-    scoring = {"entropy": neg_dispatch_entropy_scorer, "accuracy": "accuracy"}
+    scorer = pickle.loads(pickle.dumps(neg_dispatch_entropy_scorer))  # as workers get it
+    scoring = {"entropy": scorer, "accuracy": "accuracy"}
     options = {"cv": KFold(3), "params": {"clusters": clusters}, "error_score": "raise"}
-    result = cross_validate(estimator, X, y, scoring=scoring, n_jobs=n_jobs, **options)
+    with parallel_config("threading", n_jobs=n_jobs):
+        result = cross_validate(estimator, X, y, scoring=scoring, **options)
     assert not np.isnan(result["test_accuracy"]).any()
     for fold, (_, test) in enumerate(KFold(3).split(X)):
         expected = -dispatch_entropy(clusters[test], SlicedMixture().apply(X[test]))

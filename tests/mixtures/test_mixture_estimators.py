@@ -368,8 +368,13 @@ def test_sparse_samples_are_those_of_the_dense_array(kind):
 
 
 @brief_fits
-@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [
+        *((kind, "threading") for kind in KINDS),
+        pytest.param("numbers", "loky", marks=pytest.mark.slow),
+    ],
+)
 def test_jobs_and_parts(kind, backend):
     X, y = data_of(kind)
     mixture = mixture_of(kind, max_iter=20).fit(X, y)

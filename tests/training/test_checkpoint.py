@@ -519,7 +519,7 @@ def kill_at_random_moments(n):
         with tempfile.TemporaryDirectory() as folder:
             moment = moments.uniform(0, 2 * seconds)
             if not (child := os.fork()):
-                os.fsync = lambda file: time.sleep(0.004) or fsync(file)
+                os.fsync = lambda file: time.sleep(0.01) or fsync(file)
                 signal.setitimer(signal.ITIMER_REAL, moment)  # ends what does not handle it
                 model.set_params(checkpoint=always(folder)).fit(X, y)
                 os._exit(0)
@@ -533,6 +533,6 @@ def kill_at_random_moments(n):
 @pytest.mark.slow
 def test_killed_at_random_moments():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        killed, in_write, same = pool.submit(kill_at_random_moments, 30).result(timeout=600)
-    assert same == killed == 30
-    assert in_write > 1
+        killed, in_write, same = pool.submit(kill_at_random_moments, 15).result(timeout=600)
+    assert same == killed == 15
+    assert in_write > 0
