@@ -17,7 +17,7 @@ from .out_of_bag import MOST_NUMBERS, Rules
 
 # Penalties of numbers; and of what has no closed form, the strongest first: weaker ones are tried
 # as long as rows of other folds are predicted better.
-_ALPHAS, _ALPHAS_OF_STEPS = np.logspace(-1, 5, 7), np.logspace(4, -2, 5)
+_ALPHAS, _ALPHAS_OF_STEPS = np.logspace(-1, 5, 7), np.logspace(4, -2, 13)
 # With more rows than that for each column the penalty is 1: on five tables of that size the log
 # loss of a line is then the same to .0003, on 18 with fewer rows the best penalty has .86 of it.
 _MANY_ROWS = 100
@@ -54,7 +54,7 @@ def solve_kind(fit, kind, rows, folds):
     X, shift, spread = _read_columns(fit.net, kind, rows, weight)
     solve, alphas = _fit_numbers, _ALPHAS
     if head.kind != "regression" or getattr(head, "is_rate", False):
-        solve, alphas = _fit_in_steps, _ALPHAS_OF_STEPS
+        solve, alphas = _fit_in_steps, _ALPHAS_OF_STEPS[::3]
     chooses = solve is _fit_numbers or weight.sum() < _MANY_ROWS * X.shape[1]
     # There may be no out-of-bag rows, or only those of one fold.
     has_folds = is_given = len(np.unique(folds)) > 1
@@ -62,13 +62,16 @@ def solve_kind(fit, kind, rows, folds):
         folds = _draw_folds(X, weight, fit.samples.groups)
         has_folds = chooses and (folds >= 0).any()
     left_out = [_NO_FOLD, *range(N_FOLDS if has_folds else 0)]
-    if not (chooses and has_folds):
-        alphas = [1.0]
-    search = partial(_search, solve, head, y, weight, folds, alphas)
     gains = [np.ones(len(spread))]
     is_wide = has_folds and len(spread) > weight.sum()
     if is_wide:
         gains.append(spread)
+    if is_wide and solve is _fit_in_steps:
+        # Here the penalty matters more: neighbours differ by a factor of 10, not of 32.
+        alphas = _ALPHAS_OF_STEPS[::2]
+    if not (chooses and has_folds):
+        alphas = [1.0]
+    search = partial(_search, solve, head, y, weight, folds, alphas)
     tried = [(search([(*_scale(X, gain, weight), left_out)]), gain) for gain in gains]
     best, gain = min(tried, key=lambda models_and_gain: models_and_gain[0][0])
     if is_wide and not issparse(X) and len(X) <= _MOST_WEIGHED:
