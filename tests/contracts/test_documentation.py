@@ -5,14 +5,16 @@ import inspect
 import re
 import runpy
 import textwrap
+from functools import wraps
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 from house import ROOT
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from sklearn_moe import MoEClassifier, MoERegressor, __version__
+from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, __version__
 
 README = ROOT / "README.md"
 WORKS_WITH = ROOT / "docs" / "works_with.rst"
@@ -75,6 +77,25 @@ def test_a_search_finds_its_page(tool, words):
     assert {*SEARCHES[words]} <= {place for place, found in entries.items() if words in found}
 
 
+FEW = {"max_iter": 8}
+BRIEF = dict.fromkeys([MoEClassifier, MoERegressor, MLPClassifier, MLPRegressor], FEW)
+BRIEF[MixtureRegressor] = FEW | {"n_init": 1}
+
+
+def briefly(fit, **options):
+    """Return the method with other parameters: at the figures of examples nobody looks here."""
+
+    @wraps(fit)
+    def brief_fit(model, *data, **named):
+        given = model.get_params(deep=False)
+        if given.get("n_components") != "auto" and given.get("method") != "stack":
+            model.set_params(**options)
+        fit(model, *data, **named)
+        return model.set_params(**{name: given[name] for name in options})
+
+    return brief_fit
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("examples/plot_*.py")))
@@ -83,6 +104,8 @@ def test_the_example_runs(name, pyplot, monkeypatch):
     if "fetch_cifar10" in path.read_text():
         pytest.skip("needs a download")
     monkeypatch.setattr(pyplot, "show", lambda: None)
+    for model, options in BRIEF.items():
+        monkeypatch.setattr(model, "fit", briefly(model.fit, **options))
     runpy.run_path(str(path))
     assert pyplot.get_fignums()
 

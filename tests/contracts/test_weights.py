@@ -122,14 +122,10 @@ def said(model, X, y, weight=None, at=None):
 @brief_fits
 @pytest.mark.parametrize("name", ANY_MODEL)
 def test_the_scale_of_weights_changes_nothing(name):
-    X, y, rng = bent(name, 240)
-    weights = rng.integers(500, 1500, 240), rng.integers(1, 366, 240), rng.lognormal(size=240)
-    factors = 1e-3, 1 / 365.25, 1e6
-    nearly_equal = np.where(np.arange(240) == 3, 999, 1000)
-    for pair in (
-        (None, nearly_equal),
-        *((weight, factor * weight) for weight, factor in zip(weights, factors, strict=True)),
-    ):
+    X, y, rng = bent(name, 120)
+    nearly_equal = np.where(np.arange(120) == 3, 999, 1000)
+    days, uneven = rng.integers(1, 366, 120), rng.lognormal(size=120)
+    for pair in ((None, nearly_equal), (days, days / 365.25), (uneven, 1e6 * uneven)):
         one, other = (said(ANY_MODEL[name], X, y, weight) for weight in pair)
         np.testing.assert_allclose(one, other, atol=1e-6 * np.std(y))
 

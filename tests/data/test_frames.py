@@ -144,10 +144,11 @@ def test_equal_rows_have_equal_numbers_whatever_holds_them():
         assert hash_rows(other)[:2].tolist() == hash_rows(texts)[2:].tolist()
 
 
-def test_texts_that_are_all_different_are_no_categories():
+@pytest.mark.parametrize("model", [MoERegressor(1, expert="linear"), MixtureRegressor(None, 1)])
+def test_texts_that_are_all_different_are_no_categories(model):
     frame = pandas.DataFrame({"a": np.arange(60.0), "note": [f"note {i}" for i in range(60)]})
     with pytest.warns(UserWarning, match="Column 'note' of X holds 60 different texts in 60 rows"):
-        MoERegressor(1, expert="linear", random_state=0).fit(frame, np.arange(60.0))
+        model.set_params(random_state=0).fit(frame, np.arange(60.0))
 
 
 def test_predictions_are_those_of_the_parameters_of_the_fit():

@@ -75,6 +75,12 @@ def test_the_expert_tells_the_family_not_y(power, expert, whole):
         score, curvature = (y - mean) * mean ** (1 - power), mean ** (2 - power)
     expected = sandwich(np.c_[X, np.ones(300)], score, curvature)
     assert_allclose(by_column(rules, rules.half_width)[0], expected, rtol=1e-3)
+    assert "Change of the logarithm of the prediction per unit" in str(rules)
+    # The score is of y, not of its logarithm.
+    assert_allclose(rules.own_score, [np.sqrt(np.mean((y - mean) ** 2))])
+    if power in (1, 2):
+        line = model.experts_[0]
+        assert_allclose(by_column(rules, rules.coef)[0], [*line.coef_, line.intercept_], atol=1e-5)
 
 
 def test_weights_have_no_scale_and_samples_of_a_group_depend():

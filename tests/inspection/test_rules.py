@@ -12,13 +12,7 @@ from scipy import sparse
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import (
-    GammaRegressor,
-    Lasso,
-    LinearRegression,
-    LogisticRegression,
-    PoissonRegressor,
-)
+from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss, r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
@@ -70,7 +64,7 @@ def thresholds(rules, name):
     return sorted({float(word.split()[-1]) for word in words if word.split()[0] == name})
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 def test_three_rules_are_told_with_their_thresholds(seed):
     X, y, regime = three_rules(seed)
     rules = region_rules(fit(X, y, regime), X, y)
@@ -280,35 +274,6 @@ def test_log_odds_of_classes():
     assert len(rules.terms) == 10
     expert, place = mixture.experts_[1], rules.terms.index("x2, 2 against 0")
     assert_allclose(rules.coef[1, place], expert.coef_[2, 2] - expert.coef_[0, 2], rtol=1e-6)
-
-
-def two_rates(seed=0, n_samples=900):
-    """Return samples of two Poisson regressions, on either side of a threshold."""
-    rng = np.random.default_rng(seed)
-    X = rng.uniform(-1, 1, (n_samples, 3))
-    slope = np.where(X[:, 2] > 0.2, 1.5, -1.5)
-    return X, rng.poisson(np.exp(1 + slope * X[:, 0])).astype(float)
-
-
-def test_rules_of_rates_are_about_their_logarithm():
-    X, y = two_rates()
-    stump = DecisionTreeClassifier(max_depth=1, random_state=0)
-    poisson = PoissonRegressor(alpha=0, max_iter=1000)
-    model = MixtureRegressor(poisson, 2, gate=stump, random_state=0).fit(X, y)
-    rules = region_rules(model, X, y)
-    assert rules.outcome == "the logarithm of the prediction"
-    assert "Change of the logarithm of the prediction per unit" in str(rules)
-    order = [rules.terms.index(name) for name in ("x0", "x1", "x2")]
-    for k, expert in enumerate(model.experts_):
-        assert_allclose(rules.coef[k, order], expert.coef_, atol=1e-5)
-        assert_allclose(rules.coef[k, -1], expert.intercept_, atol=1e-5)
-    # Scores are of the counts, not of their logarithms.
-    errors = (y[:, np.newaxis] - model.expert_predict(X)) ** 2
-    own = [np.sqrt(errors[model.apply(X) == k, k].mean()) for k in (0, 1)]
-    assert_allclose(rules.own_score, own)
-    gamma = MixtureRegressor(GammaRegressor(max_iter=1000), 1, random_state=0).fit(X, y + 0.5)
-    rules = region_rules(gamma, X, y + 0.5)
-    assert rules.outcome == "the logarithm of the prediction"
 
 
 @pytest.mark.parametrize("distance", [None, 3, 1])

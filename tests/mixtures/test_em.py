@@ -30,7 +30,7 @@ LOGIT = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000)
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 EXACT = {"alpha": 0, "tol": 1e-8, "max_iter": 1000, "solver": "newton-cholesky"}
 REGIMES = os.environ.get("SKLEARN_MOE_REGIMES")
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
+SEEDS = [0, pytest.param(1, marks=pytest.mark.slow)]
 
 
 def joint_by_hand(mixture, X, y, density):
@@ -312,14 +312,14 @@ def test_three_rules_are_found_with_their_thresholds():
 
 @pytest.mark.slow
 def test_three_rules_are_found_among_noise():
-    scores = [recovered(seed)[0] for seed in range(10)]
+    scores = [recovered(seed)[0] for seed in range(4)]
     assert (np.median(scores) >= 0.99, min(scores) >= 0.95) == (True, True)
-    assert min(recovered(seed, n_noise=10)[0] for seed in range(10)) >= 0.9
+    assert min(recovered(seed, n_noise=10)[0] for seed in range(4)) >= 0.9
 
 
 @pytest.mark.slow
 @brief_fits
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 def test_four_quadrants_are_found(seed):
     X, y, quadrant = quadrants(seed)
     gate = DecisionTreeClassifier(criterion="log_loss", max_leaf_nodes=8, min_samples_leaf=30)

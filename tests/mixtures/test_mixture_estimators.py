@@ -100,7 +100,7 @@ def test_quantiles_of_counts_are_the_smallest_that_reach_them(of_counts):
 @pytest.mark.slow
 def test_intervals_hold_as_many_as_they_promise():
     covered = []
-    for seed in range(10):
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         X, is_high = rng.uniform(size=(4000, 2)), rng.uniform(size=4000) < 0.5
         y = np.where(is_high, 4 + X[:, 0], -4 * X[:, 1]) + rng.normal(size=4000)
@@ -296,13 +296,6 @@ def test_many_categories_make_a_sparse_matrix_for_the_same_line():
     Z = encoder.transform(X)
     assert issparse(Z)
     assert_allclose(mixture.predict(X), clone(ridge).fit(Z.toarray(), y).predict(Z), atol=1e-4)
-
-
-def test_texts_that_are_all_different_are_no_categories():
-    X, y, _ = shops(0, n=60, missing=0)
-    X["note"] = [f"note {i}" for i in range(60)]
-    with pytest.warns(UserWarning, match="Column 'note' of X holds 60 different texts in 60 rows"):
-        MixtureRegressor(n_components=1, random_state=0).fit(X, y)
 
 
 def test_what_several_steps_warn_of_is_said_once():
