@@ -387,11 +387,11 @@ class FittedMoE(EstimatorParams):
 
 
 def _swap_trunk(state, trunk):
-    """Return the state with another trunk, also where it is part of the architecture."""
-    before, architecture = state["trunk"], state.get("_architecture", {})
-    state = state | {"trunk": trunk}
-    if architecture.get("trunk") is before:
-        state["_architecture"] = architecture | {"trunk": trunk}
+    """Return the state with another trunk, also where it is part of what was chosen."""
+    before, state = state["trunk"], state | {"trunk": trunk}
+    for name in ("_architecture", "resolved_params_"):
+        if state.get(name, {}).get("trunk") is before:
+            state[name] = state[name] | {"trunk": trunk}
     return state
 
 
