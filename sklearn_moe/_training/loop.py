@@ -401,6 +401,8 @@ class Step:
         self.training, self.net = training, training.net
         self.is_stochastic = is_stochastic(self.net.module_)
         self.router_parameters = self.net.router_parameters()
+        # Of networks whose gradients are computed without autograd.
+        self.traces = []
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its metrics."""
@@ -498,7 +500,10 @@ class Step:
         # Not over the weight of the batch, see `weighted_mean`.
         loss = batch.weight / batch_size(batch.weight) @ losses
         balance = net.module_.balance_loss(mixed, batch.weight)
-        self.compute_gradients(loss if balance is None else loss + balance)
+        (loss if balance is None else loss + balance).backward()
+        for experts, x, hidden, outputs in self.traces:
+            experts.set_gradients(x, hidden, outputs.grad)
+        self.traces.clear()
         if training.group is not None:
             training.group.all_reduce_gradients(training.parameters)
         if training.has_batch_hooks:
@@ -509,10 +514,6 @@ class Step:
                 training=True,
             )
         return loss.detach()
-
-    def compute_gradients(self, loss):
-        """Compute the gradients of the samples at hand."""
-        loss.backward()
 
     @torch.no_grad()
     def scale_steps(self, mixed, batch):
@@ -549,7 +550,7 @@ class PoolStep(Step):
         gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
         self.gated = gated if gated is not None and gated.any() else None
         self.needs_gate = self.gated is not None or training.is_chunk or training.needs_outputs
-        self.kinds, self.traces = None, []
+        self.kinds = None
         self.train_kinds([True] * len(self.pool.kinds))
 
     def train_kinds(self, are_active):
@@ -611,13 +612,6 @@ class PoolStep(Step):
         outputs, hidden = experts.trace(x)
         self.traces.append((experts, x, hidden, outputs.requires_grad_()))
         return outputs.permute(2, 0, 1)
-
-    def compute_gradients(self, loss):
-        """Compute the gradients, of networks without autograd."""
-        super().compute_gradients(loss)
-        for experts, x, hidden, outputs in self.traces:
-            experts.set_gradients(x, hidden, outputs.grad)
-        self.traces.clear()
 
 
 # -- around a training -----------------------------------------------------------------------------
