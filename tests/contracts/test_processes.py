@@ -7,7 +7,8 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from helpers import brief
+from helpers import brief_fits
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier
@@ -37,13 +38,41 @@ def test_every_kind_of_process_makes_the_same_model(method):
             np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.slow
-def test_processes_of_a_search_score_as_one():
-    def scores(backend, **options):
-        search = GridSearchCV(brief(), {"n_experts": [1, 3]}, cv=3, error_score="raise")
-        with joblib.parallel_config(backend, **options):
-            search.set_params(scoring="neg_log_loss", refit=False).fit(*bags(90))
-        return search.cv_results_["mean_test_score"]
+NOTEBOOK = """
+import torch
+from sklearn_moe import MoEClassifier
+from sklearn_moe.nn import Balance, SoftRouter
 
-    expected = scores("sequential")
-    np.testing.assert_array_equal(scores("loky", n_jobs=2), expected)
+class Mine(torch.nn.Linear):
+    def __init__(self, input_shape, n_outputs):
+        super().__init__(*input_shape, n_outputs)
+
+class Even(Balance):
+    def loss(self, router, route, weight):
+        return route.scores.square().mean()
+
+class Mixed(SoftRouter):
+    pass
+
+parts = {"expert": Mine, "balance": Even, "router": Mixed}
+clf = MoEClassifier(2, **parts, max_iter=2, tol=None, random_state=0)
+"""
+
+
+@brief_fits
+@pytest.mark.slow
+def test_processes_of_a_search_score_as_one_also_with_parts_of_a_notebook():
+    names = {"__name__": "__main__"}
+    exec(NOTEBOOK, names)
+    X, y = bags(90)
+    X, clf = X[:, 0], names["clf"]
+    fitted = clone(clf).fit(X, y)
+
+    def answers(backend, **options):
+        search = GridSearchCV(clf, {"n_experts": [2, 3]}, cv=3, error_score="raise")
+        with joblib.parallel_config(backend, **options):
+            search.set_params(scoring="neg_log_loss", refit=False).fit(X, y)
+            proba = joblib.Parallel()([joblib.delayed(fitted.predict_proba)(X)] * 2)
+        return [search.cv_results_["mean_test_score"], *proba]
+
+    assert joblib.hash(answers("loky", n_jobs=2)) == joblib.hash(answers("sequential"))

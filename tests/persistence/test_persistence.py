@@ -5,8 +5,6 @@ import io
 import json
 import pickle
 import re
-import subprocess
-import sys
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -119,46 +117,6 @@ def test_equal_fits_hash_equal(samples, expert, model):
     assert joblib.hash(other) != expected
     np.testing.assert_array_equal(pickled(first).predict(X), first.predict(X))
     assert joblib.hash(first) == expected
-
-
-NOTEBOOK = """
-import torch
-from sklearn_moe import MoEClassifier
-from sklearn_moe.nn import Balance, SoftRouter
-
-class Mine(torch.nn.Linear):
-    def __init__(self, input_shape, n_outputs):
-        super().__init__(*input_shape, n_outputs)
-
-class Even(Balance):
-    def loss(self, router, route, weight):
-        return route.scores.square().mean()
-
-class Mixed(SoftRouter):
-    pass
-
-clf = MoEClassifier(2, expert=Mine, balance=Even, router=Mixed, max_iter=2, random_state=0)
-"""
-WORKER = """
-import pickle, sys, joblib
-model, X, y = pickle.load(sys.stdin.buffer)
-print(joblib.hash([model.predict_proba(X), model.fit(X, y).predict_proba(X)]))
-"""
-
-
-@pytest.mark.slow
-def test_parts_that_are_defined_in_a_notebook_travel_to_workers(table):
-    names = {"__name__": "__main__"}
-    exec(NOTEBOOK, names)
-    clf = names["clf"].set_params(tol=None).fit(*table)
-    shown = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WORKER],
-        input=cloudpickle.dumps((clf, *table)),  # as joblib sends it
-        capture_output=True,
-        timeout=300,
-    )
-    expected = clf.predict_proba(table[0])
-    assert shown.stdout.decode().strip() == joblib.hash([expected, expected]), shown.stderr
 
 
 # -- size ---------------------------------------------------------------------------------
