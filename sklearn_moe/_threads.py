@@ -14,8 +14,9 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-# Multiply-adds of a step, or of a batch, below which a second thread gains nothing.
-_WORTH_THREADS = 4e7
+# Multiply-adds of a step, or of a batch, below which a second thread gains nothing on an idle
+# machine (up to 6e7 it was slower), and costs twenty times as much on a busy one.
+_WORTH_THREADS = 1.5e8
 
 
 @contextmanager

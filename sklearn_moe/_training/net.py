@@ -34,6 +34,9 @@ _PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**19, 256
 _MOST_ENCODED = 2**25
 # Multiply-adds of a step, below which a GPU gains nothing.
 _LARGE_STEP = 1e8
+# Large steps whose work all rows of a call must have to be worth threads: what is computed of a row
+# is often little, and the call is over soon.
+_STEPS_OF_A_CALL = 10
 # An expert for images holds many channels of them at a time.
 _IMAGE_GROWTH = 16
 
@@ -206,7 +209,7 @@ class MoENet(NeuralNet):
             return None
         table = x.new_empty(len(x), encoder.n_outputs, dtype=self.dtype)
         size = self._predict_size(x)
-        with threads_for(self.work_of_a_row_ * size, "openmp"):
+        with threads_for(self.work_of_a_row_ * len(x) / _STEPS_OF_A_CALL, "openmp"):
             for rows in gen_batches(len(x), size):
                 table[rows] = encoder(x[rows].to(self.device))
         return table
@@ -246,7 +249,7 @@ class MoENet(NeuralNet):
             X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
         draws = fixed_draws(self.module_, self.device) if self.draws_ else nullcontext()
-        with threads_for(self.work_of_a_row_ * size, "openmp"):
+        with threads_for(self.work_of_a_row_ * X.shape[0] / _STEPS_OF_A_CALL, "openmp"):
             while start < X.shape[0]:
                 x = X[start : start + size]
                 rest = [column[start : start + size].to(self.device) for column in columns]
