@@ -38,6 +38,7 @@ def fit_on(X, y, sample_weight=None, **parameters):
 # -- it learns ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_three_patches_per_expert_are_enough(patches):
     (X, y, _), (X_test, y_test, _) = patches
     clf = MoEClassifier(router="patch_choice", max_iter=120, tol=None, random_state=0).fit(X, y)
