@@ -12,8 +12,7 @@ found without labels or were trained on other images: a transformer of
 # The images
 # ----------
 # Handwritten digits of scikit-learn, enlarged to 16 x 16 pixels.
-# :func:`~sklearn_moe.datasets.load_image_folder` reads images of your own from
-# ``FOLDER/train/<class>/*.jpg``.
+# :doc:`/images` shows how to read images of your own from ``FOLDER/train/<class>/*.jpg``.
 
 import numpy as np
 import torch

@@ -14,7 +14,7 @@ better than a single network.
 # ------------
 # Handwritten digits of scikit-learn, enlarged to 16 x 16 pixels, with three channels as photographs
 # have. A few hundred images are enough to show how it works, but not for a good accuracy. They stay
-# uint8. :func:`~sklearn_moe.datasets.load_image_folder` reads images of your own from
+# uint8. :doc:`/images` shows how to read images of your own from
 # ``FOLDER/train/<class>/*.jpg``.
 
 import numpy as np

@@ -1,13 +1,12 @@
 """Data sets with a known cluster structure for mixtures of experts."""
 
 from ._cluster_patches import PAPER_SETTINGS, make_cluster_patches
-from ._images import fetch_cifar10, load_image_folder
+from ._images import fetch_cifar10
 from ._rotation import make_rotation_task
 
 __all__ = [
     "PAPER_SETTINGS",
     "fetch_cifar10",
-    "load_image_folder",
     "make_cluster_patches",
     "make_rotation_task",
 ]

@@ -120,7 +120,6 @@ def make_rotation_task(
     See Also
     --------
     fetch_cifar10 : The images of the paper.
-    load_image_folder : Images from a tree of folders.
 
     Notes
     -----

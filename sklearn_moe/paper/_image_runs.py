@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.datasets import ImageFolder
 
 from .._training import Callback
 from .._training.checkpoint import describe
-from ..datasets import fetch_cifar10, load_image_folder, make_rotation_task
+from ..datasets import fetch_cifar10, make_rotation_task
 from ..preprocessing import ImageTransform, RandomCropFlip
 from ._run import Run, routes, seconds
 
@@ -134,7 +135,9 @@ def _load(folder, split, subset):
     if folder is None:
         X, y = fetch_cifar10(subset=split, return_X_y=True)
     else:
-        X, y = load_image_folder(folder, split, return_X_y=True)
+        images = ImageFolder(Path(folder, split))
+        X = np.stack([np.asarray(image).transpose(2, 0, 1) for image, _ in images])
+        y = np.array(images.targets)
     kept = np.sort(np.concatenate([np.flatnonzero(y == k)[:per_class] for k in np.unique(y)]))
     return X[kept], y[kept]
 

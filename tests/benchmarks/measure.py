@@ -9,14 +9,16 @@ import sys
 import time
 import warnings
 from itertools import chain, pairwise
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, parallel_config
 from skorch.callbacks import Callback
+from torchvision.datasets import ImageFolder
 
-from sklearn_moe.datasets import fetch_cifar10, load_image_folder
+from sklearn_moe.datasets import fetch_cifar10
 
 
 class Row(NamedTuple):
@@ -192,5 +194,9 @@ def load_images(path):
         if X.shape[-1] == 3:  # channels last
             X, X_test = (np.ascontiguousarray(Z.transpose(0, 3, 1, 2)) for Z in (X, X_test))
         return X, y, X_test, y_test
-    splits = (load_image_folder(path, split, return_X_y=True) for split in ("train", "test"))
-    return tuple(array for split in splits for array in split)
+    arrays = []
+    for split in ("train", "test"):
+        images = ImageFolder(Path(path, split))
+        arrays.append(np.stack([np.asarray(image).transpose(2, 0, 1) for image, _ in images]))
+        arrays.append(np.array(images.targets))
+    return tuple(arrays)
