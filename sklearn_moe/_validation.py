@@ -230,7 +230,9 @@ def check_images(images, *, name, caller):
     if len(shape) != 4 or is_channels_last(shape):
         raise ValueError(
             f"{caller} takes images of shape (n_samples, n_channels, height, width), got {name} "
-            f"of shape {shape}. {_advice(shape, name)}"
+            f"of shape {shape}. Pass {name}.transpose(0, 3, 1, 2) if channels are the last axis, "
+            f"{name}[:, np.newaxis] of gray images without one, and {name}[np.newaxis] of a single "
+            f"image; of rows of pixels {name}.reshape(len({name}), n_channels, height, width)."
         )
     if not min(shape):
         raise ValueError(
@@ -247,17 +249,3 @@ def check_images(images, *, name, caller):
         dtype = np.float64 if dtype.itemsize >= 8 else np.float32
     # The type stands for native byte order, which torch needs.
     return images.astype(np.dtype(dtype).type, copy=False)
-
-
-def _advice(shape, name):
-    """Return how to make images of an array of this shape."""
-    if len(shape) == 4:
-        return f"Channels come first: pass {name}.transpose(0, 3, 1, 2)."
-    if len(shape) == 3 and shape[-1] in _CHANNELS:
-        return f"For a single image, channels last, pass {name}.transpose(2, 0, 1)[np.newaxis]."
-    if len(shape) == 3:
-        return (
-            f"For gray images without a channel axis pass {name}[:, np.newaxis], for a single "
-            f"image, channels first, {name}[np.newaxis]."
-        )
-    return f"For rows of pixels pass {name}.reshape(len({name}), n_channels, height, width)."

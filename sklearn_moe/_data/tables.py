@@ -40,18 +40,6 @@ def is_frame(X):
     return hasattr(X, "columns") and (hasattr(X, "dtypes") or hasattr(X, "schema"))
 
 
-def import_pandas(caller, shown):
-    """Return pandas, which makes a table of what can be printed as well."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise ImportError(
-            f"{caller}.to_frame needs pandas. Install it with `pip install pandas`, or print the "
-            f"{shown}."
-        ) from error
-    return pandas
-
-
 def apart_from(names, name):
     """Return a name, with an addition where it is one of some names already."""
     while name in names:

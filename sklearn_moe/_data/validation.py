@@ -383,6 +383,18 @@ def check_numbers(y):
     return y
 
 
+def check_weight(sample_weight, X):
+    """Return a weight of 0 or more per sample in float64, not all of them 0."""
+    with name_in_errors("sample_weight"):
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
+    # Older versions of scikit-learn let them pass.
+    if not weight.any():
+        raise ValueError("sample_weight must not be 0 for all samples.")
+    return weight
+
+
 def check_groups(groups, X):
     """Return the groups of samples as codes 0, 1, ..., None if there are none."""
     if groups is None:
@@ -454,10 +466,7 @@ def check_training_data(
 
 def _check_weight(y, sample_weight, class_weight, classes):
     """Return the weights of the samples in float64, those of their classes included."""
-    with name_in_errors("sample_weight"):
-        weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
-    if weight.min() < 0:
-        raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
+    weight = check_weight(sample_weight, y)
     if class_weight == "balanced":
         weight = weight * compute_sample_weight(class_weight, y)
     elif class_weight is not None:

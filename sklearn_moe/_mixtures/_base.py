@@ -24,7 +24,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, validate_dat
 from .._compat import warn, warning_once
 from .._data import SamplesLike
 from .._data.tables import hash_rows, refuse_repeated_names
-from .._data.validation import as_row_counts, check_groups
+from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
 from .._validation import Count, HasNames, Names, check_named, check_same_length
 from ._defaults import default_expert
@@ -41,7 +41,7 @@ from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers, spread_over_groups
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
-from ._weighted import LARGEST_SEED, Template, check_weight, last_step, takes_weights
+from ._weighted import LARGEST_SEED, Template, last_step, takes_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -384,7 +384,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         """
         X = self._check_new(X)
         y = self._check_new_y(X, y)
-        return self._posterior(X, y, check_groups(groups, X))
+        return posterior(self._log_joint(X, y, check_groups(groups, X)))[0]
 
     @warning_once()
     def score_samples(self, X: SamplesLike, y: ArrayLike | None = None) -> np.ndarray:
@@ -516,7 +516,8 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             )
         weight = as_row_counts(check_weight(sample_weight, X))
         groups = check_groups(groups, X)
-        log_likelihood = self._log_likelihood(X, y, weight, groups)
+        log_density = posterior(self._log_joint(X, y, groups, weight))[1]
+        log_likelihood = weigh_units(weight, groups) @ log_density
         return criteria(log_likelihood, self.n_parameters_, weight)
 
     def _check_new(self, X):
@@ -551,13 +552,6 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         if weight is None:
             weight = np.ones(len(y))
         return log_joint(self._log_gate(X), np.column_stack(density), weight, groups)
-
-    def _posterior(self, X, y, groups):
-        return posterior(self._log_joint(X, y, groups))[0]
-
-    def _log_likelihood(self, X, y, weight, groups):
-        log_density = posterior(self._log_joint(X, y, groups, weight))[1]
-        return weigh_units(weight, groups) @ log_density
 
     def __sklearn_tags__(self):
         """Take what all experts and the gate take."""

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils._encode import _encode
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -259,14 +260,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         return codes, y, LogLoss(classes)
 
     def _encode_y(self, y):
-        y = column_or_1d(y, warn=True)
-        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
-        if (unknown := self.classes_[codes] != y).any():
-            raise ValueError(
-                f"y has a class that `fit` did not see: {y[unknown].tolist()[0]!r}; it saw "
-                f"{self.classes_.tolist()}."
-            )
-        return codes
+        return _encode(column_or_1d(y, warn=True), uniques=self.classes_)
 
     @warning_once()
     def expert_proba(self, X: SamplesLike) -> np.ndarray:

@@ -129,14 +129,9 @@ def fit_best(problem, runs, n_jobs=None):
 
 def _climb(problem, run, max_iter):
     """Return the run after further iterations."""
-    step = partial(_step, problem, run.seed)
+    step = partial(maximize, problem, seed=run.seed)
     options = {"max_iter": max_iter, "tol": problem.tol, "patience": _PATIENCE}
     return climb(run, step, partial(_find_alive, problem), problem.unit_weight, **options)
-
-
-def _step(problem, seed, components, responsibilities, before):
-    model, joint = maximize(problem, components, responsibilities, before, seed=seed)
-    return model, *posterior(joint)
 
 
 def start(problem, seed):
@@ -167,7 +162,7 @@ def _find_alive(problem, sums):
 
 
 def maximize(problem, components, responsibilities, before=None, *, seed=0, experts=None):
-    """Return the model that fits these responsibilities best, and the log joint density.
+    """Return the model that fits these responsibilities best, its own, and the log density.
 
     Fitted experts, if they are given, stay as they are.
     """
@@ -176,7 +171,9 @@ def maximize(problem, components, responsibilities, before=None, *, seed=0, expe
     # What the first iteration has checked needs no further check.
     with config_context(assume_finite=not is_first, skip_parameter_validation=not is_first):
         if is_first:
-            before = _unfitted(problem, components, seed)
+            unfitted = [problem.experts[k].draw(seed + int(k)) for k in components]
+            gate = None if problem.gate is None else problem.gate.draw(seed)
+            before = Model(unfitted, gate, None, None, False)
         model, joint = _maximize(problem, components, responsibilities, before, experts)
     is_odd = ~np.isfinite(joint.max(axis=1))
     if is_odd.any():
@@ -184,14 +181,7 @@ def maximize(problem, components, responsibilities, before=None, *, seed=0, expe
             f"{is_odd.sum()} of {len(is_odd)} samples have no finite log density by any component, "
             f"the first one has y={problem.target[is_odd][0]}. Leave out such samples."
         )
-    return model, joint
-
-
-def _unfitted(problem, components, seed):
-    """Return a model of experts and a gate to begin with."""
-    experts = [problem.experts[k].draw(seed + int(k)) for k in components]
-    gate = None if problem.gate is None else problem.gate.draw(seed)
-    return Model(experts, gate, None, None, False)
+    return model, *posterior(joint)
 
 
 def _maximize(problem, components, responsibilities, before, experts):

@@ -1,6 +1,8 @@
 """Families: the density of y around the prediction of an expert."""
 
 import inspect
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 from scipy import stats
@@ -166,24 +168,12 @@ class OwnDensity(Family):
         return prediction
 
     def distribution(self, expert, X, scale):
-        return _Nested(expert, X)
-
-
-class _Nested:
-    """The distributions of an expert with a density of its own, as those of SciPy."""
-
-    def __init__(self, expert, X):
-        self.expert = expert
-        self.X = X
-
-    def cdf(self, y):
-        return self.expert.cdf(self.X, y)
-
-    def ppf(self, q):
-        return self.expert.predict_quantiles(self.X, q)
-
-    def rvs(self, size, random_state):
-        return self.expert.sample_y(self.X, size[1], random_state)
+        # As the distributions of SciPy.
+        return SimpleNamespace(
+            cdf=partial(expert.cdf, X),
+            ppf=partial(expert.predict_quantiles, X),
+            rvs=lambda size, random_state: expert.sample_y(X, size[1], random_state),
+        )
 
 
 def predict_known(family, expert, X, y):

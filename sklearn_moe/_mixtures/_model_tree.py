@@ -20,7 +20,7 @@ from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import is_clearly_positive
 from ._defaults import ColumnEncoder, encoded
-from ._em import Fit, code_samples, maximize, posterior
+from ._em import Fit, code_samples, maximize
 from ._newton import without_slopes
 from ._weighted import Template
 
@@ -469,8 +469,7 @@ def fit_tree(problem, design):
     )
     components = np.arange(len(experts))
     shares = np.eye(len(experts))[regions.groups]
-    model, joint = maximize(problem, components, shares, experts=experts)
-    responsibilities, log_density = posterior(joint)
+    model, responsibilities, log_density = maximize(problem, components, shares, experts=experts)
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
     run = Run(components, responsibilities, model, likelihood, bounds, converged=True)

@@ -8,24 +8,12 @@ from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import _check_sample_weight
 
-from .._validation import name_in_errors
 from ._defaults import ColumnEncoder
 from ._newton import POWERS, refit, without_slopes
 
 # A seed is added to the index of a component, of which there are few.
 LARGEST_SEED = 2**31 - 11
-
-
-def check_weight(sample_weight, X):
-    """Return a weight of 0 or more per sample, not all of them 0."""
-    with name_in_errors("sample_weight"):
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        # Older versions of scikit-learn let them pass.
-        if not weight.any():
-            raise ValueError("sample_weight must not be 0 for all samples.")
-    return weight
 
 
 class Template:

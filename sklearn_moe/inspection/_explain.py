@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import validate_params
 
 from .._compat import warning_once
-from .._data.tables import apart_from, import_pandas
+from .._data.tables import apart_from
 from .._validation import Count
 from ..metrics._words import find_regions
 from ._linear import OpenedMixture, expert_outputs, find_linear
@@ -90,7 +91,7 @@ class Explanation:
             With the columns "base", those of X, "not linear" and "prediction". A column of X whose
             name is taken is called, say, "base (column)".
         """
-        pd = import_pandas("Explanation", "parts")
+        pd = check_pandas_support("Explanation.to_frame")
         parts = np.c_[self.base, self.rest, self.prediction, self.contribution]
         names = ["base", _REST, "prediction"]
         for column in self.columns:

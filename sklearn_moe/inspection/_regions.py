@@ -24,8 +24,6 @@ _LEGEND_ROWS = 16
 _PALE = 0.35
 # Around the samples, as a share of their range.
 _MARGIN = 0.05
-# From the lowest to the highest value of a column, to see how far the gate changes.
-_N_STEPS = 15
 
 
 class DecisionRegionDisplay:
@@ -150,8 +148,8 @@ class DecisionRegionDisplay:
             prediction of the model where all other columns are held at the median of X, or at the
             most frequent category. It may differ from that of a sample, which has other values
             there. Samples with a missing value in one of the two are not shown. If None, they are
-            the two that change the gate most if the others are held, or the prediction if the gate
-            is the same for all rows.
+            the first two of numbers; `split_follows` of a
+            :func:`~sklearn_moe.metrics.specialization_report` names those that the gate uses.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -193,7 +191,7 @@ class DecisionRegionDisplay:
             y = y_pred = None
         numbers = _columns_of_numbers(mixture, X)
         if columns is None:
-            columns = _most_used(estimator, X, numbers)
+            columns = (*numbers,)[:2]
         with name_in_errors("columns"):
             chosen = _get_column_indices(X, list(columns))
         if len(chosen) != 2 or not numbers.keys() >= {*chosen}:
@@ -385,26 +383,6 @@ def _columns_of_numbers(mixture, X):
             "your own, such as those of sklearn.manifold.TSNE."
         )
     return numbers
-
-
-def _most_used(estimator, X, numbers):
-    """Return the two columns of numbers that change the gate most, or else the prediction.
-
-    Each is moved from its lowest to its highest value, while the others are held.
-    """
-    mixture = final_step(estimator, X)[0]
-    if X.shape[1] == 2 or not hasattr(mixture, "gate_proba"):
-        return [*numbers][:2]
-    predict = getattr(mixture, "predict_proba", mixture.predict)
-    typical = _typical_values(X)
-    changes = []
-    for index, (_, values) in numbers.items():
-        steps = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, _N_STEPS))
-        rows = final_step(estimator, _rows_at(X, typical, {index: steps}))[1]
-        changes.append([np.std(of(rows), axis=0).sum() for of in (mixture.gate_proba, predict)])
-    of_gate, of_prediction = np.transpose(changes)
-    change = of_gate if of_gate.any() else of_prediction
-    return np.array([*numbers])[np.argsort(-change, kind="stable")[:2]].tolist()
 
 
 def _typical_values(X):

@@ -6,12 +6,12 @@ from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import validate_params
-from sklearn.utils.validation import _check_sample_weight
 
 from .._compat import warning_once
-from .._data.tables import apart_from, import_pandas
-from .._data.validation import check_groups
+from .._data.tables import apart_from
+from .._data.validation import check_groups, check_weight
 from .._validation import Count, check_column, check_named, check_same_length
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_curves, describe_ensemble
@@ -193,7 +193,7 @@ class RegionRules:
         ImportError
             If pandas is not installed.
         """
-        pd = import_pandas("RegionRules", "rules")
+        pd = check_pandas_support("RegionRules.to_frame")
         columns = {"share": self.share, "where": [" or ".join(parts) for parts in self.where]}
         columns["fidelity"] = self.expert_fidelity
         columns[f"own {self.score_name}"] = self.own_score
@@ -400,7 +400,7 @@ def region_rules(
     mixture = OpenedMixture(estimator, X, ("apply", "predict"))
     check_same_length(X=X, y=y)
     experts = mixture.experts[:, 0]
-    sample_weight = _check_sample_weight(sample_weight, experts, ensure_non_negative=True)
+    sample_weight = check_weight(sample_weight, experts)
     groups = check_groups(groups, experts)
     is_constant = mixture.is_constant
     is_stack = hasattr(mixture, "out_of_fold")

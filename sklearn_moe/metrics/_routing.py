@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import rel_entr
-from scipy.stats import entropy
 from sklearn.utils._param_validation import StrOptions, validate_params
 
 from .._validation import Count, check_column, check_named, check_same_length
@@ -104,12 +103,11 @@ def conditional_entropy(tables):
     return 0.0 - rel_entr(joint, joint.sum(axis=-2, keepdims=True)).sum(axis=(-2, -1))
 
 
-@validated("clusters experts", "sample_weight", normalize=["boolean"])
+@validated("clusters experts", "sample_weight")
 def dispatch_entropy(
     clusters: ArrayLike,
     experts: ArrayLike,
     *,
-    normalize: bool = False,
     sample_weight: ArrayLike | None = None,
 ) -> float:
     """Compute the entropy of the cluster given the expert.
@@ -132,17 +130,13 @@ def dispatch_entropy(
         The expert that every sample is routed to, labels of any type. If several are selected,
         each of the k experts counts 1 / k.
 
-    normalize : bool, default=False
-        Whether to divide by the entropy of the clusters: 0 is perfect, 1 is independent,
-        whatever the number of clusters. It is 0 if there is only one cluster.
-
     sample_weight : array-like of shape (n_samples,), default=None
         The weight of every sample, non-negative. If None, all weigh the same.
 
     Returns
     -------
     entropy : float
-        The dispatch entropy in nats (natural logarithm), or from 0 to 1 if normalized.
+        The dispatch entropy in nats (natural logarithm).
 
     Raises
     ------
@@ -152,7 +146,7 @@ def dispatch_entropy(
     See Also
     --------
     routing_matrix : The counts behind the entropy.
-    sklearn.metrics.mutual_info_score : The entropy of the clusters minus the dispatch entropy.
+    sklearn.metrics.homogeneity_score : 1 minus the share of it in the entropy of the clusters.
 
     References
     ----------
@@ -167,15 +161,8 @@ def dispatch_entropy(
     0.0
     >>> round(dispatch_entropy(clusters, [0, 1, 0, 1]), 4)  # log(2)
     0.6931
-    >>> dispatch_entropy(clusters, [0, 1, 0, 1], normalize=True)
-    1.0
     """
-    table = label_table(clusters, experts, sample_weight)
-    value = float(conditional_entropy(table))
-    if not normalize or value == 0:
-        return value
-    # Rounding may lead above 1.
-    return min(1.0, value / float(entropy(table.sum(axis=1))))
+    return float(conditional_entropy(label_table(clusters, experts, sample_weight)))
 
 
 @validated(

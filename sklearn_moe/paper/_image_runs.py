@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.datasets import ImageFolder
 
 from .._training import Callback
 from .._training.checkpoint import describe
@@ -135,6 +134,8 @@ def _load(folder, split, subset):
     if folder is None:
         X, y = fetch_cifar10(subset=split, return_X_y=True)
     else:
+        from torchvision.datasets import ImageFolder
+
         images = ImageFolder(Path(folder, split))
         X = np.stack([np.asarray(image).transpose(2, 0, 1) for image, _ in images])
         y = np.array(images.targets)

@@ -58,7 +58,7 @@ def test_layouts_and_batches_do_not_matter(monkeypatch):
 
 IMAGES = noise(2)
 WRONG = [
-    ({"images": IMAGES[:, 0]}, r"task takes images .*pass images\[:, np\.newaxis\]"),
+    ({"images": IMAGES[:, 0]}, r"task takes images .*images\[:, np\.newaxis\]"),
     ({"groups": [0]}, r"inconsistent numbers of samples: \[2, 1\]"),
     ({"groups": [[0, 1], [1, 0]]}, r"groups must have a single axis, got shape \(2, 2\)"),
     ({"angle": 0}, "angle=0 leaves an image as it is: .*Pass an angle that"),

@@ -6,7 +6,6 @@ from math import log
 import numpy as np
 import pytest
 from helpers import draw_routes, raises
-from scipy.stats import entropy
 
 from sklearn_moe import metrics
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
@@ -41,12 +40,11 @@ def test_match_the_references(n_selected, weighted):
     weight = np.random.RandomState(1).uniform(0.1, 2, size=200) if weighted else np.ones(200)
     expected = reference_matrix(clusters, experts, weight)
     options = {"sample_weight": weight if weighted else None}
-    value, of_clusters = reference_entropy(expected), entropy(expected.sum(axis=1))
 
-    assert dispatch_entropy(clusters, experts, **options) == pytest.approx(value)
-    normalized = dispatch_entropy(clusters, experts, normalize=True, **options)
-    assert type(normalized) is float
-    assert normalized == pytest.approx(value / of_clusters)
+    assert dispatch_entropy(clusters, experts, **options) == pytest.approx(
+        reference_entropy(expected)
+    )
+    assert type(dispatch_entropy(clusters, experts, **options)) is float
     np.testing.assert_allclose(routing_matrix(clusters, experts, **options), expected)
     load = metrics.expert_load(experts, n_experts=9, **options)
     np.testing.assert_allclose(load[:6], expected.sum(axis=0) / expected.sum())
@@ -60,15 +58,12 @@ def test_entropy_at_its_ends():
     for experts in (clusters, shared, np.column_stack([clusters, clusters + 3])):
         assert dispatch_entropy(clusters, experts) == 0
         assert not np.signbit(dispatch_entropy(clusters, experts))
-        assert dispatch_entropy(clusters, experts, normalize=True) == 0
     for n_clusters in (1, 2, 7):
         clusters, experts = np.tile(np.arange(n_clusters), 5), np.repeat(np.arange(5), n_clusters)
         for routes in (experts, np.zeros_like(clusters)):
             assert dispatch_entropy(clusters, routes) == pytest.approx(log(n_clusters))
-            normalized = dispatch_entropy(clusters, routes, normalize=True)
-            assert normalized == (n_clusters > 1)  # of one cluster there is nothing to divide by
     weight = [0.1, 0.7, 0.0]
-    assert dispatch_entropy([2, 2, 1], [0, 1, 1], normalize=True, sample_weight=weight) == 0
+    assert dispatch_entropy([2, 2, 1], [0, 1, 1], sample_weight=weight) == 0
 
 
 def test_labels_may_be_of_any_type_and_numbering():

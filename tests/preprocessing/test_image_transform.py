@@ -171,7 +171,7 @@ def test_features(transformer):
 SHAPES = {  # that are no images, and what to do
     (7,): r"X\.reshape",
     (7, 11, 13): r"X\[:, np\.newaxis\].*X\[np\.newaxis\]",
-    (11, 13, 3): r"X\.transpose\(2, 0, 1\)\[np\.newaxis\]",
+    (11, 13, 3): r"X\[np\.newaxis\] of a single image",
     (7, 11, 13, 3): r"X\.transpose\(0, 3, 1, 2\)",
     (7, 5, 5, 4): r"X\.transpose\(0, 3, 1, 2\)",
 }
