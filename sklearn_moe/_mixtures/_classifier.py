@@ -7,7 +7,6 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state, check_scalar
-from sklearn.utils._encode import _encode
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -260,7 +259,13 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         return codes, y, LogLoss(classes)
 
     def _encode_y(self, y):
-        return _encode(column_or_1d(y, warn=True), uniques=self.classes_)
+        y = column_or_1d(y, warn=True)
+        if (unknown := np.setdiff1d(y, self.classes_)).size:
+            raise ValueError(
+                f"y has classes that `fit` did not see: {unknown.tolist()}; it saw "
+                f"{self.classes_.tolist()}."
+            )
+        return np.searchsorted(self.classes_, y)
 
     @warning_once()
     def expert_proba(self, X: SamplesLike) -> np.ndarray:
