@@ -1,13 +1,8 @@
 """What versions of Python's libraries, terminals and signals have in different ways."""
 
-import contextlib
-import contextvars
 import sys
 import warnings
-from pathlib import Path
 
-import joblib
-import sklearn
 from tqdm import TqdmWarning
 
 __version__ = "0.1.0"
@@ -26,34 +21,3 @@ def progress_bar(iterable=None, *, disable=False, **options):
         # None is tqdm's word for "unless it is a terminal".
         disable = None
     return tqdm(iterable, disable=disable, **options)
-
-
-_LIBRARIES = (
-    *(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__)),
-    contextlib.__file__,  # of decorators
-)
-
-
-_SAID: contextvars.ContextVar[set[str]] = contextvars.ContextVar("said")
-
-
-@contextlib.contextmanager
-def warning_once():
-    """Say each warning once, however many steps of what is done here warn alike."""
-    token = _SAID.set(_SAID.get(set()))
-    try:
-        yield
-    finally:
-        _SAID.reset(token)
-
-
-def warn(message, category):
-    """Warn as from the innermost frame outside of this package, scikit-learn and joblib."""
-    said = _SAID.get(set())
-    if message in said:
-        return
-    said.add(message)
-    frame, level = sys._getframe(1), 2
-    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)

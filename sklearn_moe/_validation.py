@@ -1,12 +1,19 @@
-"""Arguments and fitted estimators: what is wrong with one; docstrings that classes share."""
+"""Arguments and fitted estimators: what is wrong with one; warnings; docstrings of classes."""
 
+import contextlib
 import difflib
 import inspect
 import re
+import sys
+import warnings
 from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral
+from pathlib import Path
 
+import joblib
 import numpy as np
+import sklearn
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
@@ -14,6 +21,12 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 
 # Of gray, RGB and RGBA images.
 _CHANNELS = (1, 3, 4)
+# A warning is about the code that calls these.
+_LIBRARIES = (
+    *(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__)),
+    contextlib.__file__,  # of decorators
+)
+_SAID: ContextVar[set[str]] = ContextVar("said")
 
 
 class Count(Interval):
@@ -52,6 +65,28 @@ class HasNames(BaseEstimator):
             options = [getattr(c, "options", ()) for c in self._parameter_constraints[name]]
             hint = did_you_mean(getattr(self, name), set().union(*options))
             raise InvalidParameterError(f"{error}{hint}") from None
+
+
+@contextmanager
+def warning_once():
+    """Say each warning once, however many steps of what is done here warn alike."""
+    token = _SAID.set(_SAID.get(set()))
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
+
+
+def warn(message, category):
+    """Warn as from the innermost frame outside of this package, scikit-learn and joblib."""
+    said = _SAID.get(set())
+    if message in said:
+        return
+    said.add(message)
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def documented_by(shared):

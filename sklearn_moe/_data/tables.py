@@ -12,8 +12,7 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
-from .._compat import warn
-from .._validation import name_in_errors
+from .._validation import name_in_errors, warn
 
 # float32 holds all integers up to this one.
 _LARGEST_EXACT = 2**24

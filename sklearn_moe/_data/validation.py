@@ -14,8 +14,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
-from .._compat import warn
-from .._validation import check_column, check_same_length, is_channels_last, name_in_errors
+from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
 from .indexing import select
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
 

@@ -15,7 +15,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names
 
 from .. import _devices
-from .._compat import warn
 from .._data import SamplesLike
 from .._data.rows import Rows
 from .._data.statistics import (
@@ -39,6 +38,7 @@ from .._training.loop import Training, undone_if_failed
 from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
 from .._training.process_group import CURRENT_GROUP
+from .._validation import warn
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
 from ..nn.experts import LinearExpert

@@ -13,13 +13,14 @@ from scipy import special
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
-from .._compat import __version__, warn
+from .._compat import __version__
 from .._data import SamplesLike
 from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
 from .._persistence import StoredModule
 from .._training.density import density_of
+from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes
 from ..nn.functional import softmax

@@ -21,12 +21,11 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
-from .._compat import warn, warning_once
 from .._data import SamplesLike
 from .._data.tables import hash_rows, refuse_repeated_names
 from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
-from .._validation import Count, HasNames, Names, check_named, check_same_length
+from .._validation import Count, HasNames, Names, check_named, check_same_length, warn, warning_once
 from ._defaults import default_expert
 from ._em import (
     LEAST_SCALE,

@@ -10,11 +10,10 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from .._compat import warning_once
 from .._data import SamplesLike
 from .._data.distributions import draw_indices
 from .._data.tables import refuse_missing
-from .._validation import Names
+from .._validation import Names, warning_once
 from ._base import BaseMixture
 from ._families import LogLoss
 

@@ -10,7 +10,6 @@ from sklearn.linear_model import LinearRegression
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import column_or_1d
 
-from .._compat import warning_once
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
 from .._data.validation import check_numbers
@@ -20,6 +19,7 @@ from .._validation import (
     check_same_length,
     name_in_errors,
     refuse_overflow,
+    warning_once,
 )
 from ._base import BaseMixture
 from ._families import FAMILIES, Gaussian, OwnDensity, guess_family

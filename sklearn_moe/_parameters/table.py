@@ -19,8 +19,8 @@ max_iter               3,000 steps, at least 500 and 10 epochs, at most 75 epoch
 
 import math
 
-from .._compat import warn
 from .._registry import overrides
+from .._validation import warn
 from ..nn import ACTIVATIONS, Head
 
 # Kinds that fail on different tables: networks on few rows and heavy tails, lines on curved

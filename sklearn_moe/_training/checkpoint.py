@@ -18,8 +18,9 @@ import torch
 from scipy.sparse import issparse
 from skorch.history import History
 
-from .._compat import __version__, warn
+from .._compat import __version__
 from .._data.indexing import row_slices
+from .._validation import warn
 from .process_group import CURRENT_GROUP
 
 _DIGEST = hashlib.sha256().digest_size

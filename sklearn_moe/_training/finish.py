@@ -17,10 +17,10 @@ from scipy.stats import entropy
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
-from .._compat import warn
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._threads import threads_for, work_of_table
+from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores

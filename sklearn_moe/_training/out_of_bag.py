@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._compat import warn
+from .._validation import warn
 from ..nn.dispatch import is_stack
 from ..nn.experts import LinearExpert
 from ..nn.seeding import hash_rows

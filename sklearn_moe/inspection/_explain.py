@@ -9,9 +9,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import validate_params
 
-from .._compat import warning_once
 from .._data.tables import apart_from
-from .._validation import Count
+from .._validation import Count, warning_once
 from ..metrics._words import find_regions
 from ._linear import OpenedMixture, expert_outputs, find_linear
 from ._plotting import as_text, expert_colors, import_pyplot

@@ -9,10 +9,9 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import validate_params
 
-from .._compat import warning_once
 from .._data.tables import apart_from
 from .._data.validation import check_groups, check_weight
-from .._validation import Count, check_column, check_named, check_same_length
+from .._validation import Count, check_column, check_named, check_same_length, warning_once
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_curves, describe_ensemble
 from ..metrics._words import Regions, find_regions

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import _safe_indexing, indexable
 
-from .._compat import warning_once
 from .._data.indexing import draw_rows
-from .._validation import check_column, check_same_length, final_step
+from .._validation import check_column, check_same_length, final_step, warning_once
 from ._experts import compare_experts, evaluate
 from ._load import dead_experts, expert_load, load_cv
 from ._merged import (
