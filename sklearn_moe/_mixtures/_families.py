@@ -178,7 +178,8 @@ class OwnDensity(Family):
 
 def predict_known(family, expert, X, y):
     """Return what an expert predicts of training samples, and refuse NaN."""
-    prediction = family.predict(expert, X, y)
+    # Some experts predict a Series.
+    prediction = np.asarray(family.predict(expert, X, y))
     if (n_missing := np.isnan(prediction.reshape(len(y), -1)).any(axis=1).sum()) > 0:
         raise ValueError(
             f"{expert!r} predicted NaN for {n_missing} of {len(y)} training samples. Leave it out, "

@@ -25,6 +25,8 @@ _STEPS = {"maxiter": 500, "ftol": 1e-9, "gtol": 1e-2}
 # Powers of its correlation with y by which a column is multiplied. Of more rows that would take
 # longer than the networks.
 _POWERS, _MOST_WEIGHED = (1, 2, 4), 1000
+# Sums of squares of larger numbers may be infinite in float32.
+_LARGEST = 1e12
 # Score of a class of which an expert sees no sample, logarithm of a rate of 0.
 _UNSEEN = -5.0
 # No row is in this fold: a model without it is one of all rows.
@@ -107,6 +109,7 @@ def _read_columns(net, kind, rows, weight):
         X.data = X.data.clip(-LINEAR_UP_TO, LINEAR_UP_TO)
         return X, -center / scale, spread
     X = net.map_batches(lambda x, encoded: net.module_.encode(x, encoded)[:, columns], rows)
+    X = X.clip(-_LARGEST, _LARGEST)
     mean = (weight @ X / weight.sum()).astype(X.dtype)
     return X - mean, mean, spread
 
