@@ -267,19 +267,28 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     rows = rows % n_samples
     outputs, proba = expert_outputs(mixture, mixture.X)
     explained = _safe_indexing(mixture.X, rows)
+    predicted = np.asarray(mixture.predict(explained)).reshape(len(rows), -1)
+    n_targets = predicted.shape[1]
+    if proba is not None and n_targets > 1:
+        raise ValueError(
+            f"explain tells of one class or number, but {type(mixture.mixture).__name__} predicts "
+            f"{n_targets} labels. Fit one model for each label."
+        )
+    if output >= n_targets:
+        raise ValueError(f"output must be below the number of targets, {n_targets}, got {output}.")
     functions = find_linear(mixture, outputs, proba)
     coef = np.nan_to_num(functions.coef)
     # What an expert does not receive changes nothing.
     coef[:, :-1] *= functions.is_received[..., np.newaxis]
     gate = mixture.gates[rows].astype(float)
     if proba is None:
-        predicted = _predictions(mixture, explained, outputs.shape[2], output)
+        predicted = predicted[:, output].astype(float)
         coef = coef[..., [output]]
         # A number is compared with nothing, as if that were a class.
         order = np.repeat([[1], [0]], len(rows), axis=1)
         outcome = ("the prediction",) * len(rows)
     else:
-        predicted, order = _log_odds(mixture, explained, output)
+        predicted, order = _log_odds(mixture, explained)
         names = mixture.classes_[order].T
         outcome = tuple(f"the log odds of {first} against {second}" for first, second in names)
     if functions.is_log:
@@ -315,24 +324,8 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     )
 
 
-def _predictions(mixture, X, n_outputs, output):
-    """Return what the mixture predicts of one target."""
-    if output >= n_outputs:
-        raise ValueError(f"output must be below the number of targets, {n_outputs}, got {output}.")
-    predicted = np.asarray(mixture.predict(X))
-    return predicted.reshape(len(predicted), -1)[:, output].astype(float)
-
-
-def _log_odds(mixture, X, output):
+def _log_odds(mixture, X):
     """Return the log odds of the predicted class against the next, and the places of the two."""
-    predicted = np.asarray(mixture.predict(X))
-    if predicted.ndim > 1:
-        raise ValueError(
-            f"explain tells of one class or number, but {type(mixture.mixture).__name__} predicts "
-            f"{predicted.shape[1]} labels. Fit one model for each label."
-        )
-    if output > 0:
-        raise ValueError(f"output must be below the number of targets, 1, got {output}.")
     proba = np.asarray(mixture.predict_proba(X), dtype=float)
     order = np.argsort(-proba, axis=1, kind="stable")[:, :2].T
     logs = np.log(np.maximum(proba, np.finfo(float).tiny))

@@ -136,18 +136,6 @@ def routing_stability(
     first, *refits = Parallel(n_jobs=n_jobs)(
         delayed(_split)(estimator, X, y, rows) for rows in samples
     )
-    return _compare(first, refits, generator)
-
-
-def _split(estimator, X, y, rows):
-    """Return the expert of every sample, after a fit to some of them."""
-    fitted = clone(estimator).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
-    mixture, X = final_step(fitted, X)
-    return np.asarray(mixture.apply(X)).reshape(len(y), -1)[:, 0]
-
-
-def _compare(first, refits, generator):
-    """Return the stability of the splits of the samples."""
     scores = np.array([adjusted_rand_score(first, split) for split in refits])
     null = [adjusted_rand_score(first, generator.permutation(split)) for split in refits]
     (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T
@@ -155,3 +143,10 @@ def _compare(first, refits, generator):
     least = _MIN_AGREEMENT if np.ptp(first) == 0 else max(_MIN_AGREEMENT, null_high)
     n_agree = int(np.sum(scores > least))
     return RoutingStability(scores, scores.mean(), low, high, null_low, null_high, n_agree)
+
+
+def _split(estimator, X, y, rows):
+    """Return the expert of every sample, after a fit to some of them."""
+    fitted = clone(estimator).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
+    mixture, X = final_step(fitted, X)
+    return np.asarray(mixture.apply(X)).reshape(len(y), -1)[:, 0]

@@ -90,19 +90,6 @@ def contingency(clusters, experts, n_experts, sample_weight=None):
     return table if k == 1 else table / k
 
 
-def label_table(clusters, experts, sample_weight=None):
-    """Return the contingency table of `experts` that are labels of any type."""
-    labels, indices = encode(check_labels(experts), "experts")
-    return contingency(clusters, indices, labels.size, sample_weight)
-
-
-def conditional_entropy(tables):
-    """Return H(row | column) of tables of shape (..., n_rows, n_columns)."""
-    joint = tables / tables.sum(axis=(-2, -1), keepdims=True)
-    # 0 - x, because -x would turn a perfect 0.0 into -0.0.
-    return 0.0 - rel_entr(joint, joint.sum(axis=-2, keepdims=True)).sum(axis=(-2, -1))
-
-
 @validated("clusters experts", "sample_weight")
 def dispatch_entropy(
     clusters: ArrayLike,
@@ -162,7 +149,11 @@ def dispatch_entropy(
     >>> round(dispatch_entropy(clusters, [0, 1, 0, 1]), 4)  # log(2)
     0.6931
     """
-    return float(conditional_entropy(label_table(clusters, experts, sample_weight)))
+    labels, indices = encode(check_labels(experts), "experts")
+    table = contingency(clusters, indices, labels.size, sample_weight)
+    joint = table / table.sum()
+    # 0 - x, because -x would turn a perfect 0.0 into -0.0.
+    return float(0.0 - rel_entr(joint, joint.sum(axis=0)).sum())
 
 
 @validated(
