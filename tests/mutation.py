@@ -37,7 +37,11 @@ ROOT = Path(__file__).parent.parent
 # tests or a file in one.
 TESTS = {
     "_estimators": ["estimators", "training", "persistence/persistence"],
-    "_estimators/classifier": ["estimators/classifier", "estimators/tables"],
+    "_estimators/classifier": [
+        "estimators/classifier",
+        "estimators/likelihood",
+        "estimators/tables",
+    ],
     "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
     "_data/em": ["mixtures", "training/regimes"],
     "_data/router": ["mixtures", "training/pool", "training/regimes", "estimators/tables"],
@@ -58,6 +62,7 @@ TESTS = {
     "_training/checkpoint": ["training/checkpoint", "training/process_group"],
     "_training/density": ["estimators/likelihood", "estimators/partial_fit"],
     "_training/finish": ["training", "estimators"],
+    "_training/loop": ["training", "estimators", "contracts/bad_parameters"],
     "_training/net": [
         "training/net",
         "training/placement",

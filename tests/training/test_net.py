@@ -187,6 +187,9 @@ def test_wide_tables_are_known_by_their_first_column_of_numbers():
     assert not has_few_distinct_rows(np.hstack([np.zeros((100, 1)), X]))
     assert has_few_distinct_rows(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
     assert has_few_distinct_rows(np.random.default_rng(0).integers(2, size=(100, 5)))
+    # Twenty rows of ten values in a column are not few, however often they are there.
+    pairs = np.stack([np.arange(20) // 2, np.arange(20) % 2], axis=1)
+    assert not has_few_distinct_rows(np.tile(pairs, (100, 1)))
 
 
 @brief_fits
