@@ -171,6 +171,13 @@ def check_same_length(**arrays):
         check_consistent_length(*arrays.values())
 
 
+def last_step(estimator):
+    """Return the last step of a pipeline, or the estimator itself."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
 def final_step(estimator, X, needs=("apply",)):
     """Return the mixture at the end of a pipeline, and X as it sees it.
 

@@ -25,7 +25,16 @@ from .._data import SamplesLike
 from .._data.tables import hash_rows, refuse_repeated_names
 from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
-from .._validation import Count, HasNames, Names, check_named, check_same_length, warn, warning_once
+from .._validation import (
+    Count,
+    HasNames,
+    Names,
+    check_named,
+    check_same_length,
+    last_step,
+    warn,
+    warning_once,
+)
 from ._defaults import default_expert
 from ._em import (
     LEAST_SCALE,
@@ -40,7 +49,7 @@ from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers, spread_over_groups
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
-from ._weighted import LARGEST_SEED, Template, last_step, takes_weights
+from ._weighted import LARGEST_SEED, Template, takes_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,13 +17,13 @@ from .._validation import (
     Names,
     check_named,
     check_same_length,
+    last_step,
     name_in_errors,
     refuse_overflow,
     warning_once,
 )
 from ._base import BaseMixture
 from ._families import FAMILIES, Gaussian, OwnDensity, guess_family
-from ._weighted import last_step
 
 
 class MixtureRegressor(RegressorMixin, BaseMixture):

@@ -19,6 +19,7 @@ from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losse
 from .._data.tables import hash_rows
 from .._data.validation import as_row_counts
 from .._threads import threads_for
+from .._validation import last_step
 from ._defaults import ColumnEncoder, default_gates
 from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
 from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity, predict_known
@@ -27,7 +28,6 @@ from ._weighted import (
     Template,
     count_parameters,
     fit_weighted,
-    last_step,
     takes_weights,
 )
 
@@ -69,7 +69,7 @@ def check_stack(mixture):
     if not isinstance(experts, list) or not experts:
         raise ValueError(f"{expected}, got estimator={experts!r}.")
     experts = models_of(experts)
-    if mixture.n_components not in (1, 2, len(experts)):
+    if mixture.n_components not in (1, type(mixture)().n_components, len(experts)):
         raise ValueError(
             f"{expected}, one per component, got {len(experts)} and n_components="
             f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out."

@@ -9,6 +9,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
 
+from .._validation import last_step
 from ._defaults import ColumnEncoder
 from ._newton import POWERS, refit, without_slopes
 
@@ -87,13 +88,6 @@ def fit_weighted(estimator, X, y, weight):
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)
     return estimator.fit(X, y, sample_weight=weight)
-
-
-def last_step(estimator):
-    """Return the last step of a pipeline, or the estimator itself."""
-    while isinstance(estimator, Pipeline):
-        estimator = estimator.steps[-1][1]
-    return estimator
 
 
 def takes_weights(estimator):

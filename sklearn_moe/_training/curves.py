@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from .linear_models import NO_FOLD
 from .regimes import open_design, with_one
 
 # Parts of what regimes gain over a single line: they are believed if curves gain less than the
@@ -78,8 +79,7 @@ def _fit_curves(net, rows, folds, unseen, n_factors):
         return torch.cat([encoded, z[:, i] * z[:, j]], 1)
 
     table, _, folds = open_design(net, columns, rows, folds)
-    # Rows without a fold are -1, and none is -2.
-    left_out = np.append(-2, np.arange(folds.max() + 1))
+    left_out = np.append(NO_FOLD, np.arange(folds.max() + 1))
     weight = table.weight / _PENALTY * (folds != left_out[:, np.newaxis])
     start = np.zeros((len(weight), len(table.y), table.Z.shape[1]))
     coef = table.model.fit(table, weight, start, _N_STEPS).transpose(0, 2, 1)

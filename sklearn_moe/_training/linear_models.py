@@ -30,7 +30,7 @@ _LARGEST = 1e12
 # Score of a class of which an expert sees no sample, logarithm of a rate of 0.
 _UNSEEN = -5.0
 # No row is in this fold: a model without it is one of all rows.
-_NO_FOLD = -2
+NO_FOLD = -2
 
 
 # A row may have nearly all weight.
@@ -63,7 +63,7 @@ def solve_kind(fit, kind, rows, folds):
     if not is_given:
         folds = _draw_folds(X, weight, fit.samples.groups)
         has_folds = chooses and (folds >= 0).any()
-    left_out = [_NO_FOLD, *range(N_FOLDS if has_folds else 0)]
+    left_out = [NO_FOLD, *range(N_FOLDS if has_folds else 0)]
     gains = [np.ones(len(spread))]
     is_wide = has_folds and len(spread) > weight.sum()
     if is_wide:

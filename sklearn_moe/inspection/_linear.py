@@ -11,7 +11,7 @@ from sklearn.linear_model import GammaRegressor
 from sklearn.pipeline import Pipeline
 
 from .._data.tables import Table, is_frame
-from .._validation import check_named, final_step
+from .._validation import check_named, final_step, last_step
 from ..metrics._merged import MergedExperts
 from ..metrics._words import open_table
 
@@ -265,7 +265,7 @@ def _variance_power(mixture, k):
     # Experts of networks have the Poisson loss.
     if len(experts) != mixture.n_experts:
         return 1
-    expert = experts[k][-1] if isinstance(experts[k], Pipeline) else experts[k]
+    expert = last_step(experts[k])
     if isinstance(expert, TransformedTargetRegressor):
         return "logs"
     return 2 if isinstance(expert, GammaRegressor) else getattr(expert, "power", 1)

@@ -75,7 +75,7 @@ class Overlap(Problem):
     that they have in common, 1 in the setting of verification.
     """
 
-    setting: float = 1.0  # type: ignore[assignment]
+    setting: float = 1.0
 
     @property
     def options(self):

@@ -47,7 +47,7 @@ class Problem:
 
     Parameters
     ----------
-    setting : int or str, default=1
+    setting : int, float or str, default=1
         A key of `PAPER_SETTINGS`.
     n_train, n_test : int, default=16_000
     data_seed : int, default=None
@@ -55,7 +55,7 @@ class Problem:
         None: every run has a problem of its own.
     """
 
-    setting: int | str = 1
+    setting: float | str = 1
     n_train: int = 16_000
     n_test: int = 16_000
     data_seed: int | None = None
