@@ -84,6 +84,7 @@ TESTS = {
     "nn/heads": ["nn/heads", "contracts/plugins", "estimators"],
     "nn/mixture": ["nn", "contracts/plugins", "estimators/images"],
     "nn/predictor": ["persistence/export"],
+    "nn/router_parts": ["nn", "contracts/plugins", "contracts/bad_parameters"],
     "nn/routers": ["nn", "contracts/plugins", "contracts/bad_parameters"],
     "optim": ["nn/optim", "training/net"],
     "preprocessing": ["preprocessing"],

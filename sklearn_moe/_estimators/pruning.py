@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._devices import default_torch_modes
 from ..nn import Pool
-from ..nn.routers.scores import LinearScores
+from ..nn.router_parts import LinearScores
 from ..nn.seeding import use_generator
 
 __all__ = ["prune_experts"]

@@ -21,8 +21,8 @@ max_iter               3,000 steps, at least 1,000 and 10 epochs, at most 150 ep
 import numpy as np
 
 from ..nn import NETWORKS
-from ..nn.routers.scores import LinearScores, MLPScores, patches_shape
-from ..nn.routers.sparse import PatchChoiceRouter
+from ..nn.router_parts import LinearScores, MLPScores, patches_shape
+from ..nn.routers import PatchChoiceRouter
 
 _N_EXPERTS = 8
 # Behind a trunk the mixture decides about a part of the loss: by the other part each expert learns

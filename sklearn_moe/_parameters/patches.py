@@ -18,7 +18,7 @@ max_iter               1,000 epochs, until the loss ceases to fall; 150 for regr
 =====================  ============================================================================
 """
 
-from ..nn.routers.sparse import PatchChoiceRouter
+from ..nn.routers import PatchChoiceRouter
 
 _N_EXPERTS = 8
 # The router "patch_choice" has to be fast, or experts that compute all samples learn features of

@@ -6,7 +6,7 @@ what does not go together in `refusals`.
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -16,8 +16,8 @@ from .. import nn
 from .._data.indexing import row_slices
 from .._registry import accepts_argument, overrides
 from .._validation import refuse_overflow
-from ..nn.routers.scores import LinearScores, patches_shape
-from ..nn.routers.sparse import PatchChoiceRouter
+from ..nn.router_parts import LinearScores, patches_shape
+from ..nn.routers import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
 from . import images, patches, refusals, table
 
@@ -335,7 +335,8 @@ def _plan_model(choices):
     top_k = router.top_k
     if router.router_class is PatchChoiceRouter:
         top_k = min(top_k, patches_shape(shape)[0])
-    choices.router = router.with_options(
+    choices.router = replace(
+        router,
         network=router.network or network,
         top_k=choices.pick("top_k", top_k),
         gate=choices.pick("router__gate", router.gate or router.gates[0]),

@@ -23,7 +23,7 @@ from .._threads import threads_for, work_of_table
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
-from ..nn.routers.scores import PoolScores
+from ..nn.router_parts import PoolScores
 from ..nn.seeding import drawing_from
 from .callbacks import Interrupts, LastEpochs
 from .curves import find_curves

@@ -1,17 +1,14 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
-from .balance import BALANCES
+from .balance import BALANCES, Balance
 from .dispatch import Pool
 from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, build_mixture
 from .predictor import Predictor
-from .routers.base import Balance, Route, Router, SoftRouter
-from .routers.gates import GATES, NOISES, Noise
-from .routers.make import ROUTERS, RouterSpec
-from .routers.scores import NETWORKS, Scores
-from .routers.sparse import TopKRouter
+from .router_parts import GATES, NETWORKS, NOISES, Noise, Scores
+from .routers import ROUTERS, Route, Router, RouterSpec, SoftRouter, TopKRouter
 from .trunks import TRUNKS
 
 # fmt: off

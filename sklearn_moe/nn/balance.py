@@ -1,14 +1,85 @@
 """Balancing: what keeps the load of the experts even, by name."""
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._registry import Registry
 from .functional import softmax, sum_over_shards, weighted_mean
-from .routers.base import Balance, Route
+
+if TYPE_CHECKING:
+    from .routers import Route, Router
+
+# The load is averaged over so many batches.
+_HORIZON = 10
 
 
-def _importance(route: Route, weight: Tensor) -> Tensor:
+class RunningMean(nn.Module):
+    """The mean of the first values, then an exponential moving average.
+
+    Value t enters with weight 1 / min(t, horizon), so that there is no bias to the start value.
+
+    Parameters
+    ----------
+    start : tensor
+        The mean before any value; gives shape, type and device.
+    horizon : int
+        Number of values of which it is about the mean.
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self, start: Tensor, horizon: int):
+        super().__init__()
+        self.horizon = horizon
+        self.register_buffer("mean", start.clone())
+        self.register_buffer("count", start.new_zeros(()))
+
+    @torch.no_grad()
+    def update(self, value: Tensor) -> Tensor:
+        """Add a value, and return the mean."""
+        self.count += 1
+        return self.mean.lerp_(value.to(self.mean.dtype), 1 / self.count.clamp(1, self.horizon))
+
+
+class Balance(nn.Module):
+    """Base class of what keeps the load of the experts even: its weight, and the running load.
+
+    It is called in every training step, after the samples were routed. It counts sample weights
+    and returns a loss, or None if it works otherwise.
+
+    Parameters
+    ----------
+    n_experts : int
+    weight : float
+        Factor of the loss, or size of a step.
+    """
+
+    bias: Tensor | None  # (n_experts,), added to the scores that choose
+
+    # What it requires of the router: "gradient" (trained scores) or "choice" (of k experts).
+    needs = "gradient"
+
+    def __init__(self, n_experts: int, weight: float):
+        super().__init__()
+        self.n_experts = n_experts
+        self.weight = weight
+        self.register_buffer("bias", None)
+        # The load of one small batch is a poor estimate.
+        self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), _HORIZON)
+
+    def forward(self, router: "Router", route: "Route", weight: Tensor) -> Tensor | None:
+        """Return what is added to the loss of a training batch with sample weights, or None."""
+        return self.weight * self.loss(router, route, weight)
+
+    def loss(self, router: "Router", route: "Route", weight: Tensor) -> Tensor:
+        """Return the loss before it is multiplied by `weight` of the constructor."""
+        raise NotImplementedError
+
+
+def _importance(route: "Route", weight: Tensor) -> Tensor:
     """Return the mean softmax of the scores of each expert, (n_experts,)."""
     return weighted_mean(softmax(route.scores), weight.to(route.scores.dtype))
 

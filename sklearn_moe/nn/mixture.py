@@ -1,6 +1,7 @@
 """The mixture of experts: a router, its experts and their combined output; made from names."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,15 +10,14 @@ from torch import Generator, Tensor, nn
 
 from .._devices import default_torch_modes
 from .._registry import require_override
-from .balance import BALANCES
+from .balance import BALANCES, Balance
 from .dispatch import Experts, Pool, apply_all, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
 from .experts import ExpertSpec
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
-from .routers.base import Balance, Route, Router, SoftRouter
-from .routers.make import RouterSpec, make_router
-from .routers.scores import LinearScores, PoolScores
+from .router_parts import LinearScores, PoolScores
+from .routers import Route, Router, RouterSpec, SoftRouter, make_router
 from .seeding import drawing_from, is_own, use_generator
 from .trunks import TRUNKS, make_trunk, shape_after
 
@@ -267,7 +267,7 @@ def build_mixture(
                 dry_run(expected, evaluate, expert, x, shape=(1, head.n_outputs))
         is_linear = router.network in (None, "linear", LinearScores)
         if len(kinds) > 1 and is_linear and router.router_class is SoftRouter:
-            router = router.with_options(network=partial(PoolScores, kind_of=kind_of))
+            router = replace(router, network=partial(PoolScores, kind_of=kind_of))
         if balance is not None:
             balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
         made = make_router(

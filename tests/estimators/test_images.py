@@ -11,7 +11,7 @@ from torch import nn
 
 from sklearn_moe import MoERegressor
 from sklearn_moe.nn import TRUNKS
-from sklearn_moe.nn.routers.scores import NormalizedScores
+from sklearn_moe.nn.router_parts import NormalizedScores
 from sklearn_moe.nn.seeding import use_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")

@@ -5,7 +5,7 @@ import torch
 from helpers import seeded, specified
 
 from sklearn_moe.nn import BALANCES, Route
-from sklearn_moe.nn.routers.make import make_router
+from sklearn_moe.nn.routers import make_router
 
 
 def balanced(name, weight=1.0, n_experts=4, **options):

@@ -15,11 +15,20 @@ from helpers import (
 )
 from torch import nn
 
-from sklearn_moe.nn import BALANCES, GATES, NETWORKS, NOISES, ROUTERS, Noise, RouterSpec, TopKRouter
-from sklearn_moe.nn.routers import make
-from sklearn_moe.nn.routers import scores as networks
-from sklearn_moe.nn.routers.base import SoftRouter, choose
-from sklearn_moe.nn.routers.scores import LinearScores, as_patches
+from sklearn_moe.nn import (
+    BALANCES,
+    GATES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    Noise,
+    RouterSpec,
+    TopKRouter,
+    routers,
+)
+from sklearn_moe.nn import router_parts as networks
+from sklearn_moe.nn.router_parts import LinearScores, as_patches
+from sklearn_moe.nn.routers import SoftRouter, choose
 from sklearn_moe.nn.seeding import use_generator
 
 # Each gate of each router, with one or several experts (patches) in turn.
@@ -48,7 +57,7 @@ samples = partial(samples_for, "patch")
 def make_router(router, *args, **options):
     """Return a router, with parts of the spec among the options."""
     spec, options = specified(router, **options)
-    return make.make_router(spec, *args, **options)
+    return routers.make_router(spec, *args, **options)
 
 
 # -- references: one sample x, its noise r, everything written out ------------------------

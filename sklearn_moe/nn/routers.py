@@ -1,0 +1,628 @@
+"""Routers: which experts process a sample, and how their outputs become one.
+
+A router is made of independent parts: the scores (a small network), the noise added to them in
+training, the gate that turns scores into the weights of expert outputs, and the router class, which
+chooses experts and combines their outputs. `ROUTERS` names the usual combinations; `make_router`
+makes one of its parts, or says why these do not go together.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .._registry import Registry, call_factory, did_you_mean
+from .balance import Balance
+from .dispatch import Experts, Pool, apply_all, apply_groups, dispatch, is_exporting
+from .functional import Shape, batch_size, batch_weight, dry_run, softmax, sum_over_shards
+from .router_parts import (
+    GATES,
+    NETWORKS,
+    NOISES,
+    LinearScores,
+    Noise,
+    NormalizedScores,
+    as_patches,
+    make_noise,
+    make_scores,
+    patches_shape,
+    standard_gate,
+)
+
+# Up to so many experts are found faster one after the other than by sorting.
+_FEWEST_TO_SORT = 5
+# Part of the usual initial weights, where there is no noise.
+_TIE_BREAK = 0.1
+
+
+def choose(scores: Tensor, k: int) -> Tensor:
+    """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
+    # ONNX has no stable sort.
+    if k >= _FEWEST_TO_SORT and not is_exporting():
+        return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+    # argmax is slower on columns.
+    best = scores.max(1, keepdim=True).indices
+    if k == 1:
+        return best
+    others = scores.scatter(1, best, -torch.inf)
+    return torch.cat([best, choose(others, k - 1)], 1)
+
+
+class Route(NamedTuple):
+    """Which experts process the samples of a batch, and with what weights.
+
+    `chosen` is None where every expert processes every sample; `gate` then has a column per expert.
+    """
+
+    scores: Tensor  # (n_samples, n_experts), without noise
+    noisy: Tensor  # (n_samples, n_experts), as they were compared
+    chosen: Tensor | None  # (n_samples, k)
+    gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
+    # What else the router needs to combine the outputs of the experts.
+    detail: Any = None
+
+    def ranking(self) -> Tensor:
+        """Return the chosen experts, best first; without a choice, the one of largest gate."""
+        return choose(self.gate, 1) if self.chosen is None else self.chosen
+
+    def shares(self) -> Tensor:
+        """Return each expert's share in the output for each sample, (n_samples, n_experts).
+
+        It is 1 / k for each of k chosen experts, and otherwise the gate divided by its sum.
+        """
+        if self.chosen is None:
+            return self.gate / self.gate.sum(1, keepdim=True).clamp(min=1e-12)
+        # Samples last: what is summed over them is contiguous.
+        shares = torch.zeros_like(self.scores.T, memory_format=torch.contiguous_format)
+        return shares.scatter_(0, self.chosen.T, 1 / self.chosen.shape[1]).T
+
+    def per_expert(self, values: Tensor) -> Tensor:
+        """Return the sum of (n_samples,) values over each expert's share, (n_experts,)."""
+        shares = self.shares()
+        return values.to(shares.dtype) @ shares
+
+    def expert_means(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of (n_samples,) values over each expert's share, (n_experts,).
+
+        It is 0 for experts without a share.
+        """
+        shares = self.shares()
+        weight = weight.to(shares.dtype)
+        total, load = sum_over_shards(torch.stack([weight * values, weight]) @ shares)
+        return total / load.clamp(min=torch.finfo(load.dtype).tiny)
+
+    def load(self, weight: Tensor) -> Tensor:
+        """Return the share of a batch that each expert processes, (n_experts,).
+
+        By weight: the shares of a heavy batch are larger, so that the mean over several batches is
+        the share of all samples. Samples without an expert are divided among all in proportion.
+        """
+        load = sum_over_shards(self.per_expert(weight))
+        if self.chosen is None:
+            load = load / load.sum().clamp(min=1e-12) * batch_weight(weight).to(load.dtype)
+        return load / batch_size(weight)
+
+
+class Router(nn.Module):
+    """Base class of routers; subclasses define which experts are used and how they are combined.
+
+    Parameters
+    ----------
+    network : module
+        `network(x, dtype)` maps a batch to (n_samples, n_experts) scores.
+    top_k : int, default=1
+    gate : str or callable, default="softmax"
+        A name in `GATES` or a function like those.
+    noise : callable or None
+        `noise(x, scores, generator)` is added to the scores that are compared, in training.
+    balance : Balance or None
+        What keeps the load even.
+    mix : callable or None
+        `mix(log_gate, expert_outputs)` is the output of a mixture of distributions, see `Head`.
+
+    Notes
+    -----
+    Outside training the scores are computed in float64: how a sample is grouped with others
+    changes the last bits of a matrix product, and in float32 those can decide between two experts
+    of nearly equal scores.
+    """
+
+    gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
+    # Whether k experts are chosen for each sample, and whether noise can change a choice.
+    sparse: ClassVar[bool] = False
+    noisy: ClassVar[bool] = False
+    # Whether the scale of the noise is learned by a second network, an argument `scale_network`.
+    learns_noise: ClassVar[bool] = False
+    # Whether the distributions of the experts are mixed, not their outputs.
+    mixes_distributions: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        top_k: int = 1,
+        gate: str | Callable = "softmax",
+        noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
+        balance: Balance | None = None,
+        mix: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        self.top_k = top_k
+        self.gate = GATES.resolve(gate)
+        self.noise = noise
+        self.balance = balance
+        self.mix = mix
+        # A frozen router makes no gradient step, and its balance no update.
+        self.frozen = False
+
+    @classmethod
+    def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
+        """Refuse settings that the router does not support, with the reason."""
+        if top_k != 1:
+            raise ValueError(f"all experts are used at once, got top_k={top_k}. Use top_k=1")
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return the scores of samples, (n_samples, n_experts)."""
+        # Never in mixed precision: small differences decide about a route.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.network(x, x.dtype if self.training else torch.float64)
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
+        """Route a batch; `generator` switches the noise on."""
+        scores = self.score(x)
+        return Route(scores, scores, None, self.gate(scores, scores, None))
+
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
+        """Return the output of the mixture, (n_samples, n_outputs)."""
+        outputs = apply_all(experts, x)
+        return torch.einsum("nm,nmo->no", route.gate.to(outputs.dtype), outputs)
+
+    def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
+        """Return the output if each expert replaced all others, (n_samples, n_experts, n_outputs).
+
+        The samples keep the total gate of their own route, so that the output of a single chosen
+        expert is the output of the mixture.
+        """
+        outputs = apply_all(experts, x)
+        return outputs * route.gate.sum(1).to(outputs.dtype)[:, None, None]
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop the training of the router, or resume it; its experts are still trained."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+
+    def balance_loss(self, route: Route, weight: Tensor) -> Tensor | None:
+        """Update the balance by a training batch, once per step; return its part of the loss."""
+        if self.balance is None or self.frozen:
+            return None
+        return self.balance(self, route, weight)
+
+
+# -- without a choice: every expert with a gate above 0 processes every sample -------------
+
+
+class SoftRouter(Router):
+    """The classical mixture: p(y | x) = sum_m gate_m(x) p_m(y | x), trained by its likelihood.
+
+    What p_m is, for classes, labels or a density of numbers, is defined by the head: `Head.mix`.
+    """
+
+    gates = ("softmax",)
+    mixes_distributions = True
+
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
+        """Mix the experts' distributions."""
+        if isinstance(experts, Pool):
+            outputs = experts(x, route.gate)
+        else:
+            outputs = apply_all(experts, x)
+        log_gate = route.gate.to(outputs.dtype).clamp(min=torch.finfo(outputs.dtype).tiny).log()
+        assert self.mix is not None
+        return self.mix(log_gate, outputs)
+
+    def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
+        """Return each expert's own output."""
+        return apply_all(experts, x)
+
+
+class SigmoidRouter(Router):
+    """F(x) = sum_m sigmoid(h_m(x)) f_m(x): experts do not compete (arXiv 2405.13997)."""
+
+    gates = ("sigmoid",)
+
+
+# -- with a choice: k experts for each sample, or k patches of a sample for each expert ----
+
+
+class TopKRouter(Router):
+    """Send each sample to the `top_k` experts of highest noisy score and add their outputs.
+
+    F(x) = sum of gate_m(x) f_m(x) over the chosen experts m; with `top_k=1`, softmax gate and
+    uniform noise that is Algorithm 1 of the paper, with Gumbel noise a draw from the softmax.
+    """
+
+    sparse = noisy = True
+
+    @classmethod
+    def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
+        """Refuse more experts than there are, and a gate that is always 1."""
+        if top_k > n_experts:
+            raise ValueError(f"top_k={top_k} experts cannot be chosen out of n_experts={n_experts}")
+        if top_k == 1 and gate == "renormalized":
+            raise ValueError(
+                "a gate renormalized over one chosen expert is always 1, and the router would get "
+                "no gradient. Use router__gate='softmax', or router='topk' with top_k >= 2"
+            )
+
+    def add_noise(self, x: Tensor, scores: Tensor, generator: Generator | None) -> Tensor:
+        """Return the scores with noise."""
+        if self.noise is None or generator is None:
+            return scores
+        return scores + self.noise(x, scores, generator)
+
+    def compute_gates(self, scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+        """Return the gate values."""
+        return self.gate(scores, noisy, chosen)
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
+        """Choose the experts of each sample; `generator` switches the noise on."""
+        scores = self.score(x)
+        noisy = self.add_noise(x, scores, generator)
+        ranked = noisy.detach()
+        # A balance may add to the scores that choose, not to those of the gate.
+        if self.balance is not None and self.balance.bias is not None:
+            ranked = ranked + self.balance.bias
+        chosen = choose(ranked, self.top_k)
+        return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen))
+
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
+        """Add the gated outputs of the chosen experts."""
+        # By `forward`.
+        assert route.chosen is not None
+        outputs = dispatch(experts, x, route.chosen)
+        gate = route.gate.to(outputs.dtype)
+        if outputs.shape[1] == 1:
+            return outputs.squeeze(1) * gate
+        return (outputs * gate.unsqueeze(2)).sum(1)
+
+
+class NoisyTopKRouter(TopKRouter):
+    """Top-k with noise whose scale is learned per sample and expert (Shazeer et al., 2017).
+
+    noisy_m = h_m + softplus(s_m) r_m with a second score network s. Gates are computed from the
+    noisy scores, so that the scale has a gradient.
+    """
+
+    gates = ("softmax", "renormalized", "relative", "sigmoid")
+    learns_noise = True
+
+    def __init__(self, network, *, scale_network, **parts):
+        super().__init__(network, **parts)
+        self.scale_network = scale_network
+
+    def add_noise(self, x, scores, generator):
+        """Return the scores with noise of learned scale."""
+        if generator is None:
+            return scores
+        with torch.autocast(x.device.type, enabled=False):
+            scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
+        return scores + scale * self.noise(x, scores, generator)
+
+    def compute_gates(self, scores, noisy, chosen):
+        """Return the gate values of the noisy scores."""
+        return self.gate(noisy, noisy, chosen)
+
+
+class PatchChoiceRouter(Router):
+    """F(x) = sum_m sum_p gate_mp f_m(x_p) over the `top_k` patches p that expert m scores highest.
+
+    Patch-level routing by expert choice within one sample (pMoE, arXiv 2306.04073): no sample
+    depends on another. The gate "softmax" is over all patches of the sample, "renormalized" over
+    the chosen ones as published. The scores of a sample in the route, which reports use, are those
+    of each expert's best patch.
+
+    Notes
+    -----
+    Experts specialize by their gates: a patch that tells of another cluster takes all the weight,
+    one of the expert's own cluster has the lowest score. A linear score cannot prefer a feature of
+    either sign, so that an expert should drop no more than the latter patch.
+    """
+
+    gates = ("softmax", "renormalized", "sigmoid")
+    noisy = True
+
+    @classmethod
+    def check(cls, input_shape, n_experts, top_k, gate):
+        """Refuse images, more patches than there are, and a gate that is always 1."""
+        n_patches, _ = patches_shape(input_shape)
+        if len(input_shape) == 3:
+            raise ValueError("it takes bags of patches, (n_samples, n_patches, patch_size)")
+        if top_k > n_patches:
+            raise ValueError(
+                f"top_k={top_k} patches per expert, but samples have {n_patches}. Use a smaller "
+                "top_k, or samples of more patches (sample_shape)"
+            )
+        among = {"softmax": n_patches, "renormalized": top_k}.get(gate)
+        if among == 1:
+            raise ValueError(
+                f"router__gate={gate!r} over one patch is always 1, and the router would get no "
+                "gradient. Use router__gate='sigmoid', or samples of several patches (sample_shape)"
+            )
+
+    def forward(self, x, generator=None):
+        """Choose the patches of each expert in each sample; `generator` switches the noise on."""
+        patches = as_patches(x)
+        n_samples, n_patches, _ = patches.shape
+        # Each patch is a sample of one patch.
+        scores = self.score(patches.flatten(0, 1).unsqueeze(1))
+        n_experts = scores.shape[1]
+        by_patch = scores.view(n_samples, n_patches, n_experts)
+        by_expert = by_patch.mT.flatten(0, 1)  # (n * M, n_patches)
+        noisy = by_expert
+        if self.noise is not None and generator is not None:
+            per_sample = by_expert.view(n_samples, n_experts * n_patches)
+            noisy = (per_sample + self.noise(x, per_sample, generator)).view_as(by_expert)
+        chosen = choose(noisy.detach(), self.top_k)
+        gate = self.gate(by_expert, noisy, chosen)
+        best = by_expert.amax(1).view(n_samples, n_experts)
+        shape = (n_samples, n_experts, self.top_k)
+        return Route(best, best, None, softmax(best), (chosen.view(shape), gate.view(shape)))
+
+    def combine(self, experts, x, route):
+        """Add the gated outputs for the chosen patches."""
+        return self.combine_each(experts, x, route).sum(1)
+
+    def combine_each(self, experts, x, route):
+        """Return what each expert adds to the output."""
+        chosen, gate = route.detail  # (n_samples, n_experts, k)
+        n_samples, n_experts, k = chosen.shape
+        patches = as_patches(x)
+        first = torch.arange(n_samples, device=x.device) * patches.shape[1]
+        # The chosen patches as samples, those of the first expert first.
+        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
+        picked = patches.flatten(0, 1).index_select(0, index)
+        if x.ndim > 2:
+            picked = picked.unsqueeze(1)
+        outputs = apply_groups(experts, picked, [n_samples * k] * n_experts)
+        outputs = outputs.view(n_experts, n_samples, k, outputs.shape[1])
+        # Not einsum: that of onnxruntime ends the process if there are no samples.
+        return (gate.to(outputs.dtype).unsqueeze(2) @ outputs.transpose(0, 1)).squeeze(2)
+
+
+# -- by name, and made of parts ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RouterSpec:
+    """A router: its class, and all that it is made of.
+
+    In `ROUTERS` the parts of a name are what "auto" means for it. Change one of them, or an option
+    that few people set, by `with_options`, and pass the result as `router`, in a search as one
+    candidate of several.
+
+    Parameters
+    ----------
+    router_class : subclass of Router
+    noise : str, callable or None, default="uniform"
+        Noise in training.
+    network : str, callable or None, default=None
+        A score network that is part of the name, as in `NETWORKS`; None leaves it to the user, and
+        is "linear".
+    single_choice : bool, default=False
+        Whether `top_k` must be 1.
+    random_init : bool, default=False
+        Start from random weights, where scores of zero would tie forever ("random").
+    top_k : int, default=1
+        Experts of a sample, or patches of an expert.
+    gate : str, callable or None, default=None
+        Weights of the outputs, as in `GATES`. None: the first gate of the class.
+    noise_at_predict : bool, default=False
+        Draw the noise at prediction, too, from a fixed seed, as the authors' notebooks do. The
+        prediction for a sample then depends on its place in X.
+    options : dict, default={}
+        Further arguments of a class of your own.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.nn import ROUTERS
+    >>> clf = MoEClassifier(router=ROUTERS["top1"].with_options(noise_at_predict=True))
+    """
+
+    router_class: type[Router]
+    noise: str | Callable | None = "uniform"
+    network: str | Callable[..., nn.Module] | None = None
+    single_choice: bool = False
+    random_init: bool = False
+    top_k: int = 1
+    gate: str | Callable | None = None
+    noise_at_predict: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    # The name or class that it is made of.
+    given: Any = field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return repr(self) if self.given is None else repr(self.given)
+
+    def with_options(self, **options: Any) -> "RouterSpec":
+        """Return the same router with some options changed.
+
+        Raises
+        ------
+        TypeError
+            If the spec has no such option, and the class of the router takes none of that name.
+        """
+        own = {name: options.pop(name) for name in [*options] if name in self.__dataclass_fields__}
+        below = self.router_class.__mro__[: self.router_class.__mro__.index(Router)]
+        taken = {name for cls in below for name in inspect.signature(cls).parameters}
+        taken -= inspect.signature(Router).parameters.keys()
+        if unknown := sorted(options.keys() - taken):
+            known = sorted({*self.__dataclass_fields__, *taken} - {"given", "options"})
+            raise TypeError(
+                f"{self.router_class.__name__} has no options {unknown}. There are {known}."
+                f"{did_you_mean(unknown[0], known)}"
+            )
+        return replace(self, **{"options": {**self.options, **options}, **own})
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Return the gates of the router that have a gradient, the default first."""
+        without = "renormalized" if self.single_choice else None
+        return tuple(gate for gate in self.router_class.gates if gate != without)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Return all that the router is made of."""
+        functions = NETWORKS.resolve(self.network), GATES.resolve(self.gate)
+        return (self.router_class, *functions, NOISES.resolve(self.noise), *self.options.values())
+
+    @classmethod
+    def of(cls, router: "str | type[Router] | RouterSpec | Callable") -> "RouterSpec":
+        """Return the spec of a name, a spec as it is, and one with usual defaults for a class.
+
+        `partial(Own, eps=0.3)` is the class with an option.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        """
+        if isinstance(router, RouterSpec):
+            return router
+        if isinstance(router, str):
+            return replace(ROUTERS.resolve(router), given=router)
+        if isinstance(router, type) and issubclass(router, Router):
+            return cls(router, noise="uniform" if router.noisy else None, given=router)
+        if isinstance(router, partial) and not router.args:
+            return cls.of(router.func).with_options(given=router, **router.keywords)
+        raise ValueError(
+            f"router must be a name, {ROUTERS.own}; got {router!r}. A module that computes the "
+            "scores belongs to router=RouterParams(network=...)."
+        )
+
+
+_FIXED = partial(LinearScores, trained=False)
+ROUTERS = Registry(
+    "router",
+    "a subclass of sklearn_moe.nn.Router, or a RouterSpec",
+    {
+        "top1": RouterSpec(TopKRouter, single_choice=True),
+        "topk": RouterSpec(TopKRouter),
+        "noisy_topk": RouterSpec(NoisyTopKRouter, noise="gaussian"),
+        "sampled": RouterSpec(TopKRouter, noise="gumbel"),
+        "soft": RouterSpec(SoftRouter, noise=None),
+        "sigmoid": RouterSpec(SigmoidRouter, noise=None),
+        # Three of the four patches work best on the data of the paper: no linear score prefers a
+        # feature of either sign, and an expert that keeps two patches misses it in some samples.
+        "patch_choice": RouterSpec(PatchChoiceRouter, top_k=3),
+        "random": RouterSpec(TopKRouter, noise=None, network=_FIXED, random_init=True),
+    },
+)
+
+
+def make_router(
+    spec: RouterSpec,
+    input_shape: Shape,
+    n_experts: int,
+    *,
+    hashed: bool = False,
+    balance: Balance | None = None,
+    init_std: float = 1.0,
+    mix: Callable[[Tensor, Tensor], Tensor] | None = None,
+    normalize: bool = False,
+) -> Router:
+    """Return the router of a spec, for samples of shape `input_shape`.
+
+    Parameters
+    ----------
+    spec : RouterSpec
+    balance : Balance or None
+    hashed : bool, default=False
+        Whether noise is a function of the sample, see `Noise`.
+    init_std : float, default=1.0
+        Standard deviation of initial weights that makes scores of about 1, for routers that cannot
+        start at zero. Where noise is only switched off, a tenth of it makes the experts differ.
+    mix : callable or None
+        `Head.mix`, for routers that mix distributions.
+    normalize : bool, default=False
+        Whether scores are those of normalized samples, see `NormalizedScores`.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or the parts do not go together; the message has the reason.
+    TypeError
+        If a callable is not of the required kind, or returns something else than asked for.
+    """
+    router_class, top_k = spec.router_class, spec.top_k
+    with _errors_name(spec):
+        noise = make_noise(spec.noise, hashed)
+        gate = standard_gate(spec.gate or spec.gates[0])
+        _check_parts(spec, gate, noise)
+        router_class.check(input_shape, n_experts, top_k, gate)
+    # Functions of the user are called on a sample of zeros.
+    x, zeros, generator = torch.zeros(1, *input_shape), torch.zeros(1, n_experts), Generator()
+    if callable(gate):
+        chosen = None
+        if router_class.noisy:
+            chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0)
+        shape = (zeros if chosen is None else chosen).shape
+        dry_run(GATES.expected(gate), gate, zeros, zeros, chosen, shape=shape)
+    if noise is not None and not isinstance(noise, Noise):
+        dry_run(NOISES.expected(noise), noise, x, zeros, generator, shape=zeros.shape)
+    std = 0.0
+    if spec.random_init:
+        std = init_std
+    elif router_class.noisy and noise is None:
+        # Experts of equal scores would tie forever.
+        std = _TIE_BREAK * init_std
+    scores = make_scores(spec.network or "linear", input_shape, n_experts, init_std=std)
+    if normalize:
+        scores = NormalizedScores(scores)
+    if balance is not None:
+        with _errors_name(spec):
+            _check_balance(balance.needs, router_class, scores)
+    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
+    if router_class.learns_noise:
+        parts["scale_network"] = LinearScores(input_shape, n_experts)
+    expected = f"router={spec} must take the arguments of sklearn_moe.nn.Router"
+    return call_factory(expected, Router, router_class, scores, mix=mix, **parts, **spec.options)
+
+
+@contextmanager
+def _errors_name(spec: RouterSpec) -> Iterator[None]:
+    """Put the name of the router in front of the messages of errors."""
+    try:
+        yield
+    except ValueError as error:
+        reason = str(error).removesuffix(".")
+        raise ValueError(f"router={spec}: {reason}.") from None
+
+
+def _check_parts(spec, gate, noise):
+    """Refuse parts that do not go together, whatever the data are."""
+    if spec.single_choice and spec.top_k != 1:
+        raise ValueError(f"one expert is used, got top_k={spec.top_k}. Use router='topk'")
+    gates = spec.router_class.gates
+    if isinstance(gate, str) and gate not in gates:
+        raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
+    if noise is None and spec.router_class.learns_noise:
+        raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
+    if noise is not None and not spec.router_class.noisy:
+        raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
+
+
+def _check_balance(needs, router_class, scores):
+    """Refuse a balance that the router does not support."""
+    if needs != "choice" and not any(p.requires_grad for p in scores.parameters()):
+        raise ValueError(
+            "its scores are not trained and no loss can balance them. Use balance='bias' or None"
+        )
+    if needs != "gradient" and not router_class.sparse:
+        raise ValueError("balance='bias' is for routers that choose experts")
