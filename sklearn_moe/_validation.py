@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral
 from pathlib import Path
+from typing import NoReturn
 
 import joblib
 import numpy as np
@@ -65,6 +66,14 @@ class HasNames(BaseEstimator):
             options = [getattr(c, "options", ()) for c in self._parameter_constraints[name]]
             hint = did_you_mean(getattr(self, name), set().union(*options))
             raise InvalidParameterError(f"{error}{hint}") from None
+
+    @property
+    def feature_importances_(self) -> NoReturn:
+        raise AttributeError(
+            f"{type(self).__name__} has no feature_importances_. Of all rows use "
+            "sklearn.inspection.permutation_importance(model, X, y), of single rows "
+            "sklearn_moe.inspection.explain(model, X)."
+        )
 
 
 @contextmanager

@@ -41,7 +41,8 @@ class Explanation:
 
     condition : tuple of n_rows str
         The words that put the row to its expert, as :func:`region_rules` finds them. Empty if none
-        of its expert's words hold for the row, "anywhere" if the gate does not depend on X.
+        of its expert's words hold for the row, "same weights for all rows" if the gate does not
+        depend on X.
 
     outcome : tuple of n_rows str
         What is explained: the prediction, the log odds of the predicted class against the next, or
@@ -336,7 +337,7 @@ def _log_odds(mixture, X):
 def _conditions(mixture, rows):
     """Return the words by which each row has its expert."""
     if mixture.is_constant or mixture.ensemble:
-        return ("anywhere",) * len(rows)
+        return ("same weights for all rows",) * len(rows)
     experts, table = mixture.experts[:, 0], mixture.table
     words = np.full(len(rows), "", dtype=object)
     for expert, part in find_regions(table, experts, mixture.n_experts, mixture.tree).parts:

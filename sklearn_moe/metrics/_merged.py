@@ -176,7 +176,7 @@ def are_kinds(names):
 
 def count_in_words(names):
     """Return how many experts there are."""
-    kinds = f"groups of equal experts ({', '.join(names)})" if are_kinds(names) else "experts"
+    kinds = f"kinds of experts ({', '.join(names)})" if are_kinds(names) else "experts"
     return f"{len(names)} {kinds}"
 
 

@@ -244,7 +244,8 @@ class SpecializationReport:
             load = "Weights (the gates of the experts, the same for all samples)"
         lines += ["", load, row("load CV", load_cv(self.load), np.nan, "0: even")]
         lines.append(row("dead experts", len(self.dead_experts), 0, "receive no sample"))
-        lines.append(row("gate share", self.gate_share, np.nan, "of the predictions' variance"))
+        share = self.gate_share
+        lines.append(row("variance share", share, np.nan, "due to weights that depend on the row"))
         lines += ["", "Cross-evaluation (values near the baseline: interchangeable experts)"]
         first, other = self.first_score, self.other_score
         if self.ensemble:

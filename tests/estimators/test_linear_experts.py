@@ -150,6 +150,7 @@ def test_others_have_no_coefficients(frame):
     reg = MoERegressor(**BRIEF | RELU).fit(X, y)
     for name in ("coef_", "intercept_", "coef_names_"):
         raises(AttributeError, "activation='linear'", getattr, reg, name)
+    raises(AttributeError, "permutation_importance", getattr, reg, "feature_importances_")
     patches = np.random.default_rng(0).normal(size=(20, 3, 4))
     assert not hasattr(MoERegressor(**BRIEF).fit(patches, patches[:, 0, 0]), "coef_")
 

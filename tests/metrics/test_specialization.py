@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, metrics
-from sklearn_moe.inspection import region_rules
+from sklearn_moe.inspection import explain, region_rules
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
 
@@ -186,6 +186,8 @@ def test_gates_that_do_not_depend_on_the_sample_are_no_collapse():
     scores = [sk.r2_score(y, output) for output in model.expert_predict(X).T]
     figures = f"  R2, one expert alone{np.mean(scores):>8.3f}{report.score:>10.3f}  their mean"
     assert figures in str(report)
+    assert "due to weights that depend on the row" in str(report)
+    assert "(same weights for all rows)" in str(explain(model, X, rows=[0]))
 
 
 class Pool:
@@ -238,6 +240,7 @@ def test_experts_of_a_kind_with_equal_gates_are_one(how, verdict, names, load):
     assert str(rules).startswith(verdict.split("," if how == "regimes" else ":")[0])
     linear = ("linear",) if names == 2 else ("linear 1", "linear 3")
     assert rules.expert_names == report.expert_names == ("mlp", *linear)
+    assert f"{names} kinds of experts (mlp, {', '.join(linear)})" in str(report)
     assert report.load[0] == pytest.approx(load, abs=0.03)
     by_mean = pool.expert_predict(X) @ pool.gate_proba(X).mean(axis=0)
     change = np.mean((pool.predict(X) - by_mean) ** 2)

@@ -119,7 +119,7 @@ def verdicts():
             counts["open"] += 1
     yield f"Of {len(found)} definitions, claims, numbers and figures"
     yield (
-        "{built} are built, {come out} come out, {in part} come out in part, {fail} fails, "
+        "{built} are implemented, {come out} confirmed, {in part} confirmed in part, {fail} fails, "
         "{depend} depend on a choice that the paper does not name, {open} are open, and {not run} "
         "were not run"
     ).format(**counts)
