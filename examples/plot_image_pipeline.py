@@ -39,14 +39,22 @@ print(X.shape, X.dtype)
 
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torchvision.transforms import v2
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.preprocessing import ImageTransform
 
 side = X.shape[2]
+middle = v2.Compose([v2.CenterCrop(side * 3 // 4), v2.Resize((side, side))])
+
+
+def enlarge(X):
+    """Return the middle of each image, as large as the image was."""
+    return middle(torch.from_numpy(X)).numpy()
+
+
 model = make_pipeline(
-    ImageTransform(v2.Compose([v2.CenterCrop(side * 3 // 4), v2.Resize((side, side))])),
+    FunctionTransformer(enlarge),
     MoEClassifier(batch_size=128, max_iter=10, random_state=0),
 )
 

@@ -1,12 +1,10 @@
 """Data sets with a known cluster structure for mixtures of experts."""
 
 from ._cluster_patches import PAPER_SETTINGS, make_cluster_patches
-from ._images import fetch_cifar10
 from ._rotation import make_rotation_task
 
 __all__ = [
     "PAPER_SETTINGS",
-    "fetch_cifar10",
     "make_cluster_patches",
     "make_rotation_task",
 ]

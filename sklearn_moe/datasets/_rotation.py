@@ -117,10 +117,6 @@ def make_rotation_task(
         If `images` has another shape or type, `groups` another length, or `angle` is a multiple
         of 360 degrees, which would leave nothing to learn.
 
-    See Also
-    --------
-    fetch_cifar10 : The images of the paper.
-
     Notes
     -----
     Rotation interpolates between pixels and so makes an image smoother ("bilinear") or more jagged

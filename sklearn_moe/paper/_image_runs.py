@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.datasets import get_data_home
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._training import Callback
 from .._training.checkpoint import describe
-from ..datasets import fetch_cifar10, make_rotation_task
-from ..preprocessing import ImageTransform, RandomCropFlip
+from ..datasets import make_rotation_task
+from ..preprocessing import RandomCropFlip
 from ._run import Run, routes, seconds
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
@@ -130,12 +131,15 @@ def _fingerprint(folder):
 
 @lru_cache(maxsize=2)  # both splits: the next run wants the same
 def _load(folder, split, subset):
+    from torchvision.datasets import CIFAR10, ImageFolder
+
     per_class = None if subset is None else subset // 10
     if folder is None:
-        X, y = fetch_cifar10(subset=split, return_X_y=True)
+        home = Path(get_data_home(), "cifar10")
+        images = CIFAR10(home, train=split == "train", download=True)
+        # The archive has channels first, as the networks do; torchvision turns it.
+        X, y = np.ascontiguousarray(images.data.transpose(0, 3, 1, 2)), np.array(images.targets)
     else:
-        from torchvision.datasets import ImageFolder
-
         images = ImageFolder(Path(folder, split))
         X = np.stack([np.asarray(image).transpose(2, 0, 1) for image, _ in images])
         y = np.array(images.targets)
@@ -178,7 +182,7 @@ class ImageRun(Run):
             from torchvision.transforms import v2
 
             scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
-            X, X_test = map(ImageTransform(scale).transform, (X, X_test))
+            X, X_test = (scale(torch.from_numpy(part)).numpy() for part in (X, X_test))
         curve = AccuracyCurve(X_test, y_test)
         callbacks = [*(model.callbacks or []), curve]
         model.set_params(train_transform=self.problem.transform, callbacks=callbacks)

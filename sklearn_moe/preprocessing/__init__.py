@@ -5,11 +5,10 @@ They are built on torchvision, which is imported by the first call that needs it
 
 from ._backbone import BackboneFeatures
 from ._patch_kmeans import PatchKMeansFeatures
-from ._transforms import ImageTransform, RandomCropFlip
+from ._transforms import RandomCropFlip
 
 __all__ = [
     "BackboneFeatures",
-    "ImageTransform",
     "PatchKMeansFeatures",
     "RandomCropFlip",
 ]

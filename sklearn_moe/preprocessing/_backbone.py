@@ -139,14 +139,13 @@ class BackboneFeatures(BaseImageFeatures):
     See Also
     --------
     PatchKMeansFeatures : Features without a network.
-    ImageTransform : Any function of images.
 
     Notes
     -----
     Values of uint8 images become floats in [0, 1]. With weights of a name images are resized and
     normalized as these weights were trained, which expects floats in [0, 1], too. For a network of
-    your own, or another size, do this in a step before, such as `ImageTransform` with
-    `torchvision.transforms.v2.Resize` and `Normalize`.
+    your own, or another size, do this in a step before: a `FunctionTransformer` of scikit-learn
+    that calls `torchvision.transforms.v2.Resize` and `Normalize`.
 
     Features at several places, maps (n, n_features, height, width) or tokens (n, n_tokens,
     n_features), are averaged over the places.

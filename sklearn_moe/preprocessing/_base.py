@@ -22,11 +22,11 @@ def as_float(x):
     return x.div_(255) if is_uint8 else x
 
 
-class BaseImageTransformer(TransformerMixin, BaseEstimator):
-    """A transformer of images in batches.
+class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A transformer of images, batch by batch, to a table in float32.
 
-    A subclass has `batch_size` and `device`, `fit`, and `_operation(X, device)`, which returns the
-    function of a batch.
+    A subclass has `batch_size` and `device`, and `fit`, which sets `_n_features_out`, and
+    `_operation(X, device)`, which returns the function of a batch.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -69,12 +69,8 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = tags.input_tags.three_d_array = False
         tags.transformer_tags.preserves_dtype = []
-        tags.non_deterministic = getattr(self, "random_state", 0) is None
+        tags.non_deterministic = self.random_state is None
         return tags
-
-
-class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, BaseImageTransformer):
-    """A transformer of images to a table in float32; `fit` sets `_n_features_out`."""
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Compute the features of images.

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, parallel_config
+from sklearn.datasets import get_data_home
 from skorch.callbacks import Callback
-from torchvision.datasets import ImageFolder
-
-from sklearn_moe.datasets import fetch_cifar10
+from torchvision.datasets import CIFAR10, ImageFolder
 
 
 class Row(NamedTuple):
@@ -187,7 +186,11 @@ def load_images(path):
     They are fetched without a path; else from a folder, train/<class>/*.jpg and test/, or an .npz.
     """
     if path is None:
-        return *fetch_cifar10(return_X_y=True), *fetch_cifar10(subset="test", return_X_y=True)
+        home = Path(get_data_home(), "cifar10")
+        parts = [CIFAR10(home, train=is_train, download=True) for is_train in (True, False)]
+        X, X_test = (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)) for part in parts)
+        y, y_test = (np.array(part.targets) for part in parts)
+        return X, y, X_test, y_test
     if path.endswith(".npz"):
         with np.load(path) as arrays:
             X, y, X_test, y_test = (arrays[k] for k in ("X_train", "y_train", "X_test", "y_test"))

@@ -1,4 +1,4 @@
-"""Transformers of images: ImageTransform, transforms for training, and what all have in common."""
+"""Transformers of images: what all have in common, and transforms for training."""
 
 import pickle
 from functools import partial
@@ -10,97 +10,28 @@ from helpers import noise_images, raises, seeded
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks, get_tags
-from sklearn.utils.validation import check_is_fitted
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 from sklearn_moe import preprocessing
 from sklearn_moe.nn.seeding import use_generator
-from sklearn_moe.preprocessing import (
-    BackboneFeatures,
-    ImageTransform,
-    PatchKMeansFeatures,
-    RandomCropFlip,
-)
+from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures, RandomCropFlip
 
 with use_generator(seeded()):
     NETWORK = torch.nn.Sequential(
         *(torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(2)),
         *(torch.nn.Flatten(), torch.nn.Linear(24, 5)),
     )
-CROP = v2.Compose([v2.CenterCrop(9), v2.Resize((12, 5))])
-FLOATS = v2.ToDtype(torch.float32, scale=True)
-NORMALIZE = v2.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-PAPER = v2.Compose([v2.CenterCrop(9), v2.Resize((12, 12)), FLOATS, NORMALIZE])
-ROTATE = partial(functional.rotate, angle=30, interpolation=v2.InterpolationMode.BILINEAR, fill=0)
-TRANSFORMS = [
-    ImageTransform(CROP),
-    ImageTransform(PAPER),
-    ImageTransform(ROTATE),
-]
 FEATURES = [
     PatchKMeansFeatures(5, patch_size=3, n_patches=300, random_state=0),
     BackboneFeatures(NETWORK, random_state=0, device="cpu"),
 ]
-IDS = ["crop", "paper", "rotate", "kmeans", "backbone"]
-every_one = pytest.mark.parametrize("transformer", TRANSFORMS + FEATURES, ids=IDS)
+every_one = pytest.mark.parametrize("transformer", FEATURES, ids=["kmeans", "backbone"])
 DTYPES = (np.uint8, np.float32, np.float64)
 images = partial(noise_images, n_samples=7, height=11, width=13)
 
 
 def test_every_transformer_is_tested():
     found = {getattr(preprocessing, name) for name in preprocessing.__all__}
-    tested = {type(t) for t in TRANSFORMS + FEATURES}
-    assert found == tested | {RandomCropFlip}
-
-
-# -- ImageTransform -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("func", [CROP, PAPER, ROTATE], ids=IDS[:3])
-def test_it_is_the_transform_of_torchvision(func):
-    for dtype in DTYPES:
-        X = images(dtype=dtype)
-        expected = np.stack([func(torch.from_numpy(x[None]))[0].numpy() for x in X])
-        X_new = ImageTransform(func, batch_size=3).transform(X)
-        assert X_new.dtype == expected.dtype
-        np.testing.assert_array_equal(X_new, expected)
-
-
-def test_images_come_in_batches():
-    seen = []
-
-    def double(x):
-        seen.append(len(x))
-        return x.mul_(2)  # in place: X must not change
-
-    X = images(dtype=np.float32)
-    before = X.copy()
-    X_new = ImageTransform(double, batch_size=3).transform(X)
-    assert seen == [3, 3, 1]
-    np.testing.assert_array_equal(X, before)
-    np.testing.assert_array_equal(X_new, 2 * before)
-
-
-def test_what_is_no_tensor_of_as_many_rows_is_refused():
-    for func, got in [
-        (lambda x: x[:-1], r"Tensor of shape .*\[6, 3, 11, 13\]"),
-        *((lambda x: x.numpy(), "ndarray of shape"), (lambda x: None, "NoneType")),
-        (lambda x: x.float().mean(), "Tensor"),
-    ]:
-        with pytest.raises(ValueError, match=rf"func must return .* given, 7, got a {got}"):
-            ImageTransform(func).transform(images())
-
-
-def test_it_needs_no_fit():
-    transformer, X = ImageTransform(CROP), images()
-    check_is_fitted(transformer)
-    transformer.transform(X)
-    assert not hasattr(transformer, "n_features_in_")
-    raises(ValueError, r"\(7, 11, 13\)", transformer.transform, X[:, 0])
-    wrong = ImageTransform("flip")
-    for method in (wrong.fit, wrong.transform):
-        raises(ValueError, "'func' parameter of ImageTransform", method, X)
+    assert found == {RandomCropFlip, *map(type, FEATURES)}
 
 
 # -- what all have in common --------------------------------------------------------------
@@ -116,7 +47,6 @@ def test_checks_of_scikit_learn_that_need_no_table(transformer):
     tags = get_tags(transformer)
     assert not tags.input_tags.two_d_array
     assert not tags.input_tags.three_d_array
-    assert tags.requires_fit == (transformer in FEATURES)
     assert tags.transformer_tags.preserves_dtype == []
 
 
@@ -135,10 +65,9 @@ def test_layouts_and_batches_do_not_matter(transformer):
             assert X_new.dtype == expected.dtype
         np.testing.assert_array_equal(X, before)
         assert not np.shares_memory(expected, X)
-        tolerance = 1e-4 if transformer in FEATURES else 0
         for batch_size in (1, 3, 1000):
             X_new = fitted.set_params(batch_size=batch_size).transform(X)
-            np.testing.assert_allclose(X_new, expected, rtol=tolerance, atol=tolerance)
+            np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-4)
 
 
 @every_one
@@ -153,7 +82,7 @@ def test_clone_repr_and_pickle(transformer):
     raises(ValueError, "'batch_size' parameter", clone(transformer).set_params(batch_size=0).fit, X)
 
 
-@pytest.mark.parametrize("transformer", FEATURES, ids=IDS[3:])
+@every_one
 def test_features(transformer):
     raises(NotFittedError, "is not fitted", clone(transformer).transform, images())
     fitted = clone(transformer).fit(images())
@@ -182,7 +111,7 @@ VALUES += [(TWO.astype(bool), "uint8 in .* or floats, got bool")]
 VALUES += [(TWO.astype(int), r"got int64.*X\.astype\(np\.uint8\)"), (1j * TWO, "Complex data")]
 
 
-@pytest.mark.parametrize("transformer", [TRANSFORMS[0], *FEATURES], ids=["crop", *IDS[3:]])
+@every_one
 def test_what_is_no_images(transformer):
     name = type(transformer).__name__
     for shape, advice in SHAPES.items():
