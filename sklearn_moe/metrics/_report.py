@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import _safe_indexing, indexable
 
 from .._data.indexing import draw_rows
-from .._validation import check_column, check_same_length, final_step, warning_once
+from .._validation import check_same_length, final_step, warning_once
 from ._experts import compare_experts, evaluate
-from ._load import dead_experts, expert_load, load_cv
 from ._merged import (
     MergedExperts,
     are_kinds,
@@ -21,7 +19,7 @@ from ._merged import (
     describe_curves,
     describe_ensemble,
 )
-from ._routing import dispatch_entropy, encode, routing_matrix, validated
+from ._routing import expert_load, validated
 from ._words import find_regions, open_table
 
 # Regions in the verdict, and parts of each expert below the figures.
@@ -41,7 +39,7 @@ _CHANCE = {
 class SpecializationReport:
     """Result of :func:`specialization_report`; `print` shows it as a text.
 
-    Attributes that need clusters or a table are None without them. Where several experts are
+    Attributes that need a table are None without one. Where several experts are
     selected for a sample, only the first counts, with one exception: to the load and the dispatch
     entropy each of k experts contributes 1 / k.
 
@@ -87,7 +85,7 @@ class SpecializationReport:
         :func:`expert_load`; the mean gates of an ensemble.
 
     dead_experts : ndarray of int
-        :func:`dead_experts`, those that receive no sample.
+        Those that receive no sample.
 
     first_score, other_score : float
         Score if every sample is computed by its own expert alone, and by another one: the mean over
@@ -114,16 +112,6 @@ class SpecializationReport:
 
     split_follows : tuple of str, or None
         The columns that these words name, those of the largest parts first.
-
-    routing_matrix : ndarray of shape (n_clusters, n_experts), or None
-        :func:`routing_matrix`.
-
-    dispatch_entropy, cluster_entropy : float
-        :func:`dispatch_entropy`, and what it is at most, the entropy of the clusters; NaN without
-        clusters.
-
-    adjusted_mutual_information : float
-        Of clusters and experts, adjusted for chance as scikit-learn does; NaN without clusters.
     """
 
     n_samples: int
@@ -146,10 +134,6 @@ class SpecializationReport:
     where: tuple[tuple[str, ...], ...] | None = None
     fidelity: float = np.nan
     split_follows: tuple[str, ...] | None = None
-    routing_matrix: np.ndarray | None = None
-    dispatch_entropy: float = np.nan
-    cluster_entropy: float = np.nan
-    adjusted_mutual_information: float = np.nan
 
     @property
     def verdict(self) -> str:
@@ -189,16 +173,11 @@ class SpecializationReport:
 
     def _regimes(self):
         """Return how many regimes there are, and what splits them."""
-        names = []
+        verdict = count_regimes(self.regimes)
         most = self.load.max()
         # The words must put right at least half of what the most frequent expert gets wrong.
         if self.split_follows and self.fidelity - most >= (1 - most) / 2:
-            names = self.split_follows[:2]
-        elif self.dispatch_entropy < self.cluster_entropy / 2:
-            names = ["cluster"]
-        verdict = count_regimes(self.regimes)
-        if names:
-            verdict += f", split by {' and '.join(names)}"
+            verdict += f", split by {' and '.join(self.split_follows[:2])}"
         return f"{verdict}."
 
     @property
@@ -232,8 +211,6 @@ class SpecializationReport:
             return f"  {name:{width}}{_format(value):>8}{_format(baseline):>10}  {reading}"
 
         title = f"Specialization: {count_in_words(self.expert_names)}, {self.n_samples} samples"
-        if self.routing_matrix is not None:
-            title += f", {len(self.routing_matrix)} clusters"
         lines = [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
         lines += ["", title, f"  {'':{width}}{'value':>8}{'baseline':>10}", "", "All samples"]
         for score in self._scores():
@@ -242,7 +219,7 @@ class SpecializationReport:
         load = "Load (samples per expert, by the largest gates)"
         if self.ensemble:
             load = "Weights (the gates of the experts, the same for all samples)"
-        lines += ["", load, row("load CV", load_cv(self.load), np.nan, "0: even")]
+        lines += ["", load, row("load CV", self.load.std() / self.load.mean(), np.nan, "0: even")]
         lines.append(row("dead experts", len(self.dead_experts), 0, "receive no sample"))
         share = self.gate_share
         lines.append(row("variance share", share, np.nan, "due to weights that depend on the row"))
@@ -256,12 +233,6 @@ class SpecializationReport:
         else:
             reading = "baseline: the sample's own expert"
             lines.append(row(f"{name}, other expert", other, first, reading))
-        if self.routing_matrix is not None:
-            figures = self.dispatch_entropy, self.cluster_entropy
-            reading = "0: one cluster per expert; baseline: independent"
-            lines += ["", "Clusters", row("dispatch entropy", *figures, reading)]
-            reading = "1: one to one, 0: by chance"
-            lines.append(row("AMI", self.adjusted_mutual_information, 0.0, reading))
         if self.where is not None:
             lines += ["", f"Where (words that are right for {self.fidelity:.1%} of the samples)"]
             for expert, parts in zip(self.expert_names, self.where, strict=True):
@@ -284,12 +255,11 @@ def _format(value):
 
 
 @warning_once()
-@validated("y", "clusters")
+@validated("y")
 def specialization_report(
     estimator: Any,
     X: Any,
     y: ArrayLike,
-    clusters: ArrayLike | None = None,
 ) -> SpecializationReport:
     """Measure the specialization of the experts of a fitted mixture.
 
@@ -311,10 +281,6 @@ def specialization_report(
 
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
         The true class labels, zeros and ones of several labels, or targets of a regression.
-
-    clusters : array-like of shape (n_samples,), default=None
-        The true cluster of every sample, labels of any type. If None, the report leaves out
-        what needs them.
 
     Returns
     -------
@@ -369,8 +335,7 @@ def specialization_report(
     - there is one regime: the experts are interchangeable, an ensemble;
     - there are several regimes. They are split by the columns that the words about the largest
       parts of the table name, two at most, if the words leave at most half of what is wrong without
-      them; otherwise by the clusters, if these are known and less than half of their entropy
-      remains.
+      them.
 
     With few samples the verdict finds fewer regimes, rather than more. A mixture that is forced to
     divide a smooth function into pieces has regimes in this sense; whether they are the same in a
@@ -383,18 +348,15 @@ def specialization_report(
     >>> from sklearn_moe import MoEClassifier
     >>> from sklearn_moe.datasets import make_cluster_patches
     >>> from sklearn_moe.metrics import specialization_report
-    >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
+    >>> X, y = make_cluster_patches(500, random_state=0)
     >>> clf = MoEClassifier(n_experts=4, max_iter=20, tol=None, random_state=0).fit(X, y)
-    >>> report = specialization_report(clf, X, y, clusters)
-    >>> report.routing_matrix.shape
-    (4, 4)
-    >>> print(report)
+    >>> print(specialization_report(clf, X, y))
     Experts differ by region; ...
     """
     mixture = final_step(estimator, X, ("apply", "gate_proba", "predict"))[0]
     # A mixture of numbers has no probabilities.
     each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
-    check_same_length(X=X, y=y, clusters=clusters)
+    check_same_length(X=X, y=y)
     merged = MergedExperts(estimator, X, (each,))
     experts = merged.experts
     n_experts = merged.n_experts
@@ -414,14 +376,6 @@ def specialization_report(
         parts["regimes"] = np.full(n_experts, -1)
     else:
         parts |= _find_where(merged, X)
-    if clusters is not None:
-        # Indices in place of labels: scikit-learn warns of labels that are no whole numbers.
-        clusters = encode(check_column(clusters, "clusters"), "clusters")[1]
-        parts["routing_matrix"] = routing_matrix(clusters, experts, n_experts=n_experts)
-        parts["dispatch_entropy"] = dispatch_entropy(clusters, experts)
-        parts["cluster_entropy"] = dispatch_entropy(clusters, np.zeros_like(clusters))
-        information = adjusted_mutual_info_score(clusters, experts[:, 0])
-        parts["adjusted_mutual_information"] = float(information)
     mean_gate = merged.gates.mean(axis=0)
     load = mean_gate if ensemble else expert_load(experts, n_experts=n_experts)
     return SpecializationReport(
@@ -429,7 +383,7 @@ def specialization_report(
         n_experts=n_experts,
         ensemble=ensemble,
         load=load,
-        dead_experts=dead_experts(mean_gate if merged.is_pool else load),
+        dead_experts=np.flatnonzero((mean_gate if merged.is_pool else load) == 0),
         first_score=first_score,
         other_score=other_score,
         expert_names=tuple(merged.names),

@@ -12,12 +12,11 @@ from sklearn_moe import datasets, metrics, preprocessing
 N_SAMPLES = 12
 IMAGES = np.random.default_rng(0).random((N_SAMPLES, 3, 8, 8)).astype(np.float32)
 CLUSTERS, EXPERTS = (np.arange(N_SAMPLES) % n for n in (3, 4))
-BY_CLUSTER, LOAD = {"clusters": CLUSTERS, "experts": EXPERTS}, {"load": np.full(4, 0.25)}
+BY_CLUSTER = {"clusters": CLUSTERS, "experts": EXPERTS}
 
 ARGUMENTS = {
     metrics.dispatch_entropy: BY_CLUSTER,
     metrics.expert_load: {"experts": EXPERTS},
-    **dict.fromkeys((metrics.load_cv, metrics.dead_experts), LOAD),
     metrics.routing_matrix: BY_CLUSTER,
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
     datasets.make_rotation_task: {"images": IMAGES},

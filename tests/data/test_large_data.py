@@ -107,7 +107,7 @@ def use(kind, X, y, weight):
     model.fit(X, y, sample_weight=weight).predict(X)
     if kind in ("table", "patches"):  # pictures are slow
         model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
-        specialization_report(model, X, y, clusters=y)
+        specialization_report(model, X, y)
 
 
 warnings.simplefilter("ignore")

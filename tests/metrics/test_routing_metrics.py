@@ -131,22 +131,3 @@ def test_wrong_expert_indices_are_explained():
     ):
         raises(ValueError, message, routing_matrix, [0, 1], experts, n_experts=n_experts)
         raises(ValueError, message, metrics.expert_load, experts, n_experts=n_experts)
-
-
-# -- load ---------------------------------------------------------------------------------
-
-
-def test_load_by_hand():
-    for scale in (1, 16_000):
-        even, lopsided = np.full(4, 0.25) * scale, np.array([1.0, 0, 0, 0]) * scale
-        assert metrics.load_cv(even) == 0
-        assert metrics.load_cv(lopsided) == pytest.approx(np.sqrt(3))
-        np.testing.assert_array_equal(metrics.dead_experts(even), [])
-        np.testing.assert_array_equal(metrics.dead_experts(lopsided), [1, 2, 3])
-    assert metrics.load_cv([1.0]) == metrics.dead_experts([1.0]).size == 0
-
-
-@pytest.mark.parametrize("metric", [metrics.load_cv, metrics.dead_experts])
-def test_wrong_loads_are_explained(metric):
-    for load in ([], [0.0, 0.0], [1.5, -0.5], [[0.5, 0.5], [0.5, 0.5]], [0.5, np.nan]):
-        raises(ValueError, "load", metric, load)
