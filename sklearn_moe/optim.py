@@ -269,14 +269,6 @@ class SolverSpec:
         """
         return replace(self, optimizer=partial(self.optimizer, **options))
 
-    def needs_unstacked(self, all_learn: bool) -> bool:
-        """Return whether each expert needs tensors of its own.
-
-        Optimizers without units would move an expert without samples if its weights were a part of
-        a larger tensor. With `all_learn` every expert gets all samples.
-        """
-        return not self.units and (self.per_expert or not all_learn)
-
     def build(self, parameters: Iterable, **options: Any) -> Optimizer:
         """Return a new optimizer.
 

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe._registry import accepts_argument
 from sklearn_moe.nn import EXPERTS, RouterSpec, build_mixture
 from sklearn_moe.nn.heads import choose_head
 from sklearn_moe.nn.seeding import use_generator
@@ -132,12 +133,19 @@ def as_kind(X, expert):
 
 def options_for(expert, **options):
     """Return those of the options that the expert takes."""
-    return {name: value for name, value in options.items() if EXPERTS[expert].takes(name)}
+    factory = EXPERTS[expert].factory
+    return {name: value for name, value in options.items() if accepts_argument(factory, name)}
+
+
+def gates_of(router):
+    """Return the gates of a `RouterSpec` that have a gradient, the usual one first."""
+    without = "renormalized" if router.single_choice else None
+    return [gate for gate in router.router_class.gates if gate != without]
 
 
 def narrow(expert, width):
     """Return the parameters of an estimator for an expert of that width, if it has one."""
-    return {"expert": expert, "expert_width": width if EXPERTS[expert].takes("width") else None}
+    return {"expert": expert, "expert_width": options_for(expert, width=width).get("width")}
 
 
 @cache

@@ -460,8 +460,13 @@ class Fit:
         """Return a net with drawn weights, on the CPU."""
         learned, plan = self.learned, self.plan
         model, router, training = vars(plan.model), plan.model.router, plan.training
-        # Experts with columns of their own are a pool, which has no common tensor for a solver.
+        solver, mixes = training.solver, router.router_class.mixes_distributions
+        # An optimizer without units would move an expert that has no samples if its weights were a
+        # part of a larger tensor. Experts that read columns of their own have no common tensor.
         reads_own = any(kind.columns != "bounded" for kind, _ in plan.model.kinds)
+        unstacked = not (mixes or solver.units)
+        if solver.per_expert:
+            unstacked = reads_own or not solver.units
         if isinstance(plan.model.trunk, torch.nn.Module):
             model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
         module = partial(
@@ -469,8 +474,7 @@ class Fit:
             learned.input_shape_,
             len(plan.model.kind_of),
             statistics=learned._scales,
-            unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions)
-            or (training.solver.per_expert and reads_own),
+            unstacked=unstacked,
             dtype=learned._dtype,
             seed=seed,
             **model,
@@ -479,12 +483,12 @@ class Fit:
         make_head = choose_head(loss, target.kind, learns_scale=plan.learns_scale)
         recipe = partial(make_head, target.n_targets)
         settings = self._settings()
-        net = MoENet(module, recipe, solver=training.solver, device="cpu", **settings)
+        net = MoENet(module, recipe, solver=solver, device="cpu", **settings)
         # The head that was asked is trained, unless it belongs to the last net.
         head = None if self.goes_on else self.head
         if head is not None and plan.learns_scale:
             learn_scale(head)
-        with drawing_from(torch.Generator().manual_seed(seed), recipe, training.solver.optimizer):
+        with drawing_from(torch.Generator().manual_seed(seed), recipe, solver.optimizer):
             net.initialize(head)
         return net
 

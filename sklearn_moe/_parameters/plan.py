@@ -1,7 +1,7 @@
 """The plan of a fit, with no "auto" left: what the data are decides the model, and its training.
 
 What each "auto" becomes stands on one page for each kind of data: `table`, `patches` and `images`;
-what does not go together in `refusals`.
+what has no meaning beside other parameters, with the reason and a way out, at the end of this one.
 """
 
 import math
@@ -14,12 +14,12 @@ import numpy as np
 
 from .. import nn
 from .._data.indexing import row_slices
-from .._registry import accepts_argument, overrides
+from .._registry import accepts_argument, overrides, require_override
 from .._validation import refuse_overflow
 from ..nn.router_parts import LinearScores, patches_shape
 from ..nn.routers import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
-from . import images, patches, refusals, table
+from . import images, patches, table
 
 # The page of X by its axes.
 _PAGES = {2: table, 3: patches, 4: images}
@@ -324,7 +324,7 @@ def _plan_model(choices):
     choices.is_encoded = data.is_table and choices["trunk"] is None and choices["standardize"]
     choices.mixes = router.router_class.mixes_distributions and n_experts > 1
     choices.rehearses = n_experts == 1 and data.is_table and overrides(choices.head, nn.Head, "mix")
-    refusals.refuse_model(choices, kinds)
+    _refuse_model(choices, kinds)
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")
     choices.solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", usual)))
     choices.is_linear = choices["activation"] in ("linear", nn.ACTIVATIONS["linear"])
@@ -339,7 +339,7 @@ def _plan_model(choices):
         router,
         network=router.network or network,
         top_k=choices.pick("top_k", top_k),
-        gate=choices.pick("router__gate", router.gate or router.gates[0]),
+        gate=choices.pick("router__gate", router.gate or router.router_class.gates[0]),
         noise=choices.pick("router__noise", router.noise),
     )
     # Of weights that make scores of about 1; patches are unrelated, and their scores added up.
@@ -365,7 +365,7 @@ def _plan_training(choices, model, page):
     data, solver, n_experts = choices.data, choices.solver, choices["n_experts"]
     choices.pick("solver__schedule", solver.schedule)
     page.choose_training(choices)
-    refusals.refuse_training(choices)
+    _refuse_training(choices)
     own_loss, stop = choices["expert_loss_weight"], choices["early_stopping"]
     is_bagged = stop == "out_of_bag"
     tol = 1e-4
@@ -423,9 +423,11 @@ def _expert_options(choices, expert, kinds):
     for argument, (parameter, value, unset) in asked.items():
         if value is None:
             continue
-        # What only other kinds take is meant for them.
-        if expert.takes(argument) or not any(kind.takes(argument) for kind in kinds):
-            refusals.refuse_ignored(expert.factory, argument, parameter, value, choice, unset)
+        # What only some kinds take is meant for them.
+        takers = [kind for kind in kinds if accepts_argument(kind.factory, argument)]
+        if not takers:
+            _refuse_ignored(argument, parameter, value, choice, unset)
+        if expert in takers:
             options[argument] = value
     if expert.init_scale is not None:
         options["init_scale"] = expert.init_scale(choices.data.sample_shape, choices.data.scale)
@@ -437,10 +439,10 @@ def _solver_options(choices):
     options, optimizer = {}, choices.solver.optimizer
     for name in ("momentum", "weight_decay"):
         value, choice = choices[f"solver__{name}"], f"solver={choices.given['solver__kind']!r}"
-        if value:
-            refusals.refuse_ignored(optimizer, name, f"solver__{name}", value, choice, "0")
         if accepts_argument(optimizer, name):
             options[name] = value
+        elif value:
+            _refuse_ignored(name, f"solver__{name}", value, choice, "0")
     return options
 
 
@@ -460,3 +462,87 @@ def _rms_norm(X, weight):
             "constant."
         )
     return norm or 1.0
+
+
+# -- what has no meaning beside other parameters -------------------------------------------------
+
+
+def _refuse_model(choices, kinds):
+    """Refuse experts that do not suit the other parts, columns that there are not, and networks.
+
+    `kinds` are the specs of the experts.
+    """
+    given, shape = choices.given, choices.data.sample_shape
+    if not kinds:
+        raise ValueError("expert=[] names no kind of experts. Use 'auto', or a list of names.")
+    needs = f"needs experts of one kind, got expert={given['expert']!r}. Use"
+    if len(kinds) > 1 and (n_shared := given["router__n_shared_experts"]):
+        raise ValueError(
+            f"router__n_shared_experts={n_shared!r} {needs} router__n_shared_experts=0, or a "
+            "single expert."
+        )
+    if len(kinds) > 1 and choices.steps_by_expert:
+        raise ValueError(
+            f"solver={given['solver__kind']!r} {needs} solver='auto', or a single expert."
+        )
+    reads = [kind.name for kind in kinds if kind.columns == "piecewise"]
+    if reads and not choices.is_encoded:
+        raise ValueError(
+            f"expert={reads[0]!r} reads the standardized columns of a table, got samples of shape "
+            f"{shape}, standardize={given['standardize']!r}, trunk={choices['trunk']!r}. Use "
+            "expert='mlp', or standardize='auto' and trunk=None."
+        )
+    if choices["standardize"] and len(shape) == 2:
+        raise ValueError(
+            "standardize=True is for tables, X of shape (n_samples, n_features), and images, "
+            f"(n_samples, n_channels, height, width), got samples of shape {shape}. "
+            "Use standardize='auto': the steps are in proportion to the scale of patches."
+        )
+    if choices.router.network is not None and not choices.is_auto("router__network"):
+        raise ValueError(
+            f"router={choices.router}: its scores are fixed, got router__network="
+            f"{given['router__network']!r}. Use router__network='auto'."
+        )
+
+
+def _refuse_training(choices):
+    """Refuse losses and schedules that the model cannot have, and rates that weights cannot."""
+    given, head, own_loss = choices.given, choices.head, choices["expert_loss_weight"]
+    if choices["solver__schedule"] == "residual":
+        require_override(head, nn.Head, "error", "solver__schedule='residual'")
+        if not choices.solver.per_expert:
+            raise ValueError(
+                "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
+                f"{given['solver__kind']!r}. Use solver__schedule='constant'."
+            )
+    if own_loss == 1 and choices.reads_vector and not choices.is_linear and choices.trains_router:
+        raise ValueError(
+            "expert_loss_weight=1 leaves nothing to balance or router__learning_rate: the router "
+            "is learned from out-of-bag rows when the experts are trained. Use 'auto'."
+        )
+    if choices["early_stopping"] is True:
+        require_override(head, nn.Head, "score", "early_stopping=True")
+    needs_mixture = None
+    if own_loss:
+        needs_mixture = f"expert_loss_weight={own_loss!r}"
+    if choices["early_stopping"] == "out_of_bag" and not choices.rehearses:
+        needs_mixture = "early_stopping='out_of_bag'"
+    if needs_mixture and not choices.mixes:
+        raise ValueError(
+            f"{needs_mixture} needs a router that mixes the distributions of several experts, got "
+            f"router={given['router__kind']!r} and n_experts={choices['n_experts']}. Use "
+            "router='soft' and n_experts > 1, or leave it at 'auto'."
+        )
+    for name in choices.auto_rates:
+        if choices[name] > float(np.finfo(np.float32).max):
+            raise ValueError(
+                f"{name}={choices[name]:.3g} is too large for float32. Lower it, or, if it was "
+                "'auto', multiply X by a constant."
+            )
+
+
+def _refuse_ignored(argument, parameter, value, choice, unset):
+    raise ValueError(
+        f"{parameter}={value!r} would be ignored: {choice} takes no {argument}. "
+        f"Leave {parameter} at {unset}, or pass a callable with such an argument."
+    )

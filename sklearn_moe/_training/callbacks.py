@@ -27,7 +27,7 @@ class StopTraining(Exception):
 
 
 class Stopping(Callback):
-    """Stop when the training loss, or a score of validation rows, ceases to improve.
+    """Stop a training when its loss, or a score of validation rows, ceases to improve.
 
     Parameters
     ----------
@@ -52,14 +52,10 @@ class Stopping(Callback):
         self.patience = patience
         self.score = score
         self.share = share
-
-    def initialize(self):
-        """Forget earlier trainings."""
         self.best_ = -math.inf
         self.best_weights_ = None
         self.waited_ = self.steps_waited_ = 0
         self.converged_ = False
-        return self
 
     def on_epoch_end(self, net, **kwargs):
         """Compare this epoch with the best one so far."""

@@ -499,8 +499,11 @@ class Step:
         net, training = self.net, self.training
         # Not over the weight of the batch, see `weighted_mean`.
         loss = batch.weight / batch_size(batch.weight) @ losses
-        balance = net.module_.balance_loss(mixed, batch.weight)
-        (loss if balance is None else loss + balance).backward()
+        total = loss
+        if net.module_.router is not None and mixed.route is not None:
+            balance = net.module_.router.balance_loss(mixed.route, batch.weight)
+            total = loss if balance is None else loss + balance
+        total.backward()
         for experts, x, hidden, outputs in self.traces:
             experts.set_gradients(x, hidden, outputs.grad)
         self.traces.clear()

@@ -4,6 +4,7 @@ import copy
 import math
 from contextlib import nullcontext
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -68,6 +69,8 @@ class MoENet(NeuralNet):
     """
 
     with_state = ("module_", "criterion_", "optimizer_")
+    # The history holds the losses without those of skorch.
+    _default_callbacks: ClassVar[list] = []
 
     def __init__(
         self,
@@ -92,10 +95,6 @@ class MoENet(NeuralNet):
         self.precision = precision
 
     # -- its parts ----------------------------------------------------------------------
-
-    def get_default_callbacks(self):
-        """Return none: the history holds the losses without them."""
-        return []
 
     def initialize(self, head=None):
         """Make the parts: the head, unless it is given, the mixture for it, and the optimizer."""

@@ -206,7 +206,7 @@ class UnseenOutputs:
     def _parts(self, x, hidden, kept, *, encoded):
         module, hidden, kept = self.net.module_, hidden.cpu().clamp(min=0), kept.double().cpu()
         x = module.encode(x, encoded)
-        features, n_kept = module.router_input(x).double().cpu(), kept.shape[1]
+        features, n_kept = x[:, module.experts.router_columns].double().cpu(), kept.shape[1]
         # All that is kept of a kind has the same share in it.
         n_each = n_kept // max(1, len(self.networks))
         outputs, shares = [kept], [kept.new_full((len(x), n_kept), 1 / max(1, n_each))]

@@ -101,7 +101,7 @@ def open_design(net, columns, rows, folds):
     table = _Design(
         _MODELS[type(head)],
         with_one(columns(encoded)),
-        with_one(net.module_.router_input(encoded)),
+        with_one(encoded[:, net.module_.experts.router_columns]),
         _numpy(y).T.copy(),
         _numpy(rows.weight),
     )

@@ -16,7 +16,7 @@ from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableE
 from .experts import ExpertSpec
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
-from .router_parts import LinearScores, PoolScores
+from .router_parts import GATES, NETWORKS, NOISES, LinearScores, PoolScores
 from .routers import Route, Router, RouterSpec, SoftRouter, make_router
 from .seeding import drawing_from, is_own, use_generator
 from .trunks import TRUNKS, make_trunk, shape_after
@@ -91,13 +91,9 @@ class MixtureOfExperts(nn.Module):
             scores = x.new_zeros(x.shape[0], len(self.experts), dtype=next(self.parameters()).dtype)
             first = scores[:, :1]
             return Route(scores, scores, first.long(), first + 1)
-        return self.router(self.router_input(x), generator)
-
-    def router_input(self, x: Tensor) -> Tensor:
-        """Return what the router reads of encoded samples."""
         if isinstance(self.experts, Pool):
-            return x[:, self.experts.router_columns]
-        return x
+            x = x[:, self.experts.router_columns]
+        return self.router(x, generator)
 
     def forward(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
@@ -160,15 +156,6 @@ class MixtureOfExperts(nn.Module):
         self.load_state_dict(rest, strict=False)
         for expert, source in zip(self.experts, sources, strict=True):
             expert.load_state_dict(source.state_dict())
-
-    def balance_loss(self, mixed: MixtureOutput, weight: Tensor) -> Tensor | None:
-        """Update running statistics by a training batch; call it once per step.
-
-        Returns what the router adds to the loss of a batch with sample weights, or None.
-        """
-        if self.router is None or mixed.route is None:
-            return None
-        return self.router.balance_loss(mixed.route, weight)
 
 
 def _entries(value: Tensor, shape: torch.Size, kept: Sequence[int]) -> Tensor:
@@ -247,8 +234,15 @@ def build_mixture(
         for spec, options in kinds
         for part in (spec.factory, *spec.options.values(), *options.values())
     ]
-    others = TRUNKS.resolve(trunk), BALANCES.resolve(balance), *router.parts
-    with drawing_from(generator, *of_experts, *others):
+    of_router = (
+        router.router_class,
+        NETWORKS.resolve(router.network),
+        GATES.resolve(router.gate),
+        NOISES.resolve(router.noise),
+        *router.options.values(),
+    )
+    others = TRUNKS.resolve(trunk), BALANCES.resolve(balance)
+    with drawing_from(generator, *of_experts, *of_router, *others):
         # Modules of the user may have any dtype: they are converted before they are checked.
         if trunk is not None:
             trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)

@@ -22,7 +22,6 @@ from .dispatch import Experts, Pool, apply_all, apply_groups, dispatch, is_expor
 from .functional import Shape, batch_size, batch_weight, dry_run, softmax, sum_over_shards
 from .router_parts import (
     GATES,
-    NETWORKS,
     NOISES,
     LinearScores,
     Noise,
@@ -132,6 +131,7 @@ class Router(nn.Module):
     of nearly equal scores.
     """
 
+    # Those of the library that it takes, the usual one first.
     gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
     # Whether k experts are chosen for each sample, and whether noise can change a choice.
     sparse: ClassVar[bool] = False
@@ -421,7 +421,7 @@ class RouterSpec:
     top_k : int, default=1
         Experts of a sample, or patches of an expert.
     gate : str, callable or None, default=None
-        Weights of the outputs, as in `GATES`. None: the first gate of the class.
+        Weights of the outputs, as in `GATES`. None: the first of `router_class.gates`.
     noise_at_predict : bool, default=False
         Draw the noise at prediction, too, from a fixed seed, as the authors' notebooks do. The
         prediction for a sample then depends on its place in X.
@@ -469,18 +469,6 @@ class RouterSpec:
                 f"{did_you_mean(unknown[0], known)}"
             )
         return replace(self, **{"options": {**self.options, **options}, **own})
-
-    @property
-    def gates(self) -> tuple[str, ...]:
-        """Return the gates of the router that have a gradient, the default first."""
-        without = "renormalized" if self.single_choice else None
-        return tuple(gate for gate in self.router_class.gates if gate != without)
-
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        """Return all that the router is made of."""
-        functions = NETWORKS.resolve(self.network), GATES.resolve(self.gate)
-        return (self.router_class, *functions, NOISES.resolve(self.noise), *self.options.values())
 
     @classmethod
     def of(cls, router: "str | type[Router] | RouterSpec | Callable") -> "RouterSpec":
@@ -563,7 +551,7 @@ def make_router(
     router_class, top_k = spec.router_class, spec.top_k
     with _errors_name(spec):
         noise = make_noise(spec.noise, hashed)
-        gate = standard_gate(spec.gate or spec.gates[0])
+        gate = standard_gate(spec.gate or router_class.gates[0])
         _check_parts(spec, gate, noise)
         router_class.check(input_shape, n_experts, top_k, gate)
     # Functions of the user are called on a sample of zeros.

@@ -75,18 +75,16 @@ def drawing_from(generator: Generator, *parts: Any) -> Iterator[None]:
     """
     token = _GENERATOR.set(generator)
     try:
-        with looking_at_draws(needed=not all(map(is_own, parts))):
+        with nullcontext() if all(map(is_own, parts)) else use_generator(generator):
             yield
     finally:
         _GENERATOR.reset(token)
 
 
-def looking_at_draws(*, needed: bool = True) -> Any:
+def looking_at_draws() -> Any:
     """Return a context in which layers of others draw from `current_generator`, too."""
     generator = current_generator()
-    if generator is None or not needed:
-        return nullcontext()
-    return use_generator(generator)
+    return nullcontext() if generator is None else use_generator(generator)
 
 
 def _reset(layer: Any) -> None:

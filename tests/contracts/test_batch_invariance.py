@@ -5,7 +5,7 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
-from helpers import as_kind, has_statistics, is_deep, make_mixture, narrow, shape_for
+from helpers import as_kind, gates_of, has_statistics, is_deep, make_mixture, narrow, shape_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +54,7 @@ def check_rows(clf, X, n_examples, atol):
 def test_routers_gates_and_balances(patches, router):
     """Every gate and every balance, but not all pairs of them."""
     (X, y, _), (X_test, _, _) = patches
-    gates = ROUTERS[router].gates
+    gates = gates_of(ROUTERS[router])
     balances = [balance for balance in (None, *BALANCES) if goes_with(router, balance)]
     for i in range(max(len(gates), len(balances))):
         options = {"gate": gates[i % len(gates)], "balance": balances[i % len(balances)]}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE, step_cost
-from helpers import at, brief_fits, hook, is_deep, narrow, raises, throw
+from helpers import at, brief_fits, gates_of, hook, is_deep, narrow, raises, throw
 from scipy.sparse import csr_matrix
 from skorch.callbacks import EpochScoring, LRScheduler
 
@@ -166,7 +166,7 @@ def test_solvers(device, solver):
 
 def test_gates_activations_and_networks(device):
     for gate in nn.GATES:
-        router = next(r for r in ("topk", *ROUTERS) if gate in ROUTERS[r].gates)
+        router = next(r for r in ("topk", *ROUTERS) if gate in gates_of(ROUTERS[r]))
         top_k = 2 if router == "topk" else "auto"
         router = RouterParams(router, gate=gate, noise=None)
         check(device, ["patches"], router=router, top_k=top_k)

@@ -18,7 +18,7 @@ from sklearn_moe._training.callbacks import Stopping, StopTraining
 def run(scores, name, n_batches=None, **options):
     """Return the epochs run and the weight kept, that of epoch e being e."""
     net = SimpleNamespace(history=History(), module_=torch.nn.PReLU())
-    stopping = Stopping(score=None if name == "train_loss" else name, **options).initialize()
+    stopping = Stopping(score=None if name == "train_loss" else name, **options)
     for epoch, (score, count) in enumerate(zip(scores, n_batches or repeat(50), strict=False)):
         net.history.new_epoch()
         for entry in {"train_batch_count": count, "train_loss": 1.0, name: score}.items():

@@ -1,11 +1,14 @@
 """Experts, alone and stacked, against slow and obvious references."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from helpers import is_deep, make_mixture, options_for, refuses, samples_for, seeded
 from torch import nn
 
+from sklearn_moe._registry import accepts_argument
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
 from sklearn_moe.nn.dispatch import Pool, Stack
 from sklearn_moe.nn.experts.mlp import MLPStack
@@ -59,7 +62,7 @@ def test_patch_expert_initial_scale():
 
 @pytest.mark.parametrize("expert", EXPERTS)
 def test_an_expert_follows_its_options_and_the_seed(expert):
-    x, takes = samples_for(expert), EXPERTS[expert].takes
+    x, takes = samples_for(expert), partial(accepts_argument, EXPERTS[expert].factory)
     first, again, single = build(expert), build(expert), build(expert, dtype="float32")
     assert first[0](x).shape == (23, 3)
     for a, b, c in zip(*(m.parameters() for m in (first, again, single)), strict=True):

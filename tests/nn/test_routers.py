@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import (
     assert_equal_gradients,
+    gates_of,
     make_mixture,
     raises,
     refuses,
@@ -36,7 +37,7 @@ SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random"
 COMBINATIONS = [
     (name, gate, SEVERAL.get(name, 1) if gate == "renormalized" or i % 2 else 1)
     for name, spec in ROUTERS.items()
-    for i, gate in enumerate(spec.gates)
+    for i, gate in enumerate(gates_of(spec))
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..._registry import Registry, accepts_argument
+from ..._registry import Registry
 from ..functional import Shape
 from ..seeding import looking_at_draws
 from .cnn import CNNExpert, CNNTrunk
@@ -98,10 +98,6 @@ class ExpertSpec:
         >>> clf = MoEClassifier(expert=EXPERTS["patch"].with_options(init_scale=0.01))
         """
         return replace(self, options={**self.options, **options})
-
-    def takes(self, name: str) -> bool:
-        """Return whether the factory takes an argument of that name."""
-        return accepts_argument(self.factory, name)
 
     def build(self, input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
         """Return a new expert; `options` of the spec have precedence over those given here.

@@ -101,7 +101,7 @@ class MLPStack(Stack):
         """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
         # `parameters()` would look for more in all parts, in every step.
         weights: list[Any] = [*self._parameters.values()]
-        if self.has_own_gradient(x) and torch.is_grad_enabled():
+        if torch.is_grad_enabled() and self.has_own_gradient(x):
             outputs = _ReLUNetworks.apply(x, *weights)
         else:
             outputs = _networks(self.activation, x, *weights)
