@@ -1,12 +1,12 @@
 """Devices of torch, their memory, and the modes that must not change what is computed."""
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 # It is that of every device.
 OutOfMemoryError = torch.OutOfMemoryError
@@ -94,19 +94,8 @@ def _there():
     return f"This machine has {', '.join(map(repr, names))}; 'auto' chooses."
 
 
-# What makes tensors of the default dtype, whatever the arguments are.
-_FLOATS = frozenset(
-    [
-        *(torch.empty, torch.empty_permuted, torch.empty_strided, torch.zeros, torch.ones),
-        *(torch.eye, torch.linspace, torch.logspace, torch.scalar_tensor),
-        *(torch.normal, torch.rand, torch.randn, torch.fft.fftfreq, torch.fft.rfftfreq),
-        *(getattr(torch, name) for name in dir(torch) if name.endswith("_window")),
-    ]
-)
-# The same where the values are floats of Python.
-_BY_VALUE = frozenset([torch.arange, torch.as_tensor, torch.asarray, torch.full, torch.tensor])
-# Types of Python itself; other values have a type of their own.
-_PLAIN = {bool, int, float, str, type(None), torch.device, torch.layout}
+# How many calls compute now, of all threads, and the default dtype before the first of them.
+_RUNNING: dict[str, Any] = {"lock": threading.Lock(), "n_calls": 0, "dtype": torch.float32}
 
 
 @contextmanager
@@ -114,8 +103,8 @@ def default_torch_modes() -> Iterator[None]:
     """Compute as where no mode of torch is set: with gradients, without autocast, in float32.
 
     A caller may be in `torch.inference_mode`, `torch.no_grad` or `torch.autocast`, or may have
-    called `torch.set_default_dtype`. The default dtype is that of all threads and stays what it
-    is; all else belongs to the calling thread.
+    called `torch.set_default_dtype`. The default dtype is that of all threads, and is set back
+    afterwards; all else belongs to the calling thread.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -126,30 +115,22 @@ def default_torch_modes() -> Iterator[None]:
                 # Without a cache: it would keep weights of before a step until the caller's ends.
                 off = torch.autocast(device, enabled=False, cache_enabled=False)
                 stack.enter_context(off)
-        if torch.get_default_dtype() != torch.float32:
-            stack.enter_context(_Float32())
+        stack.enter_context(_float32_by_default())
         yield
 
 
-class _Float32(TorchFunctionMode):
-    """Within this context new tensors are of float32 where torch would take the default dtype."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Run `func`, and give it a dtype where it makes a tensor and is given none."""
-        kwargs = dict(kwargs or {})
-        if kwargs.get("dtype") is None and kwargs.get("out") is None:
-            values = [*args, *kwargs.values()]
-            if func in _FLOATS and not any(isinstance(v, torch.Tensor | complex) for v in values):
-                kwargs["dtype"] = torch.float32
-            elif func in _BY_VALUE and {float} <= set(_types_in(values)) <= _PLAIN:
-                kwargs["dtype"] = torch.float32
-        return func(*args, **kwargs)
-
-
-def _types_in(values: Any) -> Iterator[type]:
-    """Yield the types of nested values."""
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from _types_in(value)
-        else:
-            yield type(value)
+@contextmanager
+def _float32_by_default():
+    """Make float32 the default dtype of torch until the last of the calls that run now ends."""
+    with _RUNNING["lock"]:
+        if not _RUNNING["n_calls"]:
+            _RUNNING["dtype"] = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float32)
+        _RUNNING["n_calls"] += 1
+    try:
+        yield
+    finally:
+        with _RUNNING["lock"]:
+            _RUNNING["n_calls"] -= 1
+            if not _RUNNING["n_calls"]:
+                torch.set_default_dtype(_RUNNING["dtype"])
