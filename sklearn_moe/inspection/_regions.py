@@ -148,8 +148,7 @@ class DecisionRegionDisplay:
             prediction of the model where all other columns are held at the median of X, or at the
             most frequent category. It may differ from that of a sample, which has other values
             there. Samples with a missing value in one of the two are not shown. If None, they are
-            the first two of numbers; `split_follows` of a
-            :func:`~sklearn_moe.metrics.specialization_report` names those that the gate uses.
+            the first two of numbers; :func:`region_rules` names those that the gate uses.
 
         grid_resolution : int, default=200
             Points of the background per axis.

@@ -1,14 +1,11 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import _safe_indexing, indexable
 
-from .._data.indexing import draw_rows
 from .._validation import check_same_length, final_step, warning_once
 from ._experts import compare_experts, evaluate
 from ._merged import (
@@ -20,13 +17,7 @@ from ._merged import (
     describe_ensemble,
 )
 from ._routing import expert_load, validated
-from ._words import find_regions, open_table
 
-# Regions in the verdict, and parts of each expert below the figures.
-_MOST_REGIONS = 3
-_MOST_PARTS = 3
-# Rows of a table that the words are found on.
-_ROWS_FOR_WORDS = 5000
 _CHANCE = {
     "accuracy": "the most frequent class",
     "right labels": "the more frequent value of each label",
@@ -39,7 +30,7 @@ _CHANCE = {
 class SpecializationReport:
     """Result of :func:`specialization_report`; `print` shows it as a text.
 
-    Attributes that need a table are None without one. Where several experts are
+    Where several experts are
     selected for a sample, only the first counts, with one exception: to the load and the dispatch
     entropy each of k experts contributes 1 / k.
 
@@ -102,16 +93,6 @@ class SpecializationReport:
     bends : tuple of str, or None
         Of a pool whose linear experts are no regimes, by the rule of :func:`specialization_report`,
         the columns that bend; empty if rules change gradually. None of any other mixture.
-
-    where : tuple of n_experts tuples of str, or None
-        Where each expert is used, in the words of :func:`~sklearn_moe.inspection.region_rules`, of
-        5,000 samples at most; of tables, if the mixture is no ensemble.
-
-    fidelity : float
-        Share of the samples for which these words give the right expert; NaN without them.
-
-    split_follows : tuple of str, or None
-        The columns that these words name, those of the largest parts first.
     """
 
     n_samples: int
@@ -131,9 +112,6 @@ class SpecializationReport:
     specialized: bool
     regimes: np.ndarray
     bends: tuple[str, ...] | None = None
-    where: tuple[tuple[str, ...], ...] | None = None
-    fidelity: float = np.nan
-    split_follows: tuple[str, ...] | None = None
 
     @property
     def verdict(self) -> str:
@@ -157,28 +135,14 @@ class SpecializationReport:
                 "everywhere."
             )
         if self.regimes.max() > 0:
-            return self._regimes()
+            return f"{count_regimes(self.regimes)}."
         if not self.specialized:
             return (
                 f"An ensemble: the experts are interchangeable ({name} of "
                 f"{_format(self.first_score)} by the first expert of each sample, "
                 f"{_format(self.other_score)} by another one), no regimes found."
             )
-        words = []
-        for k in np.argsort(-self.load, kind="stable"):
-            if self.where and self.where[k]:
-                words.append(f"{names[k]} where {self.where[k][0]}")
-        words = ": " * bool(words) + ", ".join(words[:_MOST_REGIONS])
-        return f"Experts differ by region{words}; some can replace others, no clear regimes."
-
-    def _regimes(self):
-        """Return how many regimes there are, and what splits them."""
-        verdict = count_regimes(self.regimes)
-        most = self.load.max()
-        # The words must put right at least half of what the most frequent expert gets wrong.
-        if self.split_follows and self.fidelity - most >= (1 - most) / 2:
-            verdict += f", split by {' and '.join(self.split_follows[:2])}"
-        return f"{verdict}."
+        return "Experts differ by region; some can replace others, no clear regimes."
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -233,11 +197,6 @@ class SpecializationReport:
         else:
             reading = "baseline: the sample's own expert"
             lines.append(row(f"{name}, other expert", other, first, reading))
-        if self.where is not None:
-            lines += ["", f"Where (words that are right for {self.fidelity:.1%} of the samples)"]
-            for expert, parts in zip(self.expert_names, self.where, strict=True):
-                words = " or ".join([*parts[:_MOST_PARTS], "..."][: len(parts)]) or "-"
-                lines += wrap(f"  {expert}: {words}", 100, subsequent_indent="      ")
         return "\n".join(lines)
 
 
@@ -264,7 +223,7 @@ def specialization_report(
     """Measure the specialization of the experts of a fitted mixture.
 
     The report begins with a verdict in one sentence: whether this is an ensemble, with which
-    weights; experts that differ by region; or regimes, how many, and what splits them. Every figure
+    weights; experts that differ by region; or regimes, and how many. Every figure
     comes with a baseline: its value without any specialization. Use samples that the mixture has
     not been fitted on; only a stack (`method="stack"`) scores its training samples by folds.
 
@@ -277,7 +236,7 @@ def specialization_report(
 
     X : array-like of shape (n_samples, ...)
         Samples, as `estimator` takes them: arrays, sparse matrices, or data frames with categories
-        and missing values. For tables the report also says where each expert is used.
+        and missing values.
 
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
         The true class labels, zeros and ones of several labels, or targets of a regression.
@@ -330,18 +289,15 @@ def specialization_report(
       differ by region, and it has the largest weight nearly everywhere;
     - there is one regime, but with another expert in place of that of the sample, the mean score
       falls by more than the same tenth, at two standard errors: experts differ by region, but there
-      are no clear regimes. Rules may change gradually, or one expert knows those of others, too.
-      Of a table the verdict says in words where the experts of the largest loads are used;
+      are no clear regimes. Rules may change gradually, or one expert knows those of others, too;
     - there is one regime: the experts are interchangeable, an ensemble;
-    - there are several regimes. They are split by the columns that the words about the largest
-      parts of the table name, two at most, if the words leave at most half of what is wrong without
-      them.
+    - there are several regimes.
 
     With few samples the verdict finds fewer regimes, rather than more. A mixture that is forced to
     divide a smooth function into pieces has regimes in this sense; whether they are the same in a
     refit is what :func:`~sklearn_moe.inspection.routing_stability` tells.
 
-    The words about a table are those of :func:`~sklearn_moe.inspection.region_rules`.
+    Where each expert is used in a table :func:`~sklearn_moe.inspection.region_rules` says in words.
 
     Examples
     --------
@@ -374,8 +330,6 @@ def specialization_report(
     ensemble = merged.ensemble and parts["regimes"].max() < 1
     if ensemble:
         parts["regimes"] = np.full(n_experts, -1)
-    else:
-        parts |= _find_where(merged, X)
     mean_gate = merged.gates.mean(axis=0)
     load = mean_gate if ensemble else expert_load(experts, n_experts=n_experts)
     return SpecializationReport(
@@ -392,20 +346,3 @@ def specialization_report(
         **figures,
         **parts,
     )
-
-
-def _find_where(merged, X):
-    """Return the attributes of the report that are words about a table, none of other samples."""
-    # Patches, images, and rows that are read as such have no columns to name.
-    shape = getattr(merged.mixture, "input_shape_", np.shape(merged.X)[1:])
-    if len(shape) != 1 or np.ndim(X) != 2:
-        return {}
-    rows = draw_rows(len(merged.experts), _ROWS_FOR_WORDS)
-    table, tree = open_table(merged, _safe_indexing(indexable(X)[0], rows))
-    regions = find_regions(table, merged.experts[rows, 0], merged.n_experts, tree)
-    places = dict.fromkeys(place for _, part in regions.parts for place, _ in part)
-    return {
-        "where": regions.words,
-        "fidelity": float(regions.right.mean()),
-        "split_follows": tuple(table[place].name for place in places),
-    }
