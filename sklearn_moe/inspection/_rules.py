@@ -12,8 +12,8 @@ from sklearn.utils._param_validation import validate_params
 from .._data.tables import apart_from
 from .._data.validation import check_groups, check_weight
 from .._validation import Count, check_column, check_named, check_same_length, warning_once
-from ..metrics._experts import compare_experts
-from ..metrics._merged import count_in_words, count_regimes, describe_curves, describe_ensemble
+from ..metrics._merged import count_in_words, describe_gates
+from ..metrics._report import report_on
 from ..metrics._words import Regions, find_regions
 from ._code import SQL, Python, write_code
 from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
@@ -42,9 +42,9 @@ class RegionRules:
         all other attributes.
 
     verdict : str
-        Whether this is an ensemble, experts that differ by region, or regimes, by the rule of
-        :func:`~sklearn_moe.metrics.specialization_report`, and the mean weights of an ensemble.
-        Without `y`, only an ensemble is known as one. Empty if it is none of these.
+        That of :func:`~sklearn_moe.metrics.specialization_report`: whether this is an ensemble,
+        experts that differ by region, regimes, or curves. Without `y` it is about an ensemble or a
+        stack only, else empty.
 
     share : ndarray of shape (n_experts,)
         Share of the samples that each expert receives by `apply`; its probability if the gate does
@@ -402,7 +402,7 @@ def region_rules(
     sample_weight = check_weight(sample_weight, experts)
     groups = check_groups(groups, experts)
     is_constant = mixture.is_constant
-    is_stack = hasattr(mixture, "out_of_fold")
+    is_stack = mixture.is_stack
     outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
     proba: Any = None
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
@@ -455,7 +455,7 @@ def region_rules(
         n_samples=len(own),
         n_experts=len(share),
         expert_names=tuple(mixture.names),
-        verdict=_find_verdict(mixture, scores),
+        verdict=_find_verdict(mixture, y, scores.target),
         share=share,
         where=regions.words,
         fidelity=float(regions.right.mean()),
@@ -491,8 +491,6 @@ class _Scores(NamedTuple):
     name: str
     # (n_samples, n_experts): squared errors, ones for right classes, or shares of right labels.
     of_samples: np.ndarray
-    # The score of the best constant prediction, where more is better.
-    chance: float = np.nan
     by_words: float = np.nan
     by_model: float = np.nan
     # (n_samples, n_outputs): numbers, or ones of each label, or of each class but the first.
@@ -544,52 +542,30 @@ def _score(mixture, y, proba, outputs, by_words, mixed, weight):
         totals = 1 - mean_squares / np.maximum(variance, _LEAST_VARIANCE)
         by_words, by_model = totals.mean(axis=1).tolist()
         errors = errors[:, :-2].mean(axis=2)
-        return _Scores("RMSE", errors, -np.var(y, axis=0).mean(), by_words, by_model, y)
+        return _Scores("RMSE", errors, by_words, by_model, y)
     if is_labels:
         target = y = check_named(y, "y")
         right = ((every > 0.5) == y[:, np.newaxis]).mean(axis=2)
-        chance = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
     else:
         y = check_column(y, "y")[:, np.newaxis]
         right = 1.0 * (mixture.classes_[every.argmax(axis=2)] == y)
         target = mixture.classes_[1:] == y
-        chance = max(1 - target.sum(axis=1).mean(), *target.mean(axis=0))
     right[np.isnan(every).any(axis=2)] = np.nan
     totals = _means(right[:, -2:], weight[:, np.newaxis]).tolist()
     name = "right labels" if is_labels else "accuracy"
-    return _Scores(name, right[:, :-2], chance, *totals, target)
+    return _Scores(name, right[:, :-2], *totals, target)
 
 
-def _find_verdict(mixture, scores):
-    """Return the verdict of a specialization report, as far as it is known, or that of a stack."""
-    experts = mixture.experts[:, 0]
-    is_stack = hasattr(mixture, "out_of_fold")
-    if is_stack and not mixture.ensemble and not mixture.is_constant:
-        leads = np.bincount(experts)
-        if np.count_nonzero(leads) > 1:
-            return "Which model to trust depends on the row."
-        alone = mixture.names[leads.argmax()]
-        return f"{alone} counts most everywhere, with a weight that depends on the row."
-    if mixture.is_constant or (mixture.ensemble and mixture.is_pool):
-        weights = mixture.gates.mean(axis=0)
-        text = describe_ensemble(mixture.names, weights, mixture.gate_share)
-        if mixture.is_constant and is_stack:
-            text = "The same everywhere: " + text.partition("(")[2].removesuffix(")")
-        return text + "."
-    if scores.target is None or mixture.n_experts == 1:
-        return ""
-    of_samples = scores.of_samples
-    if scores.name == "RMSE":
-        of_samples = -of_samples
-    gain = of_samples[np.arange(len(experts)), experts].mean() - scores.chance
-    compared = compare_experts(of_samples, experts, gain)
-    if not gain > 0:
-        return ""
-    if mixture.bends is not None:
-        return describe_curves(mixture.bends)
-    if compared["regimes"].max() > 0:
-        return count_regimes(compared["regimes"]) + "."
-    return "Experts differ by region." if compared["specialized"] else ""
+def _find_verdict(mixture, y, target):
+    """Return the verdict of a specialization report, or what the gates alone say without scores."""
+    has_outputs = hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba")
+    if has_outputs and target is not None and (target != target[0]).any():
+        return report_on(mixture, y).verdict
+    ensemble = mixture.is_constant or (mixture.ensemble and mixture.is_pool)
+    load = np.bincount(mixture.experts[:, 0], minlength=mixture.n_experts)
+    if ensemble:
+        load = mixture.gates.mean(axis=0)
+    return describe_gates(mixture.names, load, mixture.gate_share, ensemble, mixture.is_stack)
 
 
 def _means(values, weight):

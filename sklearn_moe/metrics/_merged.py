@@ -42,6 +42,8 @@ class MergedExperts:
         The mixture itself, and X as it takes it.
     is_step : bool
         Whether the mixture is a step of a pipeline.
+    is_stack : bool
+        Whether the experts are models that were each fitted to all samples.
     groups : list of list of int
         The experts of the mixture that each expert here stands for.
     names : list of str
@@ -68,6 +70,7 @@ class MergedExperts:
         self.mixture = mixture
         self.X = X
         self.is_step = mixture is not estimator
+        self.is_stack = hasattr(mixture, "out_of_fold")
         self.experts = check_labels(mixture.apply(X))
         if hasattr(mixture, "gate_proba"):
             gates = np.asarray(mixture.gate_proba(X))
@@ -194,17 +197,29 @@ def describe_curves(bends):
     return f"Curves, no regimes: {' and '.join(bends)} {verb}."
 
 
-def describe_ensemble(names, weights, gate_share):
-    """Return in one sentence that a mixture is an ensemble, without the full stop."""
-    order = np.argsort(-weights, kind="stable")
-    order = order[weights[order] >= _LEAST_NAMED]
-    texts = [f"{weight:.2f}".removeprefix("0") for weight in weights]
+def describe_gates(names, load, gate_share, ensemble, is_stack):
+    """Return what the gates alone say of a mixture in one sentence, empty if that is nothing."""
+    if is_stack and not ensemble:
+        if np.count_nonzero(load) > 1:
+            return "Which model to trust depends on the row."
+        alone = names[load.argmax()]
+        return f"{alone} counts most everywhere, with a weight that depends on the row."
+    if not ensemble:
+        return ""
+    order = np.argsort(-load, kind="stable")
+    order = order[load[order] >= _LEAST_NAMED]
+    texts = [f"{weight:.2f}".removeprefix("0") for weight in load]
     shown = [f"{names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
     shown = ", ".join(shown + ["..."] * (len(order) > _MOST_NAMED))
     # Of equal weights the number of experts says more than their names.
     if len({*texts}) == 1 and len(order) > 2:
-        shown = f"{len(order)} experts, each {weights[0]:.3f}".replace(" 0.", " .")
-    dependence = "do not depend on the row"
+        shown = f"{len(order)} experts, each {load[0]:.3f}".replace(" 0.", " .")
     if gate_share:
         dependence = f"depend on the row for {gate_share:.1%} of the predictions' variance only"
-    return f"An ensemble: weights {dependence} ({shown})"
+        return f"An ensemble: weights {dependence} ({shown})."
+    if is_stack:
+        return f"The same everywhere: {shown}."
+    text = f"An ensemble: weights do not depend on the row ({shown})"
+    if not are_kinds(names):
+        text += "; this cannot tell whether the data have regimes"
+    return f"{text}."

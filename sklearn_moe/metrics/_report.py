@@ -14,7 +14,7 @@ from ._merged import (
     count_in_words,
     count_regimes,
     describe_curves,
-    describe_ensemble,
+    describe_gates,
 )
 from ._routing import expert_load, validated
 
@@ -90,6 +90,9 @@ class SpecializationReport:
         The regime of every expert, from 0 on, by the same rule: experts of one regime can replace
         each other. -1 for an expert of hardly any samples, and for all of an ensemble.
 
+    is_stack : bool
+        Whether the experts are models that were each fitted to all samples.
+
     bends : tuple of str, or None
         Of a pool whose linear experts are no regimes, by the rule of :func:`specialization_report`,
         the columns that bend; empty if rules change gradually. None of any other mixture.
@@ -111,22 +114,23 @@ class SpecializationReport:
     other_score: float
     specialized: bool
     regimes: np.ndarray
+    is_stack: bool = False
     bends: tuple[str, ...] | None = None
 
     @property
     def verdict(self) -> str:
         name = self.score_name
         names = self.expert_names
-        if self.ensemble:
-            text = describe_ensemble(names, self.load, self.gate_share)
-            if not are_kinds(names) and not self.gate_share:
-                text += "; this cannot tell whether the data have regimes"
-            return f"{text}."
+        by_gates = describe_gates(names, self.load, self.gate_share, self.ensemble, self.is_stack)
+        if by_gates:
+            return by_gates
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
         if self.bends is not None:
             return describe_curves(self.bends)
         if np.sum(self.regimes >= 0) == 1:
+            if self.n_experts == 1:
+                return "One expert handles everything: no regimes found."
             if not are_kinds(names):
                 return "One expert handles nearly everything: no regimes found."
             return (
@@ -274,6 +278,9 @@ def specialization_report(
     comes from that, `gate_share`. This does not hold if there are regimes, by the rule below, or if
     a single expert has more than 95 % of the weight.
 
+    Of a stack (`method="stack"`) the verdict tells whether the weights of its models depend on the
+    sample, and nothing else.
+
     The rule behind any other verdict: every sample belongs to its first expert. An expert is
     *worse* on the samples of another one if its mean score there is lower by more than a tenth of
     `first_score - chance_score`, at two standard errors of the paired differences. Two experts
@@ -313,7 +320,11 @@ def specialization_report(
     # A mixture of numbers has no probabilities.
     each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
     check_same_length(X=X, y=y)
-    merged = MergedExperts(estimator, X, (each,))
+    return report_on(MergedExperts(estimator, X, (each,)), y)
+
+
+def report_on(merged, y):
+    """Return the report on a mixture, `MergedExperts`, and its samples."""
     experts = merged.experts
     n_experts = merged.n_experts
     figures, scores, first = evaluate(merged, merged.X, y)
@@ -342,6 +353,7 @@ def specialization_report(
         other_score=other_score,
         expert_names=tuple(merged.names),
         gate_share=merged.gate_share,
+        is_stack=merged.is_stack,
         bends=merged.bends,
         **figures,
         **parts,

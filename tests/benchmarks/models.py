@@ -13,6 +13,8 @@ MOE, ONE, MLP, TREES = "MoE", "one expert", "MLP", "HistGradientBoosting"
 STOPPED, BETTER = "MLP, stopped", "MLP, better of both"
 LIGHTGBM, CATBOOST, EBM = "LightGBM", "CatBoost", "EBM"
 REAL_MLP, TABM, HME, SOFT_TREE = "RealMLP", "TabM", "HME", "soft tree"
+# Of linear models, in the fewest regions that predict as well: what one can read.
+MIXTURE = "Mixture, auto"
 # What must be installed: the name for pip, that of the module but for its hyphens.
 PACKAGES = {REAL_MLP: "pytabkit", TABM: "pytabkit", HME: "neural-trees", SOFT_TREE: "neural-trees"}
 PACKAGES |= {LIGHTGBM: "lightgbm", CATBOOST: "catboost", EBM: "interpret"}
@@ -51,6 +53,7 @@ def pair(path, standardize=False, **options):
 PAIRS = {
     MOE: pair("sklearn_moe.MoE{}"),
     ONE: pair("sklearn_moe.MoE{}", n_experts=1),
+    MIXTURE: pair("sklearn_moe.Mixture{}", n_components="auto"),
     MLP: pair("sklearn.neural_network.MLP{}", standardize=True),
     STOPPED: pair("sklearn.neural_network.MLP{}", standardize=True, early_stopping=True),
     TREES: pair("sklearn.ensemble.HistGradientBoosting{}"),

@@ -28,6 +28,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
 from sklearn_moe.inspection import region_rules
+from sklearn_moe.metrics import specialization_report
 
 STACKS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
 TREES = {"numbers": DecisionTreeRegressor, "classes": DecisionTreeClassifier}
@@ -96,6 +97,7 @@ def test_stack_finds_where_each_model_is_right(kind, gate):
     assert rules.fidelity > 0.9
     assert all("x3" in " or ".join(parts) for parts in rules.where)
     assert str(rules).startswith("Which model to trust depends on the row. 3 models, 600 rows.")
+    assert specialization_report(model, X[:600], y[:600]).verdict == rules.verdict
     if kind == "classes":
         rival = StackingClassifier([(str(k), p) for k, p in enumerate(parts)]).fit(X[:600], y[:600])
         losses = [log_loss(y[600:], m.predict_proba(X[600:])) for m in (model, rival)]
