@@ -48,7 +48,7 @@ class Gaussian(Family):
     def fit_scale(self, y, prediction, weight):
         return np.sqrt(weight @ (y - prediction) ** 2 / weight.sum())
 
-    def log_density(self, y, prediction, scale=1.0):
+    def log_density(self, y, prediction, scale):
         return -0.5 * ((y - prediction) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
 
     def distribution(self, expert, X, scale):
@@ -83,7 +83,7 @@ class Poisson(_Positive):
                 "family='gaussian', or 'gamma' for positive numbers."
             )
 
-    def log_density(self, y, prediction, scale=1.0):
+    def log_density(self, y, prediction, scale):
         return xlogy(y, prediction) - prediction - gammaln(y + 1)
 
     def distribution(self, expert, X, scale):
@@ -115,7 +115,7 @@ class Gamma(_Positive):
             shape *= np.exp(np.clip(-step, -1, 1))
         return shape**-0.5
 
-    def log_density(self, y, prediction, scale=1.0):
+    def log_density(self, y, prediction, scale):
         shape = scale**-2.0
         rate = shape / prediction
         return shape * np.log(rate) + (shape - 1) * np.log(y) - rate * y - gammaln(shape)
@@ -153,7 +153,7 @@ class LogLoss(Family):
         proba = (proba / proba.max(axis=-1, keepdims=True)) ** self.sharpness
         return proba / proba.sum(axis=-1, keepdims=True)
 
-    def log_density(self, y, prediction, scale=1.0):
+    def log_density(self, y, prediction, scale):
         proba = prediction[np.arange(len(y)), y]
         return np.log(np.maximum(proba, LEAST_PROBABILITY))
 
@@ -164,7 +164,7 @@ class OwnDensity(Family):
     def predict(self, expert, X, y=None):
         return expert.score_samples(X, y)
 
-    def log_density(self, y, prediction, scale=1.0):
+    def log_density(self, y, prediction, scale):
         return prediction
 
     def distribution(self, expert, X, scale):

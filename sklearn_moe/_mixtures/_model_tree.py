@@ -433,7 +433,8 @@ def _share_by_lasso(design, root, own, members, folds):
     is_used = factors > _LEAST_DIFFERENCE * factors.max()
     every = np.stack([np.ones(len(folds), int), *members], axis=1)[:, :, np.newaxis]
     columns = (every * (design.Z[:, np.newaxis] * factors))[:, is_used]
-    coef, y, level = np.zeros(factors.shape), design.y[:, 0], design.level[0, -1]
+    coef, y = np.zeros(factors.shape), design.y[:, 0]
+    [level] = design.mean(design.y)
     if is_used.any():
         slopes = (design.weight * (y - level)) @ (columns - design.mean(columns))
         largest = np.abs(slopes).max() / design.weight.sum()

@@ -204,12 +204,11 @@ def _scale(X, gain, weight):
     scaled = X * gain if is_wide else X * gain.astype(X.dtype)
     weighted = scaled * np.sqrt(weight)[:, np.newaxis].astype(scaled.dtype)
     squares, axes = np.linalg.eigh(weighted @ weighted.T if is_wide else weighted.T @ weighted)
-    # One is kept, also of constant columns.
-    least = max(1e-12 * squares[-1], np.finfo(squares.dtype).tiny)
-    kept = squares >= min(least, squares[-1])
+    # Of constant columns all are kept: nothing is left of them.
+    kept = squares >= 1e-12 * squares[-1]
     axes = axes[:, kept]
     if is_wide:
-        axes = weighted.T @ (axes / np.sqrt(squares[kept].clip(least)))
+        axes = weighted.T @ (axes / np.sqrt(squares[kept].clip(np.finfo(squares.dtype).tiny)))
     scaled = scaled @ axes
     return scaled, lambda coef: coef @ axes.T * gain
 

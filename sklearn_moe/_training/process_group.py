@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._data.indexing import draw_rows
 from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
@@ -259,8 +260,7 @@ def _look_at(rows):
     """Return what tells the data of a fit from others: y, weights and some rows of X."""
     if rows is None:
         return ()
-    last, n_looked_at = len(rows.y) - 1, min(len(rows.y), _LOOKED_AT)
-    index = torch.linspace(0, last, n_looked_at, dtype=torch.float64).long()
+    index = torch.as_tensor(draw_rows(len(rows.y), _LOOKED_AT))
     x = rows.x.index_select(0, index.to(rows.y.device))
     return repr((tuple(rows.x.shape), x.dtype)), x, rows.y, rows.weight, rows.in_bag
 

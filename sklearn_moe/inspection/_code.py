@@ -373,7 +373,7 @@ class Python(_Writer):
             lines.append(_wrap("        return ", formula))
         text = "\n".join([*lines, _wrap("    return ", last), ""])
         for code in _HELPERS.strip().split("\n\n"):
-            if code[4:].partition("(")[0] + "(" in text:
+            if code.removeprefix("def ").partition("(")[0] + "(" in text:
                 text = f"{code}\n\n\n{text}"
         return text
 

@@ -108,8 +108,8 @@ def compare_experts(scores, first, gain):
     mean = _group_means(loss, first, n_experts)
     n_samples = np.bincount(first, minlength=n_experts)
     variance = np.maximum(_group_means(loss**2, first, n_experts) - mean**2, 0)
-    variance /= np.maximum(n_samples, 1)[:, np.newaxis]
     # An expert without samples has NaN, which is never worse.
+    variance /= n_samples[:, np.newaxis]
     is_worse = mean - 2 * np.sqrt(variance) > least
     # An even share of many experts may be below 5 %.
     counts = n_samples >= min(0.05, 0.5 / n_experts) * len(first)

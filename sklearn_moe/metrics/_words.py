@@ -384,7 +384,7 @@ def _shortest(low, high):
         middle = low + (high - low) // 2
         for unit in ("D", "h", "m", "s", "ms", "us", "ns"):
             start = middle.astype(f"{low.dtype.kind}8[{unit}]")
-            for time in (start, start + 1, start - 1):
+            for time in (start, start + 1):
                 if low <= time < high:
                     return time
     middle = float(low) / 2 + float(high) / 2

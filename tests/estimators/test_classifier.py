@@ -99,6 +99,16 @@ def test_routes_answers_and_fitted_attributes_agree(patches):
 # -- seeds --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shape", [(25, 3), (3, 25)])
+def test_fixed_scores_are_of_size_1_for_bags_of_any_shape(shape):
+    X = 5 * np.random.default_rng(0).normal(size=(60, *shape))
+    clf = MoEClassifier(64, router="random", max_iter=1, tol=None, random_state=0).fit(
+        X, np.arange(60) % 2
+    )
+    scores = clf.module_.route(torch.as_tensor(X)).scores
+    assert scores.std().item() == pytest.approx(1, rel=0.2)
+
+
 def test_threads_do_not_see_each_other(patches):
     (X, y, _), _ = patches
     n_threads = torch.get_num_threads()

@@ -248,6 +248,13 @@ def test_numbers_have_few_digits_and_no_formula_is_written_twice(X):
     assert [text.count("return"), text.count("0.3333"), text.count("row[1]")] == [2, 1, 0]
 
 
+def test_lines_of_code_have_a_length_that_can_be_read():
+    rng = np.random.default_rng(0)
+    model = three_lines(slopes=rng.normal(size=(3, 40)))
+    text = region_rules(model, rng.normal(size=(200, 40))).to_python()
+    assert max(map(len, text.splitlines())) <= 90
+
+
 def test_the_header_says_target_model_scores_and_version(X):
     y = pd.Series(X @ [1.0, 2.0, 3.0], name='a "price"')
     model = MixtureRegressor(LinearRegression(), 1, random_state=0).fit(X, y)

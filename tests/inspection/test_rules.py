@@ -359,8 +359,10 @@ def test_mixtures_of_the_library():
     X, y, _ = three_rules(4, 400)
     codes = np.c_[np.arange(400) % 4, X]
     options = {"max_iter": 5, "tol": None, "random_state": 0, "categorical_features": [0]}
-    rules = region_rules(MoEClassifier(2, **options).fit(codes, y > 0), codes, y > 0)
+    model = MoEClassifier(2, **options).fit(codes, y > 0)
+    rules = region_rules(model, codes, y > 0)
     assert (rules.n_experts, rules.score_name) == (2, "accuracy")
+    assert str(region_rules(model, codes, (y > 0)[:, np.newaxis])) == str(rules)
 
 
 def test_bad_arguments_are_named():
@@ -423,6 +425,20 @@ def test_the_printed_thresholds_part_the_rows_as_the_gate_does(values, threshold
                 held[k] |= values <= number if sign == "<=" else values > number
     assert_array_equal(held, [expert == 0, expert == 1])
     assert rules.fidelity == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (np.datetime64("2020-01-01T13"), np.datetime64("2020-01-02T01"), "2020-01-02"),
+        (np.datetime64("2020-01-01T01"), np.datetime64("2020-01-01T05"), "2020-01-01 03:00"),
+        (np.timedelta64(13, "h"), np.timedelta64(25, "h"), "1 day"),
+    ],
+)
+def test_a_border_between_two_times_has_few_digits(low, high, text):
+    gate = SimpleNamespace(apply=lambda X: np.arange(20) % 2, predict=None)
+    frame = pd.DataFrame({"a": np.array([low, high] * 10, f"{low.dtype.kind}8[s]")})
+    assert region_rules(gate, frame).where[0] == (f"a <= {text}",)
 
 
 def test_the_leaves_of_a_gate_part_rounded_numbers_as_the_gate_does():

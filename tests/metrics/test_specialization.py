@@ -185,6 +185,8 @@ class Pool:
         network, lines = {
             "constant": (0.35 + 0 * right, 0.15 + 0 * right),
             "little": (0.34 + 0.02 * right, 0.16 - 0.02 * right),
+            "line": (0.15 + 0 * right, np.c_[0.4 + 0.02 * right, 0.3 - 0.02 * right]),
+            "alone": (0 * right, np.c_[0.02 * right, 1 - 0.02 * right]),
             "region": (0.45 * right, np.c_[0.9 - 0.9 * right, 0.1 + 0 * right]),
             "regimes": (0.1 + 0 * right, 0.8 * np.c_[1 - right, right]),
         }[self.how]
@@ -207,6 +209,7 @@ class Pool:
     [
         ("constant", "An ensemble: weights do not depend on the row (mlp .70, linear .30)", 2, 0.7),
         ("little", "An ensemble: weights depend on the row for 0.1% of the pred", 2, 0.7),
+        ("line", "An ensemble: weights depend on the row for 0.", 3, 0.3),
         ("region", "Experts differ by region; some", 3, 0.55),
         ("regimes", "Regimes: two.", 3, 0),
     ],
@@ -226,11 +229,18 @@ def test_experts_of_a_kind_with_equal_gates_are_one(how, verdict, names, load):
     by_mean = pool.expert_predict(X) @ pool.gate_proba(X).mean(axis=0)
     change = np.mean((pool.predict(X) - by_mean) ** 2)
     assert report.gate_share == pytest.approx(change / (change + by_mean.var()))
-    assert report.ensemble == (how in ("constant", "little")) == (report.gate_share < 0.05)
+    assert report.ensemble == verdict.startswith("An ensemble") == (report.gate_share < 0.05)
     if report.ensemble:
         assert len(report.dead_experts) == 0
     else:
         assert rules.where[2 if how == "regimes" else 0][0].startswith("x0 > ")
+
+
+def test_one_expert_with_nearly_all_weight_is_no_ensemble():
+    X = np.random.default_rng(0).uniform(-1, 1, (600, 2))
+    report = specialization_report(Pool("alone"), X, 3 * X[:, 1])
+    assert report.gate_share < 0.01
+    assert not report.ensemble
 
 
 def test_differences_that_are_small_or_uncertain_are_no_regimes():

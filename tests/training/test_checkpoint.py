@@ -169,6 +169,8 @@ def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
     stop(clf, table, 9)
     assert trained(begun.set_params(callbacks=[COUNT]).fit(*table)) == trained(whole)
     assert len(EPOCHS) == 4
+    begun.set_params(checkpoint=always(tmp_path), callbacks=[COUNT]).fit(*table)
+    assert len(EPOCHS) == 4 + 6
 
 
 # -- random states ------------------------------------------------------------------------

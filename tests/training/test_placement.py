@@ -104,6 +104,8 @@ def test_a_device_that_is_not_there(table):
         for train in (clf.fit, partial(clf.partial_fit, classes=[0, 1])):
             raises(ValueError, message, train, *table)
         assert not hasattr(clf, "net_")
+    # It may transform images.
+    raises(ValueError, "device='mps:99' is not there", as_device, "mps:99")
 
 
 # -- memory -------------------------------------------------------------------------------
