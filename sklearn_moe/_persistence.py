@@ -30,8 +30,8 @@ _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverPar
 _data.statistics.FirstRows _data.tables.Categories
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.ColumnEncoder
-_mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
-_mixtures._families.OwnDensity _mixtures._families.Poisson
+_mixtures._families.Gaussian _mixtures._families.LogLoss _mixtures._families.OwnDensity
+_mixtures._families.Poisson
 _data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
 _data.targets.RateTarget
 _data.validation.InputFormat _data.validation.WeightsSeen nn.mixture.build_mixture

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from scipy import stats
-from scipy.special import digamma, gammaln, polygamma, xlogy
+from scipy.special import gammaln, xlogy
 
 # In deviations of y.
 _LEAST_SCALE = 1e-6
@@ -55,73 +55,33 @@ class Gaussian(Family):
         return stats.norm(self.predict(expert, X)[:, None], scale)
 
 
-class _Positive(Family):
-    """Families whose predictions are positive means."""
-
-    def predict(self, expert, X, y=None):
-        mean = expert.predict(X)
-        if mean.min() < 0:
-            raise ValueError(
-                f"family={self.name!r} needs experts that predict positive numbers, but "
-                f"{type(expert).__name__} predicted {mean.min():.3g}. Use an estimator such as "
-                f"{self.example}, or family='gaussian'."
-            )
-        return np.maximum(mean, _LEAST_MEAN)
-
-
-class Poisson(_Positive):
+class Poisson(Family):
     """Poisson distributions."""
 
     is_discrete = True
-    name = "poisson"
-    example = "PoissonRegressor"
 
     def check(self, y):
         if (odd := (y < 0) | (y != np.floor(y))).any():
             raise ValueError(
                 f"family='poisson' needs counts as y: 0, 1, 2, ..., got {y[odd][0]!r}. Use "
-                "family='gaussian', or 'gamma' for positive numbers."
+                "family='gaussian' for other numbers."
             )
+
+    def predict(self, expert, X, y=None):
+        mean = expert.predict(X)
+        if mean.min() < 0:
+            raise ValueError(
+                "family='poisson' needs experts that predict positive numbers, but "
+                f"{type(expert).__name__} predicted {mean.min():.3g}. Use an estimator such as "
+                "PoissonRegressor, or family='gaussian'."
+            )
+        return np.maximum(mean, _LEAST_MEAN)
 
     def log_density(self, y, prediction, scale):
         return xlogy(y, prediction) - prediction - gammaln(y + 1)
 
     def distribution(self, expert, X, scale):
         return stats.poisson(self.predict(expert, X)[:, None])
-
-
-class Gamma(_Positive):
-    """Gamma distributions; the scale is the standard deviation over the mean."""
-
-    has_scale = True
-    name = "gamma"
-    example = "GammaRegressor"
-
-    def check(self, y):
-        if y.min() <= 0:
-            raise ValueError(f"family='gamma' needs positive y, got {y.min()!r}.")
-
-    def least_scale(self, y):
-        return _LEAST_SCALE
-
-    def fit_scale(self, y, prediction, weight):
-        ratio = y / prediction
-        mean = weight @ (ratio - np.log(ratio) - 1) / weight.sum()
-        shape = 0.5 / max(mean, 1e-12)
-        # Newton's method for log(shape) - digamma(shape) = mean, in log(shape).
-        for _ in range(8):
-            slope = 1 - shape * polygamma(1, shape)
-            step = (np.log(shape) - digamma(shape) - mean) / slope
-            shape *= np.exp(np.clip(-step, -1, 1))
-        return shape**-0.5
-
-    def log_density(self, y, prediction, scale):
-        shape = scale**-2.0
-        rate = shape / prediction
-        return shape * np.log(rate) + (shape - 1) * np.log(y) - rate * y - gammaln(shape)
-
-    def distribution(self, expert, X, scale):
-        return stats.gamma(scale**-2.0, scale=self.predict(expert, X)[:, None] * scale**2.0)
 
 
 class LogLoss(Family):
@@ -188,7 +148,7 @@ def predict_known(family, expert, X, y):
     return prediction
 
 
-FAMILIES = {"gaussian": Gaussian, "poisson": Poisson, "gamma": Gamma}
+FAMILIES = {"gaussian": Gaussian, "poisson": Poisson}
 
 
 def guess_family(estimator):
@@ -198,7 +158,5 @@ def guess_family(estimator):
         return "own"
     parameters = estimator.get_params(deep=False)
     name = f"{type(estimator).__name__} {parameters.get('loss')} {parameters.get('objective')}"
-    power = parameters.get("power")
-    if "oisson" in name or power == 1:
-        return "poisson"
-    return "gamma" if "amma" in name or power == 2 else "gaussian"
+    is_poisson = "oisson" in name or parameters.get("power") == 1
+    return "poisson" if is_poisson else "gaussian"

@@ -9,7 +9,7 @@ import copy
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone
-from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
+from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.utils.validation import validate_data
 
 # The work of a step grows with the square of their number.
@@ -18,8 +18,6 @@ _MAX_STEPS = 50
 _MAX_HALVINGS = 30
 # Solvers that take no penalty but that of ridge regression.
 _RIDGE_ONLY = ("lbfgs", "newton-cg", "newton-cholesky")
-# The power of the mean as which the variance grows.
-POWERS = {PoissonRegressor: 1, GammaRegressor: 2}
 
 
 def refit(model, X, y, weight):
@@ -31,10 +29,10 @@ def refit(model, X, y, weight):
     if issparse(X) or not _is_known(model):
         return None
     share = weight / weight.sum()
-    if type(model) in POWERS:
+    if type(model) is PoissonRegressor:
         classes, n_rows = None, 1
-        penalty, slopes = model.alpha, _power_slopes(POWERS[type(model)])
-        target = y[:, np.newaxis]
+        penalty = model.alpha
+        slopes, target = _poisson_slopes, y[:, np.newaxis]
     else:
         classes = np.unique(y)
         n_rows = 1 if len(classes) == 2 else len(classes)
@@ -73,12 +71,12 @@ def _is_known(model):
     if type(model) is LogisticRegression:
         is_multinomial = getattr(model, "multi_class", "deprecated") == "deprecated"
         return is_multinomial and model.solver in _RIDGE_ONLY and model.class_weight is None
-    return type(model) in POWERS and model.solver in _RIDGE_ONLY
+    return type(model) is PoissonRegressor and model.solver in _RIDGE_ONLY
 
 
 def without_slopes(model, X, y):
     """Return a fitted model of coefficients that are 0: a fit to columns of 0 takes no steps."""
-    y = np.array([y.min(), y.max()]) if type(model) in POWERS else y
+    y = np.array([y.min(), y.max()]) if type(model) is PoissonRegressor else y
     fitted = clone(model).set_params(solver="lbfgs", tol=1.0)
     fitted.fit(np.zeros((len(y), X.shape[1])), y).set_params(**model.get_params())
     # The names of the columns.
@@ -86,16 +84,10 @@ def without_slopes(model, X, y):
     return fitted
 
 
-def _power_slopes(power):
-    """Return a function for the derivatives of half a deviance by the logarithm of the mean."""
-
-    def slopes(scores, y):
-        of_mean = np.exp((2 - power) * scores)
-        of_y = y * np.exp((1 - power) * scores)
-        second = (2 - power) * of_mean - (1 - power) * of_y
-        return of_mean - of_y, second[:, np.newaxis]
-
-    return slopes
+def _poisson_slopes(scores, y):
+    """Return the derivatives of half the Poisson deviance by the logarithm of the mean."""
+    mean = np.exp(scores)
+    return mean - y, mean[:, np.newaxis]
 
 
 def _softmax_slopes(scores, y):

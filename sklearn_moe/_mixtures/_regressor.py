@@ -69,12 +69,11 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         encoded columns (before the softmax), or such a tree, predict samples of other folds better
         by more than three standard errors.
 
-    family : {"auto", "gaussian", "poisson", "gamma"}, default="auto"
+    family : {"auto", "gaussian", "poisson"}, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation
-        and "gamma" a coefficient of variation per component. "auto" depends on the loss of the
-        estimator: "poisson" for :class:`~sklearn.linear_model.PoissonRegressor` and others with
-        such a loss, "gamma" likewise, the density of its own for a mixture or another estimator
-        with `score_samples(X, y)`, otherwise "gaussian".
+        per component. "auto" depends on the estimator: "poisson" for
+        :class:`~sklearn.linear_model.PoissonRegressor` and others with such a loss, the density of
+        its own for a mixture or another estimator with `score_samples(X, y)`, otherwise "gaussian".
 
     method : {"em", "stack"}, default="em"
         "em": experts and gate are fitted together by expectation maximization. The model with the
@@ -148,8 +147,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         The share of each component in the training samples; of a stack its mean weight.
 
     scale_ : ndarray of shape (n_components,) or None
-        Standard deviations ("gaussian"), or coefficients of variation ("gamma"). Those of a stack
-        are of errors by folds, by which it has densities, quantiles and draws, too.
+        Standard deviations ("gaussian"), None of counts. Those of a stack are of errors by folds,
+        by which it has densities, quantiles and draws, too.
 
     n_components_ : int
         Number of components that are left.

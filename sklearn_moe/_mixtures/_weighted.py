@@ -7,11 +7,12 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import PoissonRegressor
 from sklearn.pipeline import Pipeline
 
 from .._validation import last_step
 from ._defaults import ColumnEncoder
-from ._newton import POWERS, refit, without_slopes
+from ._newton import refit, without_slopes
 
 # A seed is added to the index of a component, of which there are few.
 LARGEST_SEED = 2**31 - 11
@@ -49,13 +50,13 @@ class Template:
             self.inner = Template(self.pipeline.steps[-1][1], X, y)
             self.last = self.inner.last
             self.X = self.inner.X
-        elif type(estimator) in POWERS and not issparse(X):
+        elif type(estimator) is PoissonRegressor and not issparse(X):
             # All starts go on from here.
             self.last = without_slopes(estimator, X, y)
 
     def draw(self, seed):
         """Return a last step to begin with, in which every random state that is None is drawn."""
-        if type(self.last) in POWERS:
+        if type(self.last) is PoissonRegressor:
             return self.last
         last = clone(self.last)
         random_state = np.random.RandomState(seed)
@@ -82,8 +83,10 @@ def fit_weighted(estimator, X, y, weight):
     """
     if weight is None:
         return copy.copy(estimator).fit(X, y)
-    if type(estimator) in POWERS and (moved := refit(estimator, X, y, weight)) is not None:
-        return moved
+    if type(estimator) is PoissonRegressor:
+        moved = refit(estimator, X, y, weight)
+        if moved is not None:
+            return moved
     is_warm = getattr(estimator, "warm_start", False)
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)

@@ -8,7 +8,6 @@ from made_up import two_lines
 from scipy.sparse import csr_matrix
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
-    GammaRegressor,
     LinearRegression,
     LogisticRegression,
     PoissonRegressor,
@@ -85,7 +84,6 @@ FITS = {
     "columns of one name": (given(X=DATES.set_axis(["a", "a"], axis=1)), r"one name: \['a'\]"),
     "below 0": ((of_numbers(PoissonRegressor()), {"y": put(COUNTS, -1)}), "family='poisson'"),
     "broken counts": ((of_numbers(family="poisson"), {"y": put(COUNTS, 0.5)}), "family='poisson'"),
-    "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
     "means": ((of_numbers(family="poisson"), {"y": COUNTS * (X[:, 0] > 0)}), "family=.*Poiss"),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),
