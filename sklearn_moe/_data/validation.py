@@ -1,14 +1,13 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
@@ -236,11 +235,7 @@ def apply_format(X, name, known):
             may_be_missing = known.allow_nan and not issparse(X)
             options["ensure_all_finite"] = "allow-nan" if may_be_missing else True
             options["accept_sparse"] = "csr"
-        try:
-            numbers = check_array(numbers, input_name="X", estimator=name, **options)
-        except ValueError as error:
-            _say_where(error, numbers, X)
-            raise
+        numbers = check_array(numbers, input_name="X", estimator=name, **options)
     if is_table and known.allow_nan and numbers.shape[0] >= _ROWS_OF_SINGLE:
         dtype = np.float32
     if known.input_shape is not None:
@@ -256,27 +251,6 @@ def _no_columns(X, chosen):
         f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
         "with the same columns, or a dense array of shape (n_samples, n_features)."
     )
-
-
-def _say_where(error, X, given):
-    """Raise an error that says where X holds NaN or infinity, if that is what is wrong."""
-    what = re.search("contains (NaN|infinity)", str(error))
-    if what is None:
-        return
-    is_wrong = np.isnan if what[1] == "NaN" else np.isinf
-    wrong = is_wrong((X.data if issparse(X) else X).astype(float))
-    if issparse(X):
-        wrong = csr_matrix((wrong, X.indices, X.indptr), X.shape)
-    sample, *others = (int(indices[0]) for indices in wrong.nonzero())
-    where = f" in column {Table(given).names[others[0]]!r}" if len(others) == 1 else ""
-    advice = "Replace it by a finite number."
-    if what[1] == "NaN":
-        advice = (
-            "Missing values are taken in dense tables that the model standardizes. Replace them, "
-            "for instance by sklearn.impute.SimpleImputer, or leave these samples out."
-        )
-    message = f"Input X contains {what[1]}{where}, first in sample {sample}. {advice}"
-    raise ValueError(message) from error
 
 
 def _reshape(X, sample_shape):

@@ -8,14 +8,12 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from .._validation import Count, check_column, check_named, check_same_length
 
 
-def validated(arrays, optional_arrays="", **others):
+def validated(arrays, **others):
     """Return a decorator that checks the parameters of a public function.
 
-    `arrays` and `optional_arrays`, which may be None, are names separated by spaces; the
-    constraints of `others` are those of scikit-learn.
+    `arrays` are names separated by spaces; the constraints of `others` are those of scikit-learn.
     """
     constraints = {name: ["array-like"] for name in arrays.split()}
-    constraints |= {name: ["array-like", None] for name in optional_arrays.split()}
     return validate_params(constraints | others, prefer_skip_nested_validation=True)
 
 
@@ -61,42 +59,24 @@ def check_indices(experts, n_experts=None):
     return experts.astype(np.intp, copy=False), n_experts
 
 
-def check_weights(weights, name):
-    """Return `weights` as non-negative floats, not all zero."""
-    weights = check_column(check_named(weights, name, dtype=np.float64, ensure_2d=False), name)
-    if weights.min() < 0 or not weights.any():
-        raise ValueError(
-            f"{name} must be non-negative with at least one positive entry, got values from "
-            f"{weights.min():g} to {weights.max():g}."
-        )
-    return weights
-
-
-def contingency(clusters, experts, n_experts, sample_weight=None):
-    """Sum the weights of all samples of a cluster that are routed to an expert.
+def contingency(clusters, experts, n_experts):
+    """Count the samples of each cluster that are routed to each expert.
 
     `experts` are indices of shape (n_samples, k), each of which counts 1 / k. The result
     has shape (n_clusters, n_experts) and is an int array if every entry is a count.
     """
-    check_same_length(clusters=clusters, experts=experts, sample_weight=sample_weight)
+    check_same_length(clusters=clusters, experts=experts)
     labels, rows = encode(check_column(clusters, "clusters"), "clusters")
     k = experts.shape[1]
-    if sample_weight is not None:
-        sample_weight = np.repeat(check_weights(sample_weight, "sample_weight"), k)
     cells = rows[:, np.newaxis] * n_experts + experts
-    table = np.bincount(cells.ravel(), sample_weight, minlength=labels.size * n_experts)
+    table = np.bincount(cells.ravel(), minlength=labels.size * n_experts)
     table = table.reshape(labels.size, n_experts)
     # Counts of one expert per sample stay integers.
     return table if k == 1 else table / k
 
 
-@validated("clusters experts", "sample_weight")
-def dispatch_entropy(
-    clusters: ArrayLike,
-    experts: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-) -> float:
+@validated("clusters experts")
+def dispatch_entropy(clusters: ArrayLike, experts: ArrayLike) -> float:
     """Compute the entropy of the cluster given the expert.
 
     With `n_m` of the `n` samples routed to expert `m`, a share `p_km` of them from
@@ -117,9 +97,6 @@ def dispatch_entropy(
         The expert that every sample is routed to, labels of any type. If several are selected,
         each of the k experts counts 1 / k.
 
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh the same.
-
     Returns
     -------
     entropy : float
@@ -128,7 +105,7 @@ def dispatch_entropy(
     Raises
     ------
     ValueError
-        If the lengths differ, there are no samples or the weights are not valid.
+        If the lengths differ or there are no samples.
 
     See Also
     --------
@@ -150,7 +127,7 @@ def dispatch_entropy(
     0.6931
     """
     labels, indices = encode(check_labels(experts), "experts")
-    table = contingency(clusters, indices, labels.size, sample_weight)
+    table = contingency(clusters, indices, labels.size)
     joint = table / table.sum()
     # 0 - x, because -x would turn a perfect 0.0 into -0.0.
     return float(0.0 - rel_entr(joint, joint.sum(axis=0)).sum())
@@ -158,7 +135,6 @@ def dispatch_entropy(
 
 @validated(
     "clusters experts",
-    "sample_weight",
     n_experts=[Count(1), None],
     normalize=[StrOptions({"true", "pred", "all"}), None],
 )
@@ -168,7 +144,6 @@ def routing_matrix(
     *,
     n_experts: int | None = None,
     normalize: str | None = None,
-    sample_weight: ArrayLike | None = None,
 ) -> np.ndarray:
     """Count how many samples of every cluster are routed to each expert.
 
@@ -193,21 +168,18 @@ def routing_matrix(
         (columns) or over all samples. A row or column without samples stays 0. If None,
         the counts are not divided.
 
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh 1.
-
     Returns
     -------
     matrix : ndarray of shape (n_clusters, n_experts)
         Row i stands for the i-th of the sorted distinct labels of `clusters`, column j
-        for expert j. The entries are int if they are counts: without `sample_weight`
-        and `normalize`, one expert per sample. Otherwise they are float.
+        for expert j. The entries are int if they are counts: without `normalize`,
+        one expert per sample. Otherwise they are float.
 
     Raises
     ------
     ValueError
-        If the lengths differ, there are no samples, `experts` are not indices from 0 to
-        `n_experts - 1` or the weights are not valid.
+        If the lengths differ, there are no samples, or `experts` are not indices from 0 to
+        `n_experts - 1`.
 
     See Also
     --------
@@ -226,7 +198,7 @@ def routing_matrix(
            [0.5, 0.5]])
     """
     experts, n_experts = check_indices(experts, n_experts)
-    matrix = contingency(clusters, experts, n_experts, sample_weight)
+    matrix = contingency(clusters, experts, n_experts)
     if normalize is None:
         return matrix
     axis = {"true": 1, "pred": 0, "all": None}[normalize]
@@ -235,10 +207,8 @@ def routing_matrix(
     return matrix / np.where(total > 0, total, 1)
 
 
-@validated("experts", "sample_weight", n_experts=[Count(1), None])
-def expert_load(
-    experts: ArrayLike, *, n_experts: int | None = None, sample_weight: ArrayLike | None = None
-) -> np.ndarray:
+@validated("experts", n_experts=[Count(1), None])
+def expert_load(experts: ArrayLike, *, n_experts: int | None = None) -> np.ndarray:
     """Compute the share of the samples that are routed to each expert.
 
     Parameters
@@ -250,9 +220,6 @@ def expert_load(
     n_experts : int, default=None
         The number of experts. If None, one more than the largest index in `experts`.
 
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh the same.
-
     Returns
     -------
     load : ndarray of shape (n_experts,)
@@ -261,8 +228,8 @@ def expert_load(
     Raises
     ------
     ValueError
-        If the lengths differ, there are no samples, `experts` are not indices from 0 to
-        `n_experts - 1` or the weights are not valid.
+        If the lengths differ, there are no samples, or `experts` are not indices from 0 to
+        `n_experts - 1`.
 
     See Also
     --------
@@ -279,5 +246,5 @@ def expert_load(
     experts, n_experts = check_indices(experts, n_experts)
     # All samples are one cluster.
     one_cluster = np.zeros(len(experts), dtype=np.intp)
-    weights = contingency(one_cluster, experts, n_experts, sample_weight)[0]
+    weights = contingency(one_cluster, experts, n_experts)[0]
     return weights / weights.sum()

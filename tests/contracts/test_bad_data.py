@@ -78,8 +78,7 @@ FRAME = pd.DataFrame(TABLE, columns=["a", "b", "c"])
 ONE_NAN = csr_matrix(np.nan_to_num(changed(TABLE, 7)))
 ONE_NAN.data[4] = np.nan
 MALFORMED_TABLES = {
-    "infinity": (FRAME.assign(b=np.inf), "X contains infinity in column 'b', first in sample 0"),
-    "sparse": (ONE_NAN, "X contains NaN in column 1, first in sample 1.*dense tables"),
+    "sparse": (ONE_NAN, "X contains NaN"),
     "complex": (FRAME.assign(b=1j), "Column 'b' of X holds complex numbers"),
     "a list": (FRAME.assign(b=24 * [[1, 2]]), r"Column 'b' of X.*a sequence\. Make"),
 }

@@ -13,13 +13,13 @@ from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 N_CLUSTERS, N_EXPERTS = 4, 6
 
 
-def reference_matrix(clusters, experts, sample_weight):
-    """Add up the weights of every (cluster, expert) pair, one sample after the other."""
+def reference_matrix(clusters, experts):
+    """Count the samples of every (cluster, expert) pair, one after the other."""
     pairs = Counter()
-    for cluster, selected, weight in zip(clusters, experts, sample_weight, strict=True):
+    for cluster, selected in zip(clusters, experts, strict=True):
         selected = np.atleast_1d(selected)
         for expert in selected:
-            pairs[cluster, expert] += weight / len(selected)
+            pairs[cluster, expert] += 1 / len(selected)
     return np.array([[pairs[k, m] for m in range(N_EXPERTS)] for k in range(N_CLUSTERS)])
 
 
@@ -32,21 +32,14 @@ def reference_entropy(matrix):
     return total
 
 
-@pytest.mark.parametrize(
-    ("n_selected", "weighted"), [(None, False), (1, True), (3, False), (3, True)]
-)
-def test_match_the_references(n_selected, weighted):
+@pytest.mark.parametrize("n_selected", [None, 1, 3])
+def test_match_the_references(n_selected):
     clusters, experts = draw_routes(n_selected)
-    weight = np.random.RandomState(1).uniform(0.1, 2, size=200) if weighted else np.ones(200)
-    expected = reference_matrix(clusters, experts, weight)
-    options = {"sample_weight": weight if weighted else None}
-
-    assert dispatch_entropy(clusters, experts, **options) == pytest.approx(
-        reference_entropy(expected)
-    )
-    assert type(dispatch_entropy(clusters, experts, **options)) is float
-    np.testing.assert_allclose(routing_matrix(clusters, experts, **options), expected)
-    load = metrics.expert_load(experts, n_experts=9, **options)
+    expected = reference_matrix(clusters, experts)
+    assert dispatch_entropy(clusters, experts) == pytest.approx(reference_entropy(expected))
+    assert type(dispatch_entropy(clusters, experts)) is float
+    np.testing.assert_allclose(routing_matrix(clusters, experts), expected)
+    load = metrics.expert_load(experts, n_experts=9)
     np.testing.assert_allclose(load[:6], expected.sum(axis=0) / expected.sum())
     assert load.shape == (9,)
 
@@ -62,8 +55,6 @@ def test_entropy_at_its_ends():
         clusters, experts = np.tile(np.arange(n_clusters), 5), np.repeat(np.arange(5), n_clusters)
         for routes in (experts, np.zeros_like(clusters)):
             assert dispatch_entropy(clusters, routes) == pytest.approx(log(n_clusters))
-    weight = [0.1, 0.7, 0.0]
-    assert dispatch_entropy([2, 2, 1], [0, 1, 1], sample_weight=weight) == 0
 
 
 def test_labels_may_be_of_any_type_and_numbering():
@@ -84,7 +75,6 @@ def test_rows_are_sorted_clusters_and_columns_are_experts():
     clusters, experts = [0, 1, 1], [0, 1, 0]
     for given in (experts, np.array(experts, np.uint64)):
         assert routing_matrix(clusters, given).dtype.kind == "i"
-    assert routing_matrix(clusters, experts, sample_weight=[1, 1, 1]).dtype == np.float64
     assert routing_matrix(clusters, [[0, 1], [0, 1], [1, 2]]).dtype == np.float64
 
 
@@ -97,29 +87,19 @@ def test_normalize():
         "all": [[1 / 4, 0, 1 / 4], [0, 0, 1 / 2]],
     }.items():
         np.testing.assert_allclose(routing_matrix(clusters, experts, normalize=normalize), expected)
-        if normalize:  # weights may be small
-            options = {"normalize": normalize, "sample_weight": np.full(8, 0.01)}
-            np.testing.assert_allclose(routing_matrix(clusters, experts, **options), expected)
-    # A cluster of weight zero keeps its row.
-    for normalize in (None, "true"):
-        options = {"n_experts": 2, "sample_weight": [1, 0], "normalize": normalize}
-        np.testing.assert_array_equal(routing_matrix([0, 1], [0, 1], **options), [[1, 0], [0, 0]])
     raises(ValueError, "'normalize'", routing_matrix, [0], [0], normalize="rows")
 
 
 @pytest.mark.parametrize("metric", [dispatch_entropy, routing_matrix])
 def test_wrong_samples_are_explained(metric):
     two = [0, 1]
-    for clusters, experts, sample_weight, message in (
-        *((two, [0, 1, 1], None, "clusters and experts"), ([], [], None, "experts")),
-        ([[0, 1], [0, 1]], two, None, "clusters must have a single axis, got shape"),
-        (two, [[[0]], [[1]]], None, "experts.*dim 3"),
-        *((two, [0, np.nan], None, "experts contains NaN"), ("ab", two, None, "'clusters'")),
-        *((two, 1, None, "'experts'"), (two, two, 1.0, "'sample_weight'")),
-        *((two, two, [1], "sample_weight"), (two, two, [1, np.nan], "sample_weight contains NaN")),
-        *((two, two, [1, -1], "sample_weight .* -1 to 1"), (two, two, [0, 0], "sample_weight")),
+    for clusters, experts, message in (
+        *((two, [0, 1, 1], "clusters and experts"), ([], [], "experts"), (two, 1, "'experts'")),
+        ([[0, 1], [0, 1]], two, "clusters must have a single axis, got shape"),
+        (two, [[[0]], [[1]]], "experts.*dim 3"),
+        *((two, [0, np.nan], "experts contains NaN"), ("ab", two, "'clusters'")),
     ):
-        raises(ValueError, message, metric, clusters, experts, sample_weight=sample_weight)
+        raises(ValueError, message, metric, clusters, experts)
     raises(TypeError, r"clusters must hold labels .* got NoneType, str", metric, ["a", None], two)
 
 
