@@ -30,14 +30,17 @@ def refit(model, X, y, weight):
         return None
     share = weight / weight.sum()
     if type(model) is PoissonRegressor:
-        classes, n_rows = None, 1
+        classes = None
+        n_rows = 1
         penalty = model.alpha
-        slopes, target = _poisson_slopes, y[:, np.newaxis]
+        slopes = _poisson_slopes
+        target = y[:, np.newaxis]
     else:
         classes = np.unique(y)
         n_rows = 1 if len(classes) == 2 else len(classes)
         penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
-        slopes, target = _softmax_slopes, y[:, np.newaxis] == classes
+        slopes = _softmax_slopes
+        target = y[:, np.newaxis] == classes
     if n_rows * (X.shape[1] + 1) > _MAX_COEFFICIENTS:
         return None
     if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
