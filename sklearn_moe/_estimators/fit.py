@@ -459,12 +459,14 @@ class Fit:
     def _draw_net(self, seed):
         """Return a net with drawn weights, on the CPU."""
         learned, plan = self.learned, self.plan
-        model, router, training = vars(plan.model), plan.model.router, plan.training
-        solver, mixes = training.solver, router.router_class.mixes_distributions
+        model = vars(plan.model)
+        router = plan.model.router
+        training = plan.training
+        solver = training.solver
         # An optimizer without units would move an expert that has no samples if its weights were a
         # part of a larger tensor. Experts that read columns of their own have no common tensor.
         reads_own = any(kind.columns != "bounded" for kind, _ in plan.model.kinds)
-        unstacked = not (mixes or solver.units)
+        unstacked = not (router.router_class.mixes_distributions or solver.units)
         if solver.per_expert:
             unstacked = reads_own or not solver.units
         if isinstance(plan.model.trunk, torch.nn.Module):

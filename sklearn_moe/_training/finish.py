@@ -59,30 +59,30 @@ def finish(fit):
 
     Return the mean loss of a pool on rows that its experts have not seen, None of other mixtures.
     """
-    learned, n_rows = fit.learned, len(fit.samples.y)
+    learned = fit.learned
+    is_regression = learned._target.kind == "regression"
     oob, load, oob_loss = _by_few_rows_after_ctrl_c(fit, _predict_unseen)
     rows = fit.validation or fit.rows
     if fit.plan.training.learns_router and not fit.hurries and _train_last_epochs(fit):
         fit.hurry()
     # The state of the optimizer is as large as the weights, or twice as large.
     fit.net.initialize_optimizer()
-    if learned._target.kind == "regression":
-        if oob is not None:
-            learned.oob_prediction_ = learned._target.decode(oob)
+    if oob is not None and is_regression:
+        oob = learned._target.decode(oob)
+    if is_regression:
         fit.phase = "calibration"
         found = _by_few_rows_after_ctrl_c(
-            fit, lambda fit: measure_density(fit, describe_density(fit, rows), {})
+            fit, lambda fit: measure_density(fit, describe_density(fit, rows), {}, oob)
         )
         vars(learned).update(found)
-    elif oob is not None:
-        learned.oob_decision_function_ = oob
     _by_few_rows_after_ctrl_c(fit, lambda fit: _describe_training(fit, load))
-    for name in ("oob_prediction_", "oob_decision_function_"):
-        if oob is not None and len(oob) < n_rows and hasattr(learned, name):
-            some = getattr(learned, name)
-            every = np.full((n_rows, *some.shape[1:]), np.nan, some.dtype)
-            every[draw_rows(n_rows, len(some))] = some
-            setattr(learned, name, every)
+    n_rows = len(fit.samples.y)
+    if oob is not None and len(oob) < n_rows:
+        some, oob = oob, np.full((n_rows, *oob.shape[1:]), np.nan, oob.dtype)
+        oob[draw_rows(n_rows, len(some))] = some
+    if oob is not None:
+        name = "oob_prediction_" if is_regression else "oob_decision_function_"
+        setattr(learned, name, oob)
     return oob_loss
 
 
@@ -404,21 +404,20 @@ def describe_density(fit, rows):
     return parts, y, some.counts()
 
 
-def measure_density(fit, said, before):
+def measure_density(fit, said, before, oob=None):
     """Return the fitted attributes of the density: its scale, and the levels of its quantiles.
 
     On held-out rows or, by out-of-bag predictions, as if the mixture erred in the same way as the
     experts that are not trained on a row. What was measured `before` changes by as much as these
     rows are worth.
     """
-    learned, oob_mean = fit.learned, None
-    density = density_of(fit.net.criterion_, learned._target, before)
+    target, oob_mean = fit.learned._target, None
+    density = density_of(fit.net.criterion_, target, before)
     if density is None:
         return {}
-    oob = getattr(learned, "oob_prediction_", None)
     if oob is not None:
         some = draw_rows(len(oob), _N_DENSITY_ROWS)
-        oob_mean = learned._target.encode(oob[some], np.float64)
+        oob_mean = target.encode(oob[some], np.float64)
     return density.measure(*said, oob_mean)
 
 

@@ -40,14 +40,11 @@ class Cosine:
     optimizer : torch.optim.Optimizer
         Its rates are the highest ones; they are kept as "initial_lr" of each group, as by torch.
     n_steps : int
-    is_constant : bool
-        Whether the rates stay at their highest.
     """
 
-    def __init__(self, optimizer, n_steps, *, is_constant=False):
+    def __init__(self, optimizer, n_steps):
         self.optimizer = optimizer
         self.n_steps = n_steps
-        self.is_constant = is_constant
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"])
         self.n_done = -1
@@ -57,8 +54,6 @@ class Cosine:
     def step(self):
         """Go on to the rates of the next step."""
         self.n_done += 1
-        if self.is_constant:
-            return
         rise = min(1, _RISE * (self.n_done + 1) / self.n_steps)
         factor = rise * (1 + math.cos(math.pi * min(1, self.n_done / self.n_steps))) / 2
         for group in self.optimizer.param_groups:
@@ -133,8 +128,8 @@ class Training:
         # Metrics of the steps of this epoch, by which its progress is known.
         self.steps = []
         self.schedule = None
-        if net.schedule == "cosine":
-            self.schedule = Cosine(net.optimizer_, epochs * self.n_batches, is_constant=is_chunk)
+        if net.schedule == "cosine" and not is_chunk:
+            self.schedule = Cosine(net.optimizer_, epochs * self.n_batches)
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()

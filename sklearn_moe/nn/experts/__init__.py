@@ -74,18 +74,17 @@ class ExpertSpec:
     @property
     def name(self) -> str:
         """Name in `EXPERTS` with the options that differ, or that of the factory."""
-        name, named = getattr(self.factory, "__name__", repr(self.factory)), None
-        for other, entry in EXPERTS.items():
+        options = {}
+        for name, entry in EXPERTS.items():
             spec = ExpertSpec.of(entry)
-            if (spec.factory, spec.columns) != (self.factory, self.columns):
-                continue
-            # Of several entries the one that has most of the options.
-            is_better = named is None or len(spec.options) > len(named)
-            if is_better and spec.options.items() <= self.options.items():
-                name, named = other, spec.options
-        if named is None:
-            return name
-        own = [f"{key}={value!r}" for key, value in self.options.items() if key not in named]
+            is_same = (spec.factory, spec.columns) == (self.factory, self.columns)
+            if is_same and spec.options.items() <= self.options.items():
+                options[name] = spec.options
+        if not options:
+            return getattr(self.factory, "__name__", repr(self.factory))
+        # Of several entries the one that has most of the options.
+        name, known = max(options.items(), key=lambda named: len(named[1]))
+        own = [f"{key}={value!r}" for key, value in self.options.items() if key not in known]
         return f"{name}({', '.join(own)})" if own else name
 
     def with_options(self, **options: Any) -> "ExpertSpec":
