@@ -22,8 +22,6 @@ _NUMBERS_SORTED = 2**13
 # distance between the tails: by 18 deviations of normal values.
 _TAIL = 0.05
 _TAIL_DISTANCES = 5.0
-# Squares of such numbers, or of their differences, may be 0.
-_TINY = 1e-130
 # Pieces of all columns together, of one column, and of all of a wide table.
 _PIECES = 160
 _LEAST_PIECES = 16
@@ -53,10 +51,8 @@ def describe_columns(X, weight, categorical=()):
     with np.errstate(over="ignore", invalid="ignore"):
         mean, variance, low, high, missing, empty = moments(X, weight)
         bounds = _find_bounds(X, weight)
-        peak = np.maximum(np.abs(low), np.abs(high))
-        unit = np.where(peak < _TINY, np.ldexp(1.0, np.frexp(peak)[1]), 1.0)
-        if ((low < bounds[0]) | (high > bounds[1]) | (unit < 1)).any():
-            mean, variance, low, high, *_ = moments(X, weight, bounds, unit)
+        if ((low < bounds[0]) | (high > bounds[1])).any():
+            mean, variance, low, high, *_ = moments(X, weight, bounds)
     refuse_overflow("X", mean, variance)
     # Only two values are as far from their mean as that (Bhatia and Davis 2000).
     spread = high - low
@@ -71,8 +67,8 @@ def describe_columns(X, weight, categorical=()):
     n_categories[(n_categories == 1) & ~missing[categorical]] = 0
     columns = dict(
         numeric=numbers,
-        center=(center * unit)[numbers],
-        scale=(scale * unit)[numbers],
+        center=center[numbers],
+        scale=scale[numbers],
         with_missing=np.flatnonzero((missing & ~empty)[numbers]),
         categories=categorical,
         n_categories=n_categories,
@@ -249,12 +245,11 @@ def _tails(part, weight):
     return np.take_along_axis(part, indices, axis=0)
 
 
-def _moments(X, weight, bounds=None, unit=1.0):
+def _moments(X, weight, bounds=None):
     """Return mean, variance, minimum, maximum, and what is missing and empty, by column.
 
-    Values outside of the bounds, (2, n_features), are left out; others are divided by a unit, a
-    power of two, which is exact. A column without any value is empty and has mean, minimum and
-    maximum 0; one of which some values are NaN has missing ones.
+    Values outside of the bounds, (2, n_features), are left out. A column without any value is empty
+    and has mean, minimum and maximum 0; one of which some values are NaN has missing ones.
     """
     n_columns = X.shape[1]
     total = np.zeros(n_columns)
@@ -271,7 +266,6 @@ def _moments(X, weight, bounds=None, unit=1.0):
         missing |= absent.any(axis=0)
         if bounds is not None:
             absent |= (part < bounds[0]) | (part > bounds[1])
-            part /= unit
         if absent.any():
             low = np.minimum(low, np.where(absent, np.inf, part).min(axis=0))
             high = np.maximum(high, np.where(absent, -np.inf, part).max(axis=0))
@@ -297,7 +291,7 @@ def _moments(X, weight, bounds=None, unit=1.0):
     return mean, squares / np.where(empty, 1, total), low, high, missing, empty
 
 
-def _sparse_moments(X, weight, bounds=None, unit=1.0):
+def _sparse_moments(X, weight, bounds=None):
     """Return the same of a sparse matrix, of which nothing is missing."""
     X = X.astype(np.float64)
     if bounds is not None:
@@ -305,7 +299,6 @@ def _sparse_moments(X, weight, bounds=None, unit=1.0):
         far = (X.data < bounds[0][X.indices]) | (X.data > bounds[1][X.indices])
         # NaN is left out by scikit-learn.
         X.data[far] = np.nan
-        X.data /= unit[X.indices]
     weight = weight.astype(np.float64)
     mean, variance = mean_variance_axis(X, axis=0, weights=weight)
     low, high = min_max_axis(X, axis=0, ignore_nan=bounds is not None)

@@ -1,16 +1,15 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 import math
-from collections.abc import Iterator
 from contextlib import suppress
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
@@ -132,19 +131,8 @@ def _as_container(X, name, known):
     known : InputFormat or None
         That of the fit; None in `fit` itself.
     """
-    of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
-    if of_torch or isinstance(X, Iterator):
-        raise TypeError(
-            f"X is {type(X).__name__}, where an array is expected. To train on batches, call "
-            "partial_fit(X, y) with the arrays of each; predict batch by batch."
-        )
     if hasattr(X, "collect") and not hasattr(X, "shape"):  # of polars
         raise TypeError(f"X is {type(X).__name__}, a query that has no rows yet. Pass X.collect().")
-    if not getattr(X, "is_cpu", True):
-        raise ValueError(
-            f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
-            "they are trained and predicted is up to the parameter device."
-        )
     if is_frame(X):
         return X
     if not (issparse(X) or isinstance(X, np.ndarray)):
@@ -463,24 +451,17 @@ def _weigh_classes(y, class_weight, classes):
         )
     weight = np.ones(len(y))
     for column, by_class in zip(columns, by_column, strict=True):
-        for label, value in by_class.items():
-            if not (isinstance(value, Real) and 0 <= value < np.inf):
-                raise ValueError(
-                    f"class_weight gives {label!r} the weight {value!r}. Weights must be finite "
-                    "numbers that are not negative."
-                )
-        labels, codes = np.unique(column, return_inverse=True)
-        labels = labels.tolist()
         # A chunk, or a column of labels, may hold some of the classes only.
-        known = [0, 1] if y.ndim > 1 else labels
-        if y.ndim == 1 and classes is not None:
-            known = classes.tolist()
-        unknown = [label for label in by_class if label not in known]
-        if unknown and not by_class.keys() >= {*known}:
+        known = np.unique(column) if classes is None else classes
+        if y.ndim > 1:
+            known = np.arange(2)
+        with name_in_errors("class_weight"):
+            values = compute_class_weight(by_class, classes=known, y=known)
+        if not (np.isfinite(values) & (values >= 0)).all():
             raise ValueError(
-                f"class_weight names {unknown}, which are none of the classes {known}. Name these."
+                f"class_weight={by_class!r} must hold finite numbers that are not negative."
             )
-        weight *= np.array([by_class.get(label, 1.0) for label in labels])[codes]
+        weight *= values[np.searchsorted(known, column)]
     return weight
 
 

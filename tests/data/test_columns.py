@@ -92,18 +92,6 @@ def test_entries_of_one_place_are_summed_in_a_copy(rest):
     assert given.nnz == 2 * sums.nnz
 
 
-@pytest.mark.parametrize("make", [np.asarray, csr_array])
-def test_tiny_columns_are_described_as_others(make):
-    draws = np.random.default_rng(0).random((50, 2))
-    X, ones = np.where(draws < 0.5, draws, 0), np.ones(50)
-    X[:, 1] += 1
-    columns = describe_columns(make(X), ones)
-    for exponent in (-500, -530, -560, -900):
-        tiny = describe_columns(make(np.ldexp(X, [exponent, 0])), ones)
-        assert np.ldexp(tiny.scale, [-exponent, 0]).tolist() == list(columns.scale)
-        assert np.ldexp(tiny.center, [-exponent, 0]).tolist() == list(columns.center)
-
-
 def test_a_constant_column_has_no_effect_whatever_is_rounded():
     for value, n in product((0.1, -1e-9, 1e10 / 3), (3, 7, 1000)):
         X, weight = np.full((n, 1), value), draw_table(n)[1]
