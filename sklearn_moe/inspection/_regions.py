@@ -15,11 +15,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from .._data.tables import Table
 from .._validation import final_step, name_in_errors
 from ..metrics._routing import check_indices
+from ..metrics._words import Wording, find_regions
 from . import _plotting as plotting
+from ._linear import OpenedMixture
 
 # Of the classes; from the thirteenth on they repeat.
 _MARKERS = "oxs^vDP*<>ph"
 _LEGEND_ROWS = 16
+# Categories that have a panel.
+_MOST_PANELS = 4
 # The share of an expert's color in its region; the rest is white.
 _PALE = 0.35
 # Around the samples, as a share of their range.
@@ -29,8 +33,9 @@ _MARGIN = 0.05
 class DecisionRegionDisplay:
     """Samples in the plane: color is the expert, marker the class, background the prediction.
 
-    It is the plot of Figure 1 of [1]_. A table is shown by two of its columns, and the background
-    is the prediction of the model there, with all other columns held at a typical value. Patches
+    It is the plot of Figure 1 of [1]_. A table is shown by two of its columns, those that the gate
+    uses, with a panel for each category if it uses categories. The background is the prediction of
+    the model there, with all other columns held at a typical value. Patches
     and images need points in the plane, for example those of :class:`~sklearn.manifold.TSNE`. The
     background is then the prediction for the nearest sample: it shows where the predictions lie
     among the points, not the boundary of the model itself, which lies in the space of the samples.
@@ -60,21 +65,34 @@ class DecisionRegionDisplay:
     axis_labels : sequence of two str, default=("Dimension 1", "Dimension 2")
         Names of the two axes.
 
-    surface : array-like of shape (resolution, resolution), default=None
+    surface : array-like of shape (n_panels, resolution, resolution), default=None
         The prediction of the model at the pixels of the plane, rows from below: the class, or
         without `y_pred` the expert. If None, that of the nearest samples.
+
+    panels : array-like of int of shape (n_samples,), default=None
+        The panel that shows each sample, from 0 on. If None, there is one.
+
+    panel_titles : sequence of str, default=("",)
+        Titles of the panels.
+
+    expert_names : sequence of str, default=None
+        Names of the experts in the legend. If None, their numbers.
 
     Attributes
     ----------
     points_ : list of matplotlib PathCollection
-        The samples, one collection per class; a single one without classes.
+        The samples, one collection per class; a single one without classes. Those of several panels
+        follow each other.
 
     background_ : matplotlib AxesImage
         The regions, an image of the index of the class or, without predicted classes, of the
-        expert.
+        expert; that of the last panel.
 
     ax_ : matplotlib Axes
-        Axes with the plot.
+        Axes with the plot; the last of several panels.
+
+    axes_ : list of matplotlib Axes
+        The axes of all panels.
 
     figure_ : matplotlib Figure
         Figure that contains the axes.
@@ -108,6 +126,9 @@ class DecisionRegionDisplay:
         *,
         axis_labels: Sequence[str] = ("Dimension 1", "Dimension 2"),
         surface: Any = None,
+        panels: ArrayLike | None = None,
+        panel_titles: Sequence[str] = ("",),
+        expert_names: Sequence[str] | None = None,
     ):
         self.embedding = embedding
         self.y = y
@@ -115,6 +136,9 @@ class DecisionRegionDisplay:
         self.y_pred = y_pred
         self.axis_labels = axis_labels
         self.surface = surface
+        self.panels = panels
+        self.panel_titles = panel_titles
+        self.expert_names = expert_names
 
     @classmethod
     def from_estimator(
@@ -123,7 +147,7 @@ class DecisionRegionDisplay:
         X: Any,
         y: ArrayLike | None = None,
         *,
-        columns: tuple[str | int, str | int] | None = None,
+        columns: Sequence[str | int] | None = None,
         grid_resolution: int = 200,
         **plot_options: Any,
     ) -> "DecisionRegionDisplay":
@@ -142,13 +166,16 @@ class DecisionRegionDisplay:
             Their classes, shown by the markers. If None, the predicted ones are. Targets of a
             regression, and several labels per sample, are not shown.
 
-        columns : tuple of two str or int, default=None
-            Two columns of a table X, of numbers, that are the axes, such as `("temperature",
-            "load")`: names of a pandas or polars frame, or indices. The background is the
-            prediction of the model where all other columns are held at the median of X, or at the
-            most frequent category. It may differ from that of a sample, which has other values
-            there. Samples with a missing value in one of the two are not shown. If None, they are
-            the first two of numbers; :func:`region_rules` names those that the gate uses.
+        columns : sequence of two or three str or int, default=None
+            Two columns of a table X, of numbers, that are the axes, and perhaps one of categories,
+            with a panel for each of the four most frequent, such as `("temperature", "load",
+            "day")`: names of a pandas or polars frame, or indices. The background is the prediction
+            of the model where all other columns are held at the median of X, or at the most
+            frequent category. It may differ from that of a sample, which has other values there.
+            Samples with a missing value in one of the axes, or of a rarer category, are not shown.
+            If None, they are the columns that the words of :func:`region_rules` name first, or of
+            an ensemble those that words about its predictions would; where these are fewer than two
+            of numbers, other ones are taken.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -166,7 +193,8 @@ class DecisionRegionDisplay:
             If the estimator has no method `apply` or `predict`.
 
         ValueError
-            If `columns` are not two columns of numbers, or X has no two of them.
+            If `columns` are not two columns of numbers, and perhaps one of categories, or X has no
+            two columns of numbers.
 
         See Also
         --------
@@ -189,25 +217,47 @@ class DecisionRegionDisplay:
         if hasattr(mixture, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None
         numbers = _columns_of_numbers(mixture, X)
+        table = Wording(X, getattr(mixture, "categorical_features", None))
         if columns is None:
-            columns = (*numbers,)[:2]
-        with name_in_errors("columns"):
-            chosen = _get_column_indices(X, list(columns))
-        if len(chosen) != 2 or not numbers.keys() >= {*chosen}:
-            raise ValueError(f"columns must be two columns of numbers, got {columns!r}.")
-        points = np.column_stack([numbers[index][1] for index in chosen])
-        known = np.isfinite(points).all(axis=1)
-        shown: list[Any] = [a if a is None else np.asarray(a)[known] for a in (y, experts, y_pred)]
-        pixels = _pixels(points[known], grid_resolution)
-        rows = _rows_at(X, _typical_values(X), dict(zip(chosen, pixels.T, strict=True)))
-        rows = final_step(estimator, rows)[1]
-        if y_pred is None:
-            surface = np.reshape(mixture.apply(rows), (len(pixels), -1))[:, 0]
+            chosen = _columns_that_decide(estimator, X, numbers)
         else:
-            surface = mixture.predict(rows)
-        surface = surface.reshape(grid_resolution, grid_resolution)
-        axis_labels = [numbers[index][0] for index in chosen]
-        display = cls(points[known], *shown, axis_labels=axis_labels, surface=surface)
+            with name_in_errors("columns"):
+                chosen = _get_column_indices(X, list(columns))
+        axes = chosen[:2]
+        categories = chosen[2:]
+        is_plane = len(axes) == 2 and numbers.keys() >= {*axes}
+        if not is_plane or len(categories) > 1 or not all(table[k].labels for k in categories):
+            raise ValueError(
+                "columns must be two columns of numbers, and perhaps one of categories, got "
+                f"{columns!r}."
+            )
+        points = np.column_stack([numbers[index][1] for index in axes])
+        panels = np.zeros(len(points), int)
+        titles = [""]
+        for index in categories:
+            panels = table[index].ranks
+            labels = table[index].labels[:_MOST_PANELS]
+            titles = [f"{table[index].name}: {label}" for label in labels]
+        known = np.isfinite(points).all(axis=1) & (panels < len(titles))
+        shown: list[Any] = [a if a is None else np.asarray(a)[known] for a in (y, experts, y_pred)]
+        pixels = dict(zip(axes, _pixels(points[known], grid_resolution).T, strict=True))
+        predict = mixture.apply if y_pred is None else mixture.predict
+        surface = []
+        for panel in range(len(titles)):
+            typical = _typical_values(X, dict.fromkeys(categories, np.argmax(panels == panel)))
+            rows = final_step(estimator, _rows_at(X, typical, pixels))[1]
+            surface.append(predict(rows).reshape(grid_resolution, grid_resolution, -1)[..., 0])
+        kinds = [*getattr(mixture, "expert_kinds_", ())]
+        display = cls(
+            points[known],
+            *shown,
+            axis_labels=[numbers[index][0] for index in axes],
+            surface=surface,
+            panels=panels[known],
+            panel_titles=titles,
+            # Several experts of one kind are told apart by their numbers.
+            expert_names=kinds if len(kinds) == len({*kinds}) > 0 else None,
+        )
         return display.plot(**plot_options)
 
     @classmethod
@@ -274,8 +324,15 @@ class DecisionRegionDisplay:
         ValueError
             If the arrays are not of the shapes above.
         """
-        points, y, y_pred, experts = self._checked()
-        ax = plotting.axes_or_new(self, ax)
+        points, y, y_pred, experts, panels = self._checked()
+        n_panels = len(self.panel_titles)
+        if ax is None and n_panels > 1:
+            size = {"figsize": (1.5 + 3.2 * n_panels, 3.8), "sharex": True, "sharey": True}
+            pyplot = plotting.import_pyplot(self)
+            ax = pyplot.subplots(1, n_panels, layout="constrained", **size)[1]
+        self.axes_ = [plotting.axes_or_new(self, each) for each in np.atleast_1d(ax)]
+        if len(self.axes_) != n_panels:
+            raise ValueError(f"ax must hold {n_panels} axes, one a panel, got {len(self.axes_)}.")
         from matplotlib.colors import ListedColormap
 
         surface = self.surface
@@ -284,7 +341,8 @@ class DecisionRegionDisplay:
             size = np.ptp(_frame(points), axis=0)
             nearest = KDTree(points / size).query(_pixels(points, grid_resolution) / size)[1]
             surface = (experts if y_pred is None else y_pred)[nearest]
-            surface = surface.reshape(grid_resolution, grid_resolution)
+            surface = [surface.reshape(grid_resolution, grid_resolution)] * n_panels
+        surface = np.asarray(surface)
         if y_pred is None:
             classes = np.unique(y)
             colors = plotting.expert_colors(max(experts.max(), surface.max()) + 1)
@@ -295,21 +353,25 @@ class DecisionRegionDisplay:
             colors = plotting.expert_colors(experts.max() + 1)
             surface = np.searchsorted(classes, surface)
             style = {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(len(classes) - 1, 1)}
-        ax.grid(False)
-        self._draw_background(points, surface, style)
         self.points_ = []
-        size = float(np.clip(8000 / len(points), 8, 36))
-        for label, marker in zip(classes, cycle(_MARKERS)):
-            rows = y == label
-            style = {"marker": marker, "s": size, "linewidths": 1.2, "zorder": 2}
-            self.points_.append(ax.scatter(*points[rows].T, c=colors[experts[rows]], **style))
-        x_label, y_label = map(plotting.as_text, self.axis_labels)
-        ax.set(xlabel=x_label, ylabel=y_label)
+        dots = {"s": float(np.clip(8000 / len(points), 8, 36)), "linewidths": 1.2, "zorder": 2}
+        x_label, *y_label = map(plotting.as_text, self.axis_labels)
+        for panel, (ax, title) in enumerate(zip(self.axes_, self.panel_titles, strict=True)):
+            ax.grid(False)
+            self._draw_background(ax, points, surface[panel], style)
+            for label, marker in zip(classes, cycle(_MARKERS)):
+                rows = (y == label) & (panels == panel)
+                color = colors[experts[rows]]
+                self.points_.append(ax.scatter(*points[rows].T, c=color, marker=marker, **dots))
+            ax.set_xlabel(x_label)
+            if title:
+                ax.set_title(plotting.as_text(title))
+        self.axes_[0].set_ylabel(*y_label)
         self._draw_legends(classes, np.unique(experts), colors)
         return self
 
     def _checked(self):
-        """Return points, classes to mark, predictions or None and first experts as arrays."""
+        """Return points, classes to mark, predictions or None, first experts and panels."""
         points = np.asarray(self.embedding, dtype=float)
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(
@@ -325,17 +387,18 @@ class DecisionRegionDisplay:
         if y is None:
             y = np.zeros(len(points), dtype=int)
         check_classification_targets(y)
-        check_consistent_length(points, experts, y, y_pred)
-        return points, y, y_pred, experts
+        panels = np.zeros(len(points), int) if self.panels is None else np.asarray(self.panels)
+        check_consistent_length(points, experts, y, y_pred, panels)
+        return points, y, y_pred, experts, panels
 
-    def _draw_background(self, points, surface, style):
+    def _draw_background(self, ax, points, surface, style):
         """Color the plane by its surface, and draw lines between the regions."""
         place = {"origin": "lower", "extent": np.transpose(_frame(points)).ravel()}
         style = {"interpolation": "nearest", "aspect": "auto", "zorder": 0} | style
-        self.background_ = self.ax_.imshow(surface, **place, **style)
+        self.background_ = ax.imshow(surface, **place, **style)
         line = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
         for index in np.unique(surface)[1:]:
-            self.ax_.contour(surface >= index, [0.5], **place, **line)
+            ax.contour(surface >= index, [0.5], **place, **line)
 
     def _draw_legends(self, classes, experts, colors):
         """Draw the legends: experts beside the axes, classes above."""
@@ -346,13 +409,15 @@ class DecisionRegionDisplay:
         place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
         style = {"title": "Expert", "frameon": False, "columnspacing": 1, "labelspacing": 0.3}
         style["ncols"] = int(np.ceil(len(experts) / _LEGEND_ROWS))
-        beside = self.ax_.legend(dots, experts, **place, **style)
+        names = [m if self.expert_names is None else self.expert_names[m] for m in experts]
+        beside = self.ax_.legend(dots, names, **place, **style)
         if self.y is None and self.y_pred is None:
             return
-        # A second legend would replace the first one, which so becomes an artist of the axes. It is
-        # outside of them, and yet part of the layout.
-        self.ax_.add_artist(beside)
-        beside.set_clip_on(False)
+        if len(self.axes_) == 1:
+            # A second legend would replace the first one, which so becomes an artist of the axes.
+            # It is outside of them, and yet part of the layout.
+            self.ax_.add_artist(beside)
+            beside.set_clip_on(False)
         markers = zip(classes, cycle(_MARKERS))
         entries = [Line2D([], [], marker=mark, ls="none", color="0.3") for _, mark in markers]
         title = "Class"
@@ -362,9 +427,10 @@ class DecisionRegionDisplay:
             patches = [Patch(facecolor=fill, edgecolor="0.45") for fill in fills]
             entries = list(zip(patches, entries, strict=True))
         labels = [plotting.as_text(label) for label in classes]
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        above = 1.1 if any(self.panel_titles) else 1
+        place = {"loc": "lower left", "bbox_to_anchor": (0, above), "borderaxespad": 0.2}
         style = {"title": title, "frameon": False, "columnspacing": 1.2, "handleheight": 1.3}
-        self.ax_.legend(entries, labels, ncols=3, alignment="left", **place, **style)
+        self.axes_[0].legend(entries, labels, ncols=3, alignment="left", **place, **style)
 
 
 def _columns_of_numbers(mixture, X):
@@ -384,8 +450,33 @@ def _columns_of_numbers(mixture, X):
     return numbers
 
 
-def _typical_values(X):
-    """Return a value of each column of a table, as X has it: the median or main category."""
+def _columns_that_decide(estimator, X, numbers):
+    """Return indices of two columns of numbers, and perhaps of one of categories.
+
+    They are those that the words about the largest parts of the table name: the parts of experts,
+    or of predictions where all rows are of one expert.
+    """
+    opened = OpenedMixture(estimator, X, ("apply", "predict"))
+    parts = opened.experts[:, 0]
+    tree = opened.tree
+    if (parts == parts[0]).all():
+        predicted = np.asarray(opened.predict(opened.X)).reshape(len(parts), -1)[:, 0]
+        if hasattr(opened, "expert_predict"):
+            predicted = predicted > np.median(predicted)
+        parts = np.unique(predicted, return_inverse=True)[1]
+        tree = None
+    regions = find_regions(opened.table, parts, parts.max() + 1, tree)
+    named = dict.fromkeys(place for _, part in regions.parts for place, _ in part)
+    categories = [place for place in named if opened.table[place].labels]
+    axes = [place for place in named if place in numbers and place not in categories]
+    return sorted([*dict.fromkeys([*axes, *numbers])][:2]) + categories[:1]
+
+
+def _typical_values(X, rows):
+    """Return a value of each column of a table, as X has it: the median or main category.
+
+    `rows` has the rows of X whose values other columns have.
+    """
     typical = []
     for column in Table(X.tocsc() if issparse(X) else X):
         if column.is_numeric:
@@ -396,7 +487,7 @@ def _typical_values(X):
             texts = column.typed.astype(str)
             _, first, counts = np.unique(texts, return_index=True, return_counts=True)
             row = first[counts.argmax()]
-        typical.append(column.values[row])
+        typical.append(column.values[rows.get(column.place, row)])
     return typical
 
 

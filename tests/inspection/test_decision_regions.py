@@ -212,9 +212,55 @@ def test_a_wide_table_is_shown_by_two_of_its_columns(pyplot, piped):
     model = MixtureRegressor(n_components=4, gate=gate, n_init=1, random_state=0)
     model = make_pipeline(FunctionTransformer(), model) if piped else model
     display = from_estimator(model.fit(X, y), X, grid_resolution=20)
-    assert axis_labels(display) == ("a", "b")
-    display = from_estimator(model, X, columns=("load", "hour"), grid_resolution=20)
+    assert axis_labels(display) == ("load", "hour")
     assert len(np.unique(regions(display))) == 4
+    display = from_estimator(model, X, columns=("a", "b"), grid_resolution=20)
+    assert axis_labels(display) == ("a", "b")
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "objects", "codes"])
+def test_categories_that_decide_have_panels(pyplot, container):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.uniform(-1, 1, size=(300, 3)), columns=["a", "b", "c"])
+    X["city"] = np.array(["Bonn"] * 150 + ["Oslo"] * 100 + ["Rome"] * 50)
+    model = SimpleNamespace(predict=None)
+    if container == "codes":
+        X["city"] = np.repeat([7.0, 3.0, 5.0], [150, 100, 50])
+        model.categorical_features = ["city"]
+    if container == "objects":
+        X = X.to_numpy(dtype=object)
+    if container == "polars":
+        X = pytest.importorskip("polars").from_pandas(X)
+
+    def apply(X):
+        city, c = (_safe_indexing(X, place, axis=1) for place in (3, 2))
+        is_second = np.asarray(city) == (3 if container == "codes" else "Oslo")
+        return is_second * (1 + (np.asarray(c, float) > 0))
+
+    model.apply = model.predict = apply
+    model.expert_predict = lambda X: np.tile([0.0, 1.0, 2.0], (X.shape[0], 1))
+    display = from_estimator(model, X, grid_resolution=10)
+    name = "x3" if container == "objects" else "city"
+    labels = ("7.0", "3.0", "5.0") if container == "codes" else ("Bonn", "Oslo", "Rome")
+    assert [ax.get_title() for ax in display.axes_] == [f"{name}: {label}" for label in labels]
+    assert axis_labels(display)[0] == ("x0" if container == "objects" else "a")
+    assert display.axes_[0].get_ylabel() == ("x2" if container == "objects" else "c")
+    assert [len(points.get_offsets()) for points in display.points_] == [150, 100, 50]
+    first, second, third = display.surface
+    assert not np.any([first, third])
+    c = pixels(display, 10)[:, 1].reshape(10, 10)
+    assert_array_equal(second, np.where(c > 0, 2, 1))
+    raises(ValueError, "ax must hold 3 axes", display.plot, ax=display.axes_[0])
+
+
+def test_an_ensemble_is_shown_by_the_columns_that_its_predictions_depend_on(pyplot):
+    X = np.random.default_rng(0).uniform(-1, 1, size=(200, 4))
+    model = SimpleNamespace(apply=lambda X: np.ones(len(X), int), expert_kinds_=["line", "trees"])
+    model.expert_predict = lambda X: np.c_[X[:, 2], X[:, 3]]
+    model.predict = lambda X: X[:, 2] + X[:, 3]
+    display = from_estimator(model, X, grid_resolution=10)
+    assert axis_labels(display) == ("x2", "x3")
+    assert legend_texts(display.ax_) == ["trees"]
 
 
 def test_wrong_columns_are_named(pyplot):
