@@ -481,8 +481,8 @@ class Fit:
             seed=seed,
             **model,
         )
-        target, loss = learned._target, self.estimator.loss
-        make_head = choose_head(loss, target.kind, learns_scale=plan.learns_scale)
+        target = learned._target
+        make_head = choose_head(self.estimator.loss, target.kind, learns_scale=plan.learns_scale)
         recipe = partial(make_head, target.n_targets)
         settings = self._settings()
         net = MoENet(module, recipe, solver=solver, device="cpu", **settings)

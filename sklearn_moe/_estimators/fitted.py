@@ -144,9 +144,10 @@ class FittedMoE(EstimatorParams):
         """
         outputs = self._expert_outputs(X, self._density_method())
         log_density = self._log_density(outputs, self._encode_y(X, y)[:, np.newaxis])
-        read, net = self._read(X), self.net_
-        scores = net.map_batches(lambda x: net.module_.route(x).scores, read).astype(np.float64)
-        return special.softmax(special.log_softmax(scores, axis=1) + log_density, axis=1)
+        route = self.module_.route
+        scores = self.net_.map_batches(lambda x: route(x).scores, self._read(X))
+        log_gate = special.log_softmax(scores.astype(np.float64), axis=1)
+        return special.softmax(log_gate + log_density, axis=1)
 
     def apply(self, X: SamplesLike) -> np.ndarray:
         """Return the expert that is used for each sample.
@@ -180,7 +181,8 @@ class FittedMoE(EstimatorParams):
         proba : ndarray of shape (n_samples, n_experts)
             Softmax of the scores; rows sum to 1.
         """
-        X, net = self._read(X), self.net_
+        X = self._read(X)
+        net = self.net_
         return net.map_batches(lambda x: softmax(net.module_.route(x).scores).to(net.dtype), X)
 
     @property

@@ -436,10 +436,11 @@ def _expert_options(choices, expert, kinds):
 
 def _solver_options(choices):
     """Return the options of the optimizer; refuse those that it does not take."""
-    options, optimizer = {}, choices.solver.optimizer
+    options = {}
+    choice = f"solver={choices.given['solver__kind']!r}"
     for name in ("momentum", "weight_decay"):
-        value, choice = choices[f"solver__{name}"], f"solver={choices.given['solver__kind']!r}"
-        if accepts_argument(optimizer, name):
+        value = choices[f"solver__{name}"]
+        if accepts_argument(choices.solver.optimizer, name):
             options[name] = value
         elif value:
             _refuse_ignored(name, f"solver__{name}", value, choice, "0")

@@ -78,8 +78,9 @@ def finish(fit):
     _by_few_rows_after_ctrl_c(fit, lambda fit: _describe_training(fit, load))
     n_rows = len(fit.samples.y)
     if oob is not None and len(oob) < n_rows:
-        some, oob = oob, np.full((n_rows, *oob.shape[1:]), np.nan, oob.dtype)
-        oob[draw_rows(n_rows, len(some))] = some
+        every = np.full((n_rows, *oob.shape[1:]), np.nan, oob.dtype)
+        every[draw_rows(n_rows, len(oob))] = oob
+        oob = every
     if oob is not None:
         name = "oob_prediction_" if is_regression else "oob_decision_function_"
         setattr(learned, name, oob)
@@ -139,7 +140,8 @@ def _count_load(fit):
     """Return the weight of the rows that each expert computes, or of its part in them."""
     if fit.net.module_.router is None:
         return fit.rows.weight.sum(0, True).cpu().numpy()
-    route, generator = fit.net.module_.route, fit.make_generator()
+    route = fit.net.module_.route
+    generator = fit.make_generator()
     loads = fit.net.map_batches(
         lambda x, weight, encoded: route(x, generator, encoded).per_expert(weight).unsqueeze(0),
         fit.rows,

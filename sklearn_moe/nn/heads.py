@@ -5,7 +5,7 @@ is or registered in `LOSSES`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -562,9 +562,7 @@ def choose_head(
     if isinstance(spec, LossSpec):
         factory = getattr(spec, kind)
     if factory is None:
-        raise ValueError(
-            f"loss={loss!r} is not made for {kind}. Use one of {sorted(_fitting(kind))}."
-        )
+        raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
     if isinstance(factory, type):
         if not issubclass(factory, Head):
             raise TypeError(f"{LOSSES.expected(factory)}.")
@@ -595,12 +593,14 @@ def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> No
     if (other := getattr(head, "kind", None)) != kind:
         raise ValueError(
             f"loss={loss!r} is not made for {kind}: its kind is {other!r}. "
-            f"Use one of {sorted(_fitting(kind))}, or a Head of kind={kind!r}."
+            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
         )
 
 
-def _fitting(kind: str) -> Iterator[str]:
-    """Yield the names of the losses for such a target."""
-    for name, entry in LOSSES.items():
-        if getattr(entry, kind, None) or getattr(entry, "kind", None) == kind:
-            yield name
+def _fitting(kind: str) -> list[str]:
+    """Return the names of the losses for such a target."""
+    return sorted(
+        name
+        for name, entry in LOSSES.items()
+        if getattr(entry, kind, None) or getattr(entry, "kind", None) == kind
+    )

@@ -548,22 +548,23 @@ def make_router(
     TypeError
         If a callable is not of the required kind, or returns something else than asked for.
     """
-    router_class, top_k = spec.router_class, spec.top_k
+    router_class = spec.router_class
     with _errors_name(spec):
         noise = make_noise(spec.noise, hashed)
         gate = standard_gate(spec.gate or router_class.gates[0])
         _check_parts(spec, gate, noise)
-        router_class.check(input_shape, n_experts, top_k, gate)
+        router_class.check(input_shape, n_experts, spec.top_k, gate)
     # Functions of the user are called on a sample of zeros.
-    x, zeros, generator = torch.zeros(1, *input_shape), torch.zeros(1, n_experts), Generator()
+    zeros = torch.zeros(1, n_experts)
     if callable(gate):
         chosen = None
         if router_class.noisy:
-            chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0)
+            chosen = torch.arange(min(spec.top_k, n_experts)).unsqueeze(0)
         shape = (zeros if chosen is None else chosen).shape
         dry_run(GATES.expected(gate), gate, zeros, zeros, chosen, shape=shape)
     if noise is not None and not isinstance(noise, Noise):
-        dry_run(NOISES.expected(noise), noise, x, zeros, generator, shape=zeros.shape)
+        x = torch.zeros(1, *input_shape)
+        dry_run(NOISES.expected(noise), noise, x, zeros, Generator(), shape=zeros.shape)
     std = 0.0
     if spec.random_init:
         std = init_std
@@ -576,7 +577,7 @@ def make_router(
     if balance is not None:
         with _errors_name(spec):
             _check_balance(balance.needs, router_class, scores)
-    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
+    parts: dict[str, Any] = {"top_k": spec.top_k, "gate": gate, "noise": noise, "balance": balance}
     if router_class.learns_noise:
         parts["scale_network"] = LinearScores(input_shape, n_experts)
     expected = f"router={spec} must take the arguments of sklearn_moe.nn.Router"
