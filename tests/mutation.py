@@ -45,12 +45,7 @@ TESTS = {
     "_devices": ["training/modes", "training/placement", "persistence/export", "devices"],
     "_estimators": ["estimators", "training", "persistence/persistence", "contracts/bad_data"],
     "_mixtures": ["mixtures", "inspection/intervals", "contracts/weights"],
-    "_parameters": [
-        "estimators",
-        "contracts/bad_parameters",
-        "training/placement",
-        "training/pool",
-    ],
+    "_parameters": ["estimators", "contracts/bad_parameters", "training"],
     "_persistence": ["persistence/persistence"],
     "_registry": ["contracts/registry", "contracts/plugins", "contracts/bad_parameters"],
     "_threads": ["training/threads"],
@@ -67,10 +62,10 @@ TESTS = {
     "_training/process_group": ["training/process_group"],
     "_validation": ["contracts/bad_parameters", "contracts/plugins", "data/frames", "metrics"],
     "callbacks": ["training/callbacks", "training/checkpoint"],
-    "datasets": ["datasets"],
+    "datasets": ["datasets", "contracts/bad_arguments"],
     "distributed": ["training/process_group"],
     "inspection": ["inspection"],
-    "metrics": ["metrics", "inspection"],
+    "metrics": ["metrics", "inspection", "training/regimes", "contracts/bad_arguments"],
     "nn": ["nn", "contracts/plugins", "contracts/bad_parameters"],
     "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export"],
     "nn/encoders": ["nn/encoders", "data", "estimators/tables", "persistence/export"],
@@ -82,7 +77,7 @@ TESTS = {
     "nn/seeding": ["nn", "contracts/weights", "estimators/pruning"],
     "onnx": ["persistence/export"],
     "optim": ["nn/optim", "training/net"],
-    "preprocessing": ["preprocessing"],
+    "preprocessing": ["preprocessing", "contracts/bad_arguments"],
 }
 
 # No slip of the pen: numbers refuse these operators, and any test would notice.

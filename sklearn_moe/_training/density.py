@@ -219,7 +219,7 @@ class Density:
         order = np.argsort(below)
         below = below[order]
         # Rows of the same share are one step: a row of weight 2 is the row twice.
-        is_new = np.diff(below, prepend=-1) > _SAME_SHARE
+        is_new = np.diff(below, prepend=-np.inf) > _SAME_SHARE
         sizes = np.bincount(np.cumsum(is_new) - 1, weight[order])
         shares = (np.cumsum(sizes) - sizes / 2) / n_rows
         levels = np.interp(_LEVELS, shares, below[is_new])

@@ -142,7 +142,7 @@ class MergedExperts:
         # One expert with nearly all weight decides alone, however constant its gate is.
         is_alone = load.max() > _ALONE and len(self.groups[load.argmax()]) == 1
         is_little = self.gate_share < _LITTLE and not is_alone
-        self.ensemble = bool(is_mixed and self.n_experts > 1 and (self.is_constant or is_little))
+        self.ensemble = bool(is_mixed and (self.is_constant or is_little))
 
 
 def _find_groups(kinds, gates):

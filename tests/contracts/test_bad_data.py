@@ -169,6 +169,7 @@ def test_one_sample_is_enough_for_numbers_and_not_for_classes():
     for X in SAMPLES.values():
         fits(MoERegressor, X[:1], NUMBERS[:1])
         refuses("1", "at least 2 classes, got 1 class: ", make().fit, X[:1], CLASSES[:1])
+        refuses("0", "0 sample", make().fit(X, CLASSES).predict, X[:0])
 
 
 def memory_map(X, path):

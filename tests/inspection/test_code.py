@@ -251,8 +251,10 @@ def test_numbers_have_few_digits_and_no_formula_is_written_twice(X):
 def test_lines_of_code_have_a_length_that_can_be_read():
     rng = np.random.default_rng(0)
     model = three_lines(slopes=rng.normal(size=(3, 40)))
-    text = region_rules(model, rng.normal(size=(200, 40))).to_python()
-    assert max(map(len, text.splitlines())) <= 90
+    rules = region_rules(model, rng.normal(size=(200, 40)))
+    lines = rules.to_python().splitlines()
+    assert (len(lines), max(map(len, lines))) == (50, 90)
+    assert "... 32 more" in str(rules)
 
 
 def test_the_header_says_target_model_scores_and_version(X):

@@ -65,7 +65,8 @@ class PatchExpert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""
-        return self.stacked_form([self]).all(x).squeeze(1)
+        bias = None if self.bias is None else self.bias.unsqueeze(0)
+        return PatchFilters(self.weight.unsqueeze(0), bias, self.activation).all(x).squeeze(1)
 
     @staticmethod
     def stacked_form(experts: Sequence["PatchExpert"]) -> "PatchFilters":
