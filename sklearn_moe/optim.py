@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from inspect import unwrap
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -16,10 +17,27 @@ __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
 # Groups with the same options make one step.
 _OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")
-_FUSED: dict[type, Callable] = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
 
 
-class NormalizedSGD(Optimizer):
+class _Light(Optimizer):
+    """An optimizer that does not import the compiler of torch, which takes 1.6 s."""
+
+    add_param_group = unwrap(Optimizer.add_param_group)
+    state_dict = unwrap(Optimizer.state_dict)
+    load_state_dict = unwrap(Optimizer.load_state_dict)
+
+
+class _Adam(_Light, Adam):
+    of_torch = Adam
+    fused_step = staticmethod(torch._fused_adam_)
+
+
+class _AdamW(_Light, AdamW):
+    of_torch = AdamW
+    fused_step = staticmethod(torch._fused_adamw_)
+
+
+class NormalizedSGD(_Light):
     r"""SGD that scales the gradient of every unit to norm 1.
 
     A parameter group is one unit: the steps of an expert have the same length, however few samples
@@ -285,24 +303,19 @@ class SolverSpec:
     def make_step(self, optimizer: Optimizer) -> None:
         """Step as `optimizer.step()`, which spends most of a small step of Adam in checks."""
         options = optimizer.param_groups[0]
-        plain = type(optimizer) in _FUSED and "step" not in vars(optimizer)
-        if not plain or not options["fused"] or options["amsgrad"] or options["maximize"]:
+        fused_step: Any = getattr(optimizer, "fused_step", None)
+        is_plain = fused_step and options["fused"] and "step" not in vars(optimizer)
+        if not is_plain or options["amsgrad"] or options["maximize"]:
             optimizer.step()
             return
-        members = [
-            [p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups
-        ]
-        # It makes the state of a parameter with its first gradient.
-        if not all(optimizer.state.get(parameter) for group in members for parameter in group):
-            optimizer.step()
-            return
-        for group, parameters in zip(optimizer.param_groups, members, strict=True):
+        for group in optimizer.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
             if not parameters:
                 continue
-            states = [optimizer.state[parameter] for parameter in parameters]
+            states = [optimizer.state[p] or _start(optimizer, p) for p in parameters]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
-            _FUSED[type(optimizer)](
+            fused_step(
                 parameters,
                 [parameter.grad for parameter in parameters],
                 [state["exp_avg"] for state in states],
@@ -319,6 +332,15 @@ class SolverSpec:
             )
 
 
+def _start(optimizer, parameter):
+    """Return the state of a parameter before its first step, as `optimizer.step()` makes it."""
+    state = optimizer.state[parameter]
+    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    state["exp_avg"] = torch.zeros_like(parameter)
+    state["exp_avg_sq"] = torch.zeros_like(parameter)
+    return state
+
+
 def _lay_out_state(optimizer: Optimizer) -> None:
     """Give a loaded state the memory layout of the parameters, as fused steps require."""
     for parameter, state in optimizer.state.items():
@@ -328,7 +350,9 @@ def _lay_out_state(optimizer: Optimizer) -> None:
 
 
 def _innermost(function: Callable) -> Callable:
-    return _innermost(function.func) if isinstance(function, partial) else function
+    if isinstance(function, partial):
+        return _innermost(function.func)
+    return getattr(function, "of_torch", function)
 
 
 SOLVERS = Registry(
@@ -348,9 +372,9 @@ SOLVERS = Registry(
             router_options={"norm": None},
         ),
         "sgd": SolverSpec(SGD, learning_rate=1e-2, router_learning_rate=1e-2),
-        "adam": SolverSpec(partial(Adam, fused=True)),
+        "adam": SolverSpec(partial(_Adam, fused=True)),
         "adamw": SolverSpec(
-            partial(AdamW, fused=True),
+            partial(_AdamW, fused=True),
             learning_rate=0.005,
             router_learning_rate=0.0015,
             batch_size=200,

@@ -141,28 +141,34 @@ class _Fit:
         """Return the weights with the least loss on each part; without penalty, constant ones."""
         import torch
 
+        # A constant gate is that of any row.
         columns = self.features
         if penalty is None:
-            columns = columns[:, :0]
+            columns = columns[:1, :0]
             penalty = 0
-        x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1))
-        rows = torch.arange(len(x)).repeat(len(parts))
+        x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1)).T
+        rows = torch.arange(len(self.weight)).repeat(len(parts))
         weight = torch.from_numpy(parts * self.weight)
-        of_slopes = penalty / 2 / weight.sum(1)
-        weight = weight / weight.sum(1, True)
+        of_slopes = penalty / weight.sum(1)[:, None, None]
+        weight = (weight / weight.sum(1, True)).flatten()
+        # torch is slow along a short last axis: rows come last, but for the values.
+        values = self.values.transpose(0, 1).contiguous()
 
-        @torch.enable_grad()
         def loss(flat):
-            theta = torch.from_numpy(flat).reshape(len(parts), self.n_kinds, -1).requires_grad_()
-            gates = (x @ theta.mT).softmax(2)
-            mixed = (gates.unsqueeze(3) * self.values).sum(2)
-            losses = (self.loss_of(mixed.flatten(0, 1), rows).reshape(weight.shape) * weight).sum(1)
-            squares = theta[..., :-1].square().sum((1, 2))
-            value = (losses + of_slopes * squares).sum()
-            gradient = torch.autograd.grad(value, theta)[0]
-            return value.item(), gradient.numpy().ravel()
+            theta = torch.from_numpy(flat).reshape(len(parts), self.n_kinds, -1)
+            gates = (theta @ x).softmax(1)
+            mixed = (gates.unsqueeze(3) * values).sum(1).requires_grad_()
+            with torch.enable_grad():
+                total = self.loss_of(mixed.flatten(0, 1), rows) @ weight
+                of_mixed = torch.autograd.grad(total, mixed)[0]
+            of_gates = (of_mixed.unsqueeze(1) * values).sum(3).sum_to_size(gates.shape)
+            of_scores = gates * (of_gates - (gates * of_gates).sum(1, True))
+            penalty_gradient = of_slopes * theta
+            penalty_gradient[..., -1] = 0
+            value = total + (penalty_gradient * theta).sum() / 2
+            return value.item(), (of_scores @ x.T + penalty_gradient).numpy().ravel()
 
-        theta = np.zeros((len(parts), self.n_kinds, x.shape[1]))
+        theta = np.zeros((len(parts), self.n_kinds, len(x)))
         for one, start in zip(theta, starts or (), strict=False):
             one[:, :-1] = start.slopes
             one[:, -1] = start.intercept

@@ -498,7 +498,9 @@ class Step:
         if net.module_.router is not None and mixed.route is not None:
             balance = net.module_.router.balance_loss(mixed.route, batch.weight)
             total = loss if balance is None else loss + balance
-        total.backward()
+        # Not so where the gradients of all outputs are known.
+        if total.requires_grad:
+            total.backward()
         for experts, x, hidden, outputs in self.traces:
             experts.set_gradients(x, hidden, outputs.grad)
         self.traces.clear()
@@ -548,6 +550,11 @@ class PoolStep(Step):
         gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
         self.gated = gated if gated is not None and gated.any() else None
         self.needs_gate = self.gated is not None or training.is_chunk or training.needs_outputs
+        head = self.net.criterion_
+        # Losses of others, and of a head that learns itself, are left to autograd.
+        self.differentiate = vars(type(head)).get("losses_and_gradients")
+        if self.needs_gate or any(True for _ in head.parameters()):
+            self.differentiate = None
         self.kinds = None
         self.train_kinds([True] * len(self.pool.kinds))
 
@@ -568,11 +575,22 @@ class PoolStep(Step):
 
         The rows of a chunk are new to the experts: they teach the router, too.
         """
-        training, module, dtype = self.training, self.net.module_, batch.weight.dtype
+        training, module, head = self.training, self.net.module_, self.net.criterion_
+        dtype = batch.weight.dtype
         x = module.encode(x, training.encodes_once)
-        outputs = torch.cat([self.outputs_of(kind, x) for kind in self.kinds], 1).to(dtype)
-        mixed = MixtureOutput(None, None, outputs)
-        losses = self.net.criterion_.losses(outputs, batch.y)
+        each = [self.outputs_of(kind, x) for kind in self.kinds]
+        by_hand = self.differentiate is not None and len(self.traces) == len(each)
+        if not by_hand:
+            for *_, traced in self.traces:
+                traced.requires_grad_()
+        # Samples last.
+        outputs = torch.cat(each).to(dtype)
+        if by_hand:
+            losses, gradients = self.differentiate(head, outputs, batch.y)
+        else:
+            outputs = outputs.permute(2, 0, 1)
+            losses = head.losses(outputs, batch.y)
+        mixed = MixtureOutput(None, None, None)
         in_bag = taught = torch.ones_like(losses)
         if batch.in_bag is not None:
             in_bag = taught = batch.in_bag.index_select(1, self.members).to(dtype)
@@ -590,7 +608,13 @@ class PoolStep(Step):
         # The gradient of a kind does not depend on how many others are still trained: Adam would
         # take a sudden change of its size for long steps.
         n_taught = (taught @ self.kind_of).clamp(min=1) * len(self.pool.kinds)
-        loss = (losses * (taught / (n_taught @ self.kind_of.T))).sum(1)
+        share = taught / (n_taught @ self.kind_of.T)
+        loss = (losses * share).sum(1)
+        if by_hand:
+            share *= (batch.weight / batch_size(batch.weight)).unsqueeze(1)
+            gradients *= share.T.unsqueeze(1)
+            for traced, its in zip(each, gradients.split([*map(len, each)]), strict=True):
+                traced.grad = its
         n_times = len(self.pool.kinds) / len(self.kinds)
         loss = loss + (n_times - 1) * loss.detach()
         if batch.in_bag is None:
@@ -602,14 +626,14 @@ class PoolStep(Step):
         return mixed, loss, {"kind_losses": batch.weight @ sums}
 
     def outputs_of(self, kind, x):
-        """Return the outputs of the experts of a kind, (n_samples, n_members, n_outputs)."""
+        """Return the outputs of the experts of a kind, (n_members, n_outputs, n_samples)."""
         experts = self.pool.kinds[kind]
         if x.requires_grad or not isinstance(experts, MLPStack) or not experts.has_own_gradient(x):
-            return self.pool.outputs_of(kind, x)
+            return self.pool.outputs_of(kind, x).permute(1, 2, 0)
         x = x[:, self.pool.columns[kind]]
         outputs, hidden = experts.trace(x)
-        self.traces.append((experts, x, hidden, outputs.requires_grad_()))
-        return outputs.permute(2, 0, 1)
+        self.traces.append((experts, x, hidden, outputs))
+        return outputs
 
 
 # -- around a training -----------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """NormalizedSGD against its formula."""
 
+import subprocess
+import sys
 from functools import partial
 from itertools import chain
 
@@ -216,3 +218,18 @@ def test_a_step_at_once_is_that_of_the_optimizer(solver):
     states = ([*optimizer.state.values()] for optimizer in optimizers)
     for mine, other in zip(*states, strict=True):
         assert all(torch.equal(mine[name], other[name]) for name in other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["adam", "normalized_sgd"])
+def test_the_first_fit_of_a_process_does_not_import_the_compiler_of_torch(solver):
+    lines = (
+        "import copy, sys",
+        "from sklearn_moe import MoEClassifier",
+        f"model = MoEClassifier(2, solver={solver!r}, max_iter=1, random_state=0)",
+        "copy.deepcopy(model.fit([[0], [1]] * 5, [0, 1] * 5)).predict([[0]])",
+        "print('torch._dynamo' in sys.modules)",
+    )
+    command = [sys.executable, "-W", "ignore", "-c", "\n".join(lines)]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert (shown.stderr, shown.stdout) == ("", "False\n")
