@@ -139,7 +139,7 @@ def _as_container(X, name, known):
         # The type of the numbers counts as that of an array would; check_array says what is wrong.
         with suppress(RuntimeError, TypeError, ValueError):
             X = np.asarray(X)
-    if known is None or not hasattr(X, "dtype"):
+    if known is None or not (issparse(X) or isinstance(X, np.ndarray)):
         anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
         with name_in_errors("X"):
             X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)
