@@ -29,7 +29,6 @@ from .._validation import (
     Count,
     HasNames,
     Names,
-    check_named,
     check_same_length,
     last_step,
     warn,
@@ -47,7 +46,7 @@ from ._em import (
 )
 from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
-from ._selection import count_all, criteria, fit_gates, fit_numbers, spread_over_groups
+from ._selection import count_all, criteria, fit_gates, fit_numbers
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
 from ._weighted import LARGEST_SEED, Template, takes_weights
 
@@ -71,7 +70,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         "method": [Names({"em", "stack"})],
         "criterion": [Names({"auto", "bic", "aic"})],
         "n_init": [Count(1)],
-        "init": [Names({"auto", "random"}), "array-like"],
+        "init": [Names({"auto", "random"})],
         "max_iter": [Count(1)],
         "tol": [Interval(Real, 0, None, closed="left")],
         "min_prior": [Interval(Real, 0, 1, closed="left")],
@@ -95,7 +94,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         method: str = "em",
         criterion: str = "auto",
         n_init: int = 10,
-        init: ArrayLike = "auto",
+        init: str = "auto",
         max_iter: int = 500,
         tol: float = 1e-6,
         min_prior: float = 0.05,
@@ -203,9 +202,8 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         check_same_length(X=X, y=y)
         weight = as_row_counts(check_weight(sample_weight, X))
         groups = check_groups(groups, X)
-        init = self._check_init(y, groups)
         limits = self.max_iter, self.tol, self.min_prior
-        problem = Problem(X, y, target, weight, groups, init, family, *limits)
+        problem = Problem(X, y, target, weight, groups, family, *limits)
         splits = None
         if self.method == "stack" and not (self.cv is None or isinstance(self.cv, Integral)):
             # Folds count all samples, those of weight 0 included, which are left out then.
@@ -217,25 +215,6 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 for split in splits.split(X, target, groups)
             ]
         return replace(problem.without_weightless(), splits=splits)
-
-    def _check_init(self, y, groups):
-        """Return how to start: a name, or responsibilities."""
-        n_components = self.n_components
-        if isinstance(self.init, str):
-            return self.init
-        init = check_named(self.init, "init", dtype=np.float64)
-        if n_components == "auto":
-            raise ValueError(
-                f"init holds responsibilities of {init.shape[1]} components, but "
-                f"n_components='auto'. Pass n_components={init.shape[1]}, or init='random'."
-            )
-        if init.shape != (len(y), n_components) or init.min() < 0 or not init.any(axis=1).all():
-            raise ValueError(
-                "init must be responsibilities of 0 or more, not all 0 for a sample, of shape "
-                f"(n_samples, n_components) = ({len(y)}, {n_components}), got shape {init.shape} "
-                f"with a smallest of {init.min():.3g}."
-            )
-        return spread_over_groups(init, groups)
 
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 
@@ -251,8 +230,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             why = "with n_components='auto' and criterion='auto', a tree that needs no EM"
             refuse_changed(self, ["n_init", "max_iter", "tol"], why)
             return self._adopt_run(*fit_tree(problem, design))
-        n_init = self.n_init if isinstance(problem.init, str) else 1
-        seeds = random_state.randint(LARGEST_SEED, size=n_init).tolist()
+        seeds = random_state.randint(LARGEST_SEED, size=self.n_init).tolist()
         if self.n_components == "auto":
             return self._adopt_run(*fit_numbers(self, problem, seeds, design))
         return self._adopt_run(fit_gates(self, problem, seeds, design))
@@ -261,7 +239,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         """Return what a tree of linear models is grown on, None if no start comes from it."""
         gate = last_step(self.gate)
         is_tree = gate == "auto" if isinstance(gate, str) else hasattr(gate, "max_leaf_nodes")
-        if not (is_tree and isinstance(problem.init, str) and problem.init == "auto"):
+        if not is_tree or self.init != "auto":
             return None
         try:
             return Design.of(problem)

@@ -91,12 +91,11 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         log-likelihood per sample is at most .1 below that of the best one. A tree of linear models,
         by `n_components="auto"`, has no starts, no `max_iter` and no `tol`: these are refused.
 
-    init : {"auto", "random"} or array-like of shape (n_samples, n_components), default="auto"
-        How a run starts: from "random" components, or from given responsibilities, for a single
-        run; those of a fitted mixture, `responsibilities(X, y)`, let it go on. "auto" adds one
-        start to the random ones if the gate is "auto" or a tree, and X is a table of at most 500
-        columns, with one for each category: the leaves of a tree of linear models, those that are
-        most alike together.
+    init : {"auto", "random"}, default="auto"
+        Which runs there are: "random" ones, which start from components that are drawn. "auto" adds
+        one if the gate is "auto" or a tree, and X is a table of at most 500 columns, with one for
+        each category: it starts from the leaves of a tree of linear models, those that are most
+        alike together.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.

@@ -40,7 +40,6 @@ class Problem:
     target: np.ndarray  # y as the experts take it
     weight: np.ndarray
     groups: np.ndarray | None  # codes 0, 1, ...
-    init: str | np.ndarray
     family: Family
     max_iter: int
     tol: float
@@ -63,8 +62,6 @@ class Problem:
         parts = {name: getattr(self, name)[rows] for name in ("y", "target", "weight")}
         if self.groups is not None:
             parts["groups"] = check_groups(self.groups[rows], rows)
-        if not isinstance(self.init, str):
-            parts["init"] = self.init[rows]
         return replace(self, X=_safe_indexing(self.X, rows), **parts)
 
 
@@ -137,13 +134,10 @@ def _climb(problem, run, max_iter):
 def start(problem, seed):
     """Return a run that has responsibilities, but no model yet."""
     n_components = len(problem.experts)
-    responsibilities = problem.init
-    if isinstance(responsibilities, str):
-        # Equal samples, or those of a group, have the same component.
-        codes = problem.codes if problem.groups is None else problem.groups
-        drawn = check_random_state(seed).randint(n_components, size=codes.max() + 1)
-        responsibilities = np.eye(n_components)[drawn[codes]]
-    return Run(np.arange(n_components), responsibilities, seed=seed)
+    # Equal samples, or those of a group, have the same component.
+    codes = problem.codes if problem.groups is None else problem.groups
+    drawn = check_random_state(seed).randint(n_components, size=codes.max() + 1)
+    return Run(np.arange(n_components), np.eye(n_components)[drawn[codes]], seed=seed)
 
 
 # -- the M step --------------------------------------------------------------------------------
