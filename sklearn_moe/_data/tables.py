@@ -35,8 +35,8 @@ _TYPES_OF_OBJECTS = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datet
 
 
 def is_frame(X):
-    """Tell a data frame of pandas or polars, or an Arrow table, from other containers."""
-    return hasattr(X, "columns") and (hasattr(X, "dtypes") or hasattr(X, "schema"))
+    """Tell a data frame of pandas or polars from other containers."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
 
 
 def apart_from(names, name):
@@ -161,12 +161,7 @@ class Column:
             return X[:, [place]].toarray()[:, 0]
         if not is_frame(X):
             return X[:, place]
-        # Arrow tables have no `dtypes`, frames of polars no `iloc`.
-        if not hasattr(X, "dtypes"):
-            column = X.column(place)
-            if str(column.type).startswith("dictionary"):
-                column = column.cast(column.type.value_type)
-            return column.to_numpy()
+        # That of polars.
         if not hasattr(X, "iloc"):
             return X.to_series(place).to_numpy()
         column = X.iloc[:, place]
@@ -251,7 +246,7 @@ class Column:
 
 
 class Table:
-    """A table: a data frame of pandas or polars, an Arrow table, an array or a sparse matrix.
+    """A table: a data frame of pandas or polars, an array or a sparse matrix.
 
     Its columns are read by their places, each time that they are asked for.
 
@@ -266,13 +261,9 @@ class Table:
         if not self.is_frame:
             self.names = range(self.X.shape[1])
             self.kinds = [""] * len(self.names)
-        elif hasattr(X, "dtypes"):
+        else:
             self.names = list(X.columns)
             self.kinds = [str(kind).lower() for kind in X.dtypes]
-        else:
-            # The columns of Arrow tables are arrays.
-            self.names = X.schema.names
-            self.kinds = [str(kind).lower() for kind in X.schema.types]
 
     def __len__(self):
         return len(self.names)

@@ -1,5 +1,6 @@
 """A random change of images for training."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -8,6 +9,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from .._validation import Count
 
 
+@dataclass(eq=False)
 class RandomCropFlip:
     """Shift each image by up to `padding` pixels and mirror half of the images.
 
@@ -28,8 +30,7 @@ class RandomCropFlip:
 
     _parameter_constraints: ClassVar[dict] = {"padding": [Count(0)]}
 
-    def __init__(self, padding: int = 4):
-        self.padding = padding
+    padding: int = 4
 
     def __call__(self, x):
         """Map images (n, c, h, w) to shifted and mirrored ones."""
@@ -49,6 +50,3 @@ class RandomCropFlip:
         samples = torch.arange(n, device=device)[:, None, None, None]
         channels = torch.arange(n_channels, device=device)[:, None, None]
         return padded[samples, channels, rows[:, None, :, None], columns[:, None, None, :]]
-
-    def __repr__(self):
-        return f"{type(self).__name__}(padding={self.padding})"
