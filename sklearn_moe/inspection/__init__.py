@@ -1,6 +1,7 @@
 """What a mixture of experts has learned, in plots and in words."""
 
-from ._explain import Explanation, explain
+from ._explain import explain
+from ._explanation import Explanation
 from ._regions import DecisionRegionDisplay
 from ._routing import RoutingDisplay
 from ._rules import RegionRules, region_rules

@@ -1,202 +1,65 @@
 """Why a mixture of experts predicts what it does for a row."""
 
-from dataclasses import dataclass
-from html import escape
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
+from scipy.sparse import issparse, vstack
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils._param_validation import validate_params
+from sklearn.utils._param_validation import Interval, validate_params
 
-from .._data.tables import apart_from
-from .._validation import Count, warning_once
-from ..metrics._words import find_regions
-from ._linear import OpenedMixture, expert_outputs, find_linear
-from ._plotting import as_text, expert_colors, import_pyplot
+from .._data.tables import Table, is_frame
+from .._validation import Count, check_named, name_in_errors, warning_once
+from ..metrics._merged import MergedExperts
+from ..metrics._words import find_regions, open_table
+from ._explanation import Explanation
+from ._linear import OpenedMixture, expert_outputs, find_linear, mix_rows
+from ._shapley import shapley_values
 
-# Columns of a row, and rows, in the text and the plot.
-_MOST_SHOWN = 10
-# The gate of experts that are named.
-_LEAST_GATE = 0.005
-_REST = "not linear"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
-    """Result of :func:`explain`; `print` shows it as a text.
-
-    For each row, `base + contribution.sum(axis=1) + rest` is `prediction`.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (n_rows,)
-        Places of the rows in X.
-
-    expert_names : tuple of n_experts str
-        As in :class:`RegionRules`: experts of one kind with equal gates count as one.
-
-    gate : ndarray of shape (n_rows, n_experts)
-        The share of each expert.
-
-    condition : tuple of n_rows str
-        The words that put the row to its expert, as :func:`region_rules` finds them. Empty if none
-        of its expert's words hold for the row, "same weights for all rows" if the gate does not
-        depend on X.
-
-    outcome : tuple of n_rows str
-        What is explained: the prediction, the log odds of the predicted class against the next, or
-        the logarithm of the prediction where that of the experts is linear.
-
-    columns : tuple of n_columns str
-        Names of the columns.
-
-    values : ndarray of str of shape (n_rows, n_columns)
-        What the rows have in them.
-
-    base : ndarray of shape (n_rows,)
-        What the linear experts, by their gates, say of a row that has in each column the mean of
-        the expert's own rows: those of X, by its gate.
-
-    contribution : ndarray of shape (n_rows, n_columns)
-        By how much the row's value of a column changes that: coefficient times the difference from
-        the mean, by the gates of the experts. 0 of a column that the expert does not receive.
-
-    rest : ndarray of shape (n_rows,)
-        The part of the prediction that is not linear in the columns: of experts that are not, of
-        rounding, and of mixing where that is not a sum.
-
-    prediction : ndarray of shape (n_rows,)
-        The `outcome`.
-    """
-
-    rows: np.ndarray
-    expert_names: tuple
-    gate: np.ndarray
-    condition: tuple
-    outcome: tuple
-    columns: tuple
-    values: np.ndarray
-    base: np.ndarray
-    contribution: np.ndarray
-    rest: np.ndarray
-    prediction: np.ndarray
-
-    def to_frame(self) -> Any:
-        """Return the parts of each prediction as a table, one line per row.
-
-        Returns
-        -------
-        frame : pandas.DataFrame
-            With the columns "base", those of X, "not linear" and "prediction". A column of X whose
-            name is taken is called, say, "base (column)".
-        """
-        pd = check_pandas_support("Explanation.to_frame")
-        parts = np.c_[self.base, self.rest, self.prediction, self.contribution]
-        names = ["base", _REST, "prediction"]
-        for column in self.columns:
-            names.append(apart_from(names, column))
-        frame = pd.DataFrame(parts, pd.Index(self.rows, name="row"), names)
-        return frame[["base", *names[3:], _REST, "prediction"]]
-
-    def plot(self, row: int = 0, *, ax: Any = None) -> Any:
-        """Draw how the prediction of a row comes about: a waterfall of its parts.
-
-        Parameters
-        ----------
-        row : int, default=0
-            Which of the explained rows.
-
-        ax : matplotlib Axes, default=None
-            Where to draw. None: axes of a new figure.
-
-        Returns
-        -------
-        ax : matplotlib Axes
-        """
-        parts = self._parts(row)
-        if ax is None:
-            # One bar for each part.
-            size = 7, 1.2 + 0.35 * len(parts)
-            _, ax = import_pyplot(self).subplots(layout="constrained", figsize=size)
-        ends = np.cumsum([part for _, part in parts])
-        up, down = expert_colors(2)
-        for place, ((_, part), end) in enumerate(zip(parts[1:], ends[1:], strict=True)):
-            ax.barh(place, part, left=end - part, color=up if part > 0 else down)
-            at = max(end, end - part), place
-            style = {"textcoords": "offset points", "va": "center"}
-            ax.annotate(f"{part:+.3g}", at, (4, 0), **style)
-        ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":")
-        ax.axvline(ends[-1], color="black", linewidth=0.8)
-        ax.set_yticks(range(len(parts) - 1), [as_text(name) for name, _ in parts[1:]])
-        ax.invert_yaxis()
-        ax.use_sticky_edges = False
-        ax.margins(x=0.15)
-        ax.set_xlabel(as_text(f"{self.outcome[row]}: from {ends[0]:.3g} to {ends[-1]:.3g}"))
-        ax.set_title(as_text(self._title(row)), loc="left", fontsize="medium", wrap=True)
-        return ax
-
-    def __repr__(self):
-        """Return one line; the text is for `print`."""
-        return f"Explanation(n_rows={len(self.rows)}, columns={len(self.columns)})"
-
-    def __str__(self):
-        """Return for the first rows the expert, the condition and the parts of the prediction."""
-        texts = []
-        for row in range(min(len(self.rows), _MOST_SHOWN)):
-            lines = [self._title(row)]
-            parts = self._parts(row)
-            parts.append((self.outcome[row], self.prediction[row]))
-            width = max(len(name) for name, _ in parts)
-            numbers = [f"{parts[0][1]:.4g}", *(f"{part:+.4g}" for _, part in parts[1:-1])]
-            numbers.append(f"{parts[-1][1]:.4g}")
-            most = max(map(len, numbers))
-            for (name, _), number in zip(parts, numbers, strict=True):
-                lines.append(f"    {name:{width}}   {number:>{most}}")
-            texts.append("\n".join(lines))
-        if len(self.rows) > _MOST_SHOWN:
-            texts.append(f"... {len(self.rows) - _MOST_SHOWN} more rows")
-        return "\n\n".join(texts)
-
-    def _repr_html_(self):
-        return f"<pre>{escape(str(self))}</pre>"
-
-    def _title(self, row):
-        """Return what predicts the row, and why."""
-        order = np.argsort(-self.gate[row], kind="stable")
-        order = order[self.gate[row, order] >= _LEAST_GATE]
-        experts = self.expert_names[order[0]]
-        if len(order) > 1:
-            experts = ", ".join(f"{self.expert_names[k]} {self.gate[row, k]:.2f}" for k in order)
-        return f"Row {self.rows[row]}: {experts} ({self.condition[row] or 'no simple words'})"
-
-    def _parts(self, row):
-        """Return names and sizes of what adds up to the prediction, the largest columns first."""
-        size = np.abs(self.contribution[row])
-        order = np.argsort(-size, kind="stable")
-        # Columns that no expert uses are not shown.
-        order = order[size[order] > 1e-6 * size.max(initial=0)]
-        shown = order[: _MOST_SHOWN - (len(order) > _MOST_SHOWN)]
-        parts = [("at the means", self.base[row])]
-        parts += [
-            (f"{self.columns[place]} = {self.values[row, place]}", self.contribution[row, place])
-            for place in shown
-        ]
-        if len(others := order[len(shown) :]):
-            total = self.contribution[row, others].sum()
-            parts.append((f"{len(others)} other columns", total))
-        if abs(self.rest[row]) > 1e-5 * np.abs(self.prediction[row] - self.base[row]):
-            parts.append((_REST, self.rest[row]))
-        return parts
+# Rows that others are compared with.
+_MOST_BACKGROUND = 100
+# Numbers of a table that are predicted at once.
+_MOST_ENTRIES = 2**22
+# Rounding of a sum of linear experts, in standard deviations of the predictions.
+_ROUNDING = 1e-3
+# Smaller probabilities are as good as none.
+_LEAST_PROBA = 1e-9
+# Kinds of experts that are known not to be linear.
+_NETWORKS = {"deep", "mlp", "piecewise"}
+# Parts of an image, along each of its sides.
+_N_PATCHES = 4
+# A group of more columns is not written out.
+_MOST_JOINED = 4
+_TINY = np.finfo(float).tiny
 
 
 @warning_once()
 @validate_params(
-    {"rows": ["array-like", Count(0), None], "output": [Count(0)]},
+    {
+        "rows": ["array-like", Count(0), None],
+        "groups_of_columns": [dict, "array-like", None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_permutations": [Count(1)],
+        "random_state": ["random_state"],
+    },
     prefer_skip_nested_validation=True,
 )
-def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Explanation:
-    """Tell for rows of a table which experts predict, why these, and what each column changes.
+def explain(
+    estimator: Any,
+    X: Any,
+    rows: Any = None,
+    *,
+    output: Any = None,
+    background: Any = None,
+    groups_of_columns: Any = None,
+    tol: float = 0.02,
+    max_permutations: int = 1000,
+    random_state: Any = 0,
+) -> Explanation:
+    """Tell for rows which experts predict, why these, and what each column adds to the prediction.
 
     Parameters
     ----------
@@ -204,21 +67,42 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         Fitted mixture of experts with `apply` and `predict`, or a fitted
         :class:`~sklearn.pipeline.Pipeline` that ends in one.
 
-    X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-        The table that has the rows that are explained. Its means and shares of categories are what
-        a row is compared with, and its words tell where an expert holds.
+    X : array-like, data frame or sparse matrix of shape (n_samples, ...)
+        The samples that are explained, and those that they are compared with: rows of a table, bags
+        of patches or images.
 
     rows : int or array-like of int, default=None
         Places of the rows to explain. None: all.
 
-    output : int, default=0
-        Which of several targets. Of classes the log odds of the predicted class are explained.
+    output : int or class, default=None
+        Which of several targets; None is the first. Of classes the one whose log odds against all
+        others are explained; None is the predicted class against the next one.
+
+    background : like X, default=None
+        The rows that are compared with. None: 100 rows of X, by `random_state`, or all if there are
+        fewer. Of linear experts None is the mean of the expert's own rows.
+
+    groups_of_columns : dict of str to list, or array-like of int, default=None
+        Columns that have one part together, such as those of a one-hot encoding: names of groups
+        and their columns, by name or place. Of arrays also the number of the group of each entry,
+        in the shape of a sample. None: each column is a group, each patch of a bag, and each of 16
+        equal parts of an image.
+
+    tol : float, default=0.02
+        Permutations are drawn until the standard errors are below this share of the standard
+        deviation of the predictions.
+
+    max_permutations : int, default=1000
+        So many permutations of the columns, and their reverses, are drawn for a row at most.
+
+    random_state : int, RandomState instance or None, default=0
+        For the background rows and the permutations: by default every call returns the same.
 
     Returns
     -------
     explanation : Explanation
-        `print(explanation)` shows a text, `explanation.to_frame()` returns a table, and
-        `explanation.plot()` draws one row.
+        `print(explanation)` shows a text, `explanation.to_frame()` returns a table,
+        `explanation.importance()` the mean absolute parts, and `explanation.plot()` draws.
 
     Raises
     ------
@@ -226,7 +110,7 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         If `estimator` lacks a method.
 
     ValueError
-        If X is not a table, has no such row, or the estimator predicts several labels.
+        If X has no such row, column or output, or the estimator predicts several labels.
 
     See Also
     --------
@@ -234,12 +118,21 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
 
     Notes
     -----
-    Of experts that are linear in the columns the contributions are coefficient times difference
-    from the mean of the expert's own rows, a category counts by its difference from the shares of
-    all of them. For a linear function these are its Shapley values if the columns are independent.
-    If no expert is linear, but the logarithms of their predictions are, as in a Poisson regression,
-    these are explained: exp(contribution) is the factor of a column. What other experts say is in
-    `rest` as a whole: to divide it, use SHAP on `estimator.predict`, see :doc:`/works_with`.
+    **Linear experts.** If all experts are linear in the columns, and the prediction is their sum by
+    the gates, the parts are exact: coefficient times difference from the mean of the expert's own
+    rows; a category counts by its difference from the shares of all of them. For a linear function
+    these are its Shapley values if the columns are independent. What columns change by the gates is
+    not in them: the title of a row says why it has its expert. If the logarithms of the experts are
+    linear, as in a Poisson regression, these are explained.
+
+    **All other models** have interventional Shapley values. The values of the row are put into each
+    background row, column by column, in random order, and in the reverse order; a part is the mean
+    change of the prediction when its column is put in. Of up to five columns all subsets are
+    computed, without error. Log odds count probabilities below 1e-9 as 1e-9; of counts
+    (`loss="poisson"`, or a Poisson or gamma family) the logarithm of the rate is explained.
+
+    The standard errors are those of the permutations. How much parts would differ with other
+    background rows is not in them.
 
     Examples
     --------
@@ -254,84 +147,322 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     >>> stump = DecisionTreeClassifier(max_depth=1)
     >>> mixture = MixtureRegressor(LinearRegression(), gate=stump, random_state=0).fit(X, y)
     >>> explained = explain(mixture, X, rows=[0, 1])
-    >>> parts = explained.base + explained.contribution.sum(axis=1) + explained.rest
+    >>> parts = explained.base + explained.contribution.sum(axis=1)
     >>> bool(np.allclose(parts, mixture.predict(X[:2])))
     True
     """
-    each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
-    mixture = OpenedMixture(estimator, X, ("apply", "predict", each))
-    table = mixture.table
-    n_samples = len(mixture.experts)
+    X = _as_samples(X, "X")
+    n_samples = X.shape[0]
     rows = np.arange(n_samples) if rows is None else np.atleast_1d(rows)
     if rows.dtype.kind not in "iu" or not ((rows >= -n_samples) & (rows < n_samples)).all():
         raise ValueError(f"rows must be places in X, integers below {n_samples}, got {rows}.")
     rows = rows % n_samples
-    outputs, proba = expert_outputs(mixture, mixture.X)
-    explained = _safe_indexing(mixture.X, rows)
-    predicted = np.asarray(mixture.predict(explained)).reshape(len(rows), -1)
-    n_targets = predicted.shape[1]
-    if proba is not None and n_targets > 1:
-        raise ValueError(
-            f"explain tells of one class or number, but {type(mixture.mixture).__name__} predicts "
-            f"{n_targets} labels. Fit one model for each label."
-        )
-    if output >= n_targets:
-        raise ValueError(f"output must be below the number of targets, {n_targets}, got {output}.")
-    functions = find_linear(mixture, outputs, proba)
-    coef = np.nan_to_num(functions.coef)
-    # What an expert does not receive changes nothing.
-    coef[:, :-1] *= functions.is_received[..., np.newaxis]
-    gate = mixture.gates[rows].astype(float)
-    if proba is None:
-        predicted = predicted[:, output].astype(float)
-        coef = coef[..., [output]]
-        # A number is compared with nothing, as if that were a class.
-        order = np.repeat([[1], [0]], len(rows), axis=1)
-        outcome = ("the prediction",) * len(rows)
+    random = check_random_state(random_state)
+    seed = random.randint(2**31 - 1)
+    if background is None:
+        drawn = np.sort(random.permutation(n_samples)[:_MOST_BACKGROUND])
+        compared = _safe_indexing(X, drawn)
     else:
-        predicted, order = _log_odds(mixture, explained)
-        names = mixture.classes_[order].T
-        outcome = tuple(f"the log odds of {first} against {second}" for first, second in names)
-    if functions.is_log:
-        predicted = np.log(predicted)
-        outcome = ("the logarithm of the prediction",) * len(rows)
-
-    def of_rows(numbers):
-        # Log odds are those against the first class, whose own are 0.
-        numbers = np.pad(numbers, [(0, 0), (0, 0), (1, 0)])
-        return np.einsum("nk,ktn->nt", gate, numbers[..., order[0]] - numbers[..., order[1]])
-
-    # Of each expert the means of its own rows: what is constant there changes nothing.
-    shares = mixture.gates / np.maximum(mixture.gates.sum(axis=0), np.finfo(float).tiny)
-    means = shares.T @ functions.design
-    slopes = of_rows(coef)
-    at_means = of_rows(coef[:, :-1] * means[..., np.newaxis])
-    base = slopes[:, -1] + at_means.sum(axis=1)
-    terms = slopes[:, :-1] * functions.design[rows] - at_means
-    contribution = terms @ (functions.owners[:, np.newaxis] == np.arange(table.n_columns))
-    columns = [table[place] for place in range(table.n_columns)]
+        compared = _as_samples(background, "background")
+        if (names := [*Table(compared).names]) != [*Table(X).names]:
+            raise ValueError(f"background must have the columns of X, got {names}.")
+    explained = _safe_indexing(X, rows)
+    each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
+    is_table = is_frame(X) or X.ndim == 2
+    open_mixture = partial(
+        OpenedMixture if is_table else MergedExperts, estimator, needs=("apply", "predict", each)
+    )
+    mixture = open_mixture(X)
+    outcome = _Outcome(mixture, estimator, explained, output)
+    columns = _Columns(mixture, explained, groups_of_columns)
+    parts = None
+    kinds = {kind.split("(")[0] for kind in getattr(mixture.mixture, "expert_kinds_", ())}
+    if background is None and is_table and not kinds & _NETWORKS:
+        # Few rows show that experts are not linear.
+        if _find_linear(open_mixture(compared))[0] is not None:
+            parts = _linear_parts(mixture, outcome, rows, columns)
+    n_background = 0
+    if parts is None:
+        n_background = compared.shape[0]
+        limits = tol, max_permutations
+        parts = _sampled_parts(outcome, explained, compared, columns, rows, seed, limits)
+    prediction, base, contribution, standard_error, is_rough = parts
     return Explanation(
         rows=rows,
         expert_names=tuple(mixture.names),
-        gate=gate,
-        condition=_conditions(mixture, rows),
-        outcome=outcome,
-        columns=tuple(column.name for column in columns),
-        values=np.stack([column.texts(rows) for column in columns], axis=1),
+        gate=mixture.gates[rows].astype(float),
+        condition=_conditions(mixture, rows) if is_table else ("",) * len(rows),
+        outcome=outcome.names,
+        columns=columns.names,
+        values=columns.values,
+        numbers=columns.numbers,
+        n_background=n_background,
         base=base,
         contribution=contribution,
-        rest=predicted - base - contribution.sum(axis=1),
-        prediction=predicted,
+        standard_error=standard_error,
+        is_rough=is_rough,
+        prediction=prediction,
     )
 
 
-def _log_odds(mixture, X):
-    """Return the log odds of the predicted class against the next, and the places of the two."""
-    proba = np.asarray(mixture.predict_proba(X), dtype=float)
-    order = np.argsort(-proba, axis=1, kind="stable")[:, :2].T
-    logs = np.log(np.maximum(proba, np.finfo(float).tiny))
-    first, second = np.take_along_axis(logs, order.T, axis=1).T
-    return first - second, order
+def _as_samples(X, name):
+    """Return samples in a container with a shape: frames and sparse matrices as they are."""
+    if is_frame(X) or issparse(X):
+        return X
+    if np.ndim(X) > 2:
+        return np.asarray(X)
+    return check_named(X, name, dtype=None, ensure_all_finite=False)
+
+
+class _Outcome:
+    """What is explained of each row: a number, its logarithm, or log odds.
+
+    Attributes
+    ----------
+    is_log : bool
+        Whether it is the logarithm of a number.
+    order : ndarray of int of shape (2, n_rows)
+        The places of the class of each row, and of the one that it is compared with. A number is
+        compared with nothing, as if that were a class.
+    against_all : bool
+        Whether a class is compared with all others.
+    """
+
+    def __init__(self, mixture, estimator, explained, output):
+        self.estimator = estimator
+        self.is_class = hasattr(estimator, "predict_proba")
+        model = mixture.mixture
+        family = getattr(getattr(model, "_family", None), "name", "")
+        self.is_log = getattr(model, "loss", "") == "poisson" or family in ("poisson", "gamma")
+        n_rows = explained.shape[0]
+        n_targets = np.reshape(estimator.predict(explained), (n_rows, -1)).shape[1]
+        self.against_all = False
+        if self.is_class:
+            if n_targets > 1:
+                raise ValueError(
+                    f"explain tells of one class or number, but {type(model).__name__} predicts "
+                    f"{n_targets} labels. Fit one model for each label."
+                )
+            self.classes = mixture.classes_
+            order = np.argsort(-self.predict(explained), axis=1, kind="stable")
+            self.order = order[:, :2].T
+            if output is not None:
+                self._choose_class(output)
+            return
+        self.output = 0 if output is None else output
+        if self.output not in range(n_targets):
+            raise ValueError(
+                f"output must be below the number of targets, {n_targets}, got {output!r}."
+            )
+        self.order = np.repeat([[1], [0]], n_rows, axis=1)
+
+    def _choose_class(self, output):
+        places = np.flatnonzero(self.classes == output)
+        if not len(places):
+            raise ValueError(
+                f"output must be one of the classes, {self.classes.tolist()}, got {output!r}."
+            )
+        self.against_all = len(self.classes) > 2
+        self.order[:] = places, (places + 1) % len(self.classes)
+
+    @property
+    def names(self):
+        """What is explained of each row, in words."""
+        if not self.is_class:
+            name = "the logarithm of the prediction" if self.is_log else "the prediction"
+            return (name,) * self.order.shape[1]
+        pairs = self.classes[self.order].T
+        if self.against_all:
+            return tuple(f"the log odds of {first}" for first, _ in pairs)
+        return tuple(f"the log odds of {first} against {second}" for first, second in pairs)
+
+    def predict(self, X):
+        """Return the numbers that are predicted, or the probabilities of the classes."""
+        if self.is_class:
+            return np.asarray(self.estimator.predict_proba(X), dtype=float)
+        predicted = np.asarray(self.estimator.predict(X), dtype=float)
+        return predicted.reshape(len(predicted), -1)[:, self.output]
+
+    def of(self, predicted, row, least=_TINY):
+        """Return the outcome of one row, or of each row, by what was predicted."""
+        if self.is_log or self.is_class:
+            predicted = np.maximum(predicted, least)
+        if not self.is_class:
+            return np.log(predicted) if self.is_log else predicted
+        samples = np.arange(len(predicted))
+        first, second = self.order[:, row]
+        others = predicted[samples, second]
+        if self.against_all:
+            others = np.delete(predicted, self.order[0, 0], axis=1).sum(axis=1)
+        return np.log(predicted[samples, first]) - np.log(others)
+
+
+class _Columns:
+    """What has a part of its own: columns, groups of them, or patches.
+
+    Attributes
+    ----------
+    names : tuple of n_columns str
+    owner : ndarray of int of shape (n_entries,)
+        The place of each entry of a sample among the names.
+    values, numbers : ndarray of shape (n_rows, n_columns)
+        As of :class:`Explanation`.
+    """
+
+    def __init__(self, mixture, explained, groups):
+        n_rows, *shape = explained.shape
+        self.table = None
+        if len(shape) == 1:
+            self.table = open_table(mixture, explained)[0]
+            # A row of an array may stand for patches or an image.
+            if not mixture.is_step and not is_frame(explained):
+                shape = getattr(mixture.mixture, "input_shape_", shape)
+        with name_in_errors("groups_of_columns"):
+            names, self.owner = self._group(explained, shape, groups)
+        self.names = tuple(names)
+        self.values = np.full((n_rows, len(names)), "", dtype=object)
+        self.numbers = np.full((n_rows, len(names)), np.nan)
+        for place in range(len(names)) if len(shape) == 1 else ():
+            columns = [self.table[entry] for entry in np.flatnonzero(self.owner == place)]
+            texts = [column.texts(np.arange(n_rows)) for column in columns[: _MOST_JOINED + 1]]
+            if len(texts) <= _MOST_JOINED:
+                self.values[:, place] = [", ".join(each) for each in zip(*texts, strict=True)]
+            if len(columns) == 1 and not columns[0].labels:
+                self.numbers[:, place] = columns[0].values
+
+    def _group(self, explained, shape, groups):
+        """Return the names of the groups, and the group of each entry."""
+        n_entries = int(np.prod(shape))
+        if groups is None and len(shape) > 1:
+            return _patches(shape)
+        if not (groups is None or isinstance(groups, dict)):
+            found, owner = np.unique(groups, return_inverse=True)
+            if owner.size != n_entries:
+                raise ValueError(f"it has shape {np.shape(groups)}, a sample has {tuple(shape)}.")
+            return [f"group {name}" for name in found], owner.ravel()
+        if self.table is None:
+            raise ValueError("of arrays it is the number of the group of each entry.")
+        names = [column.label for column in self.table.columns]
+        first = np.arange(n_entries)
+        is_taken = np.zeros(n_entries, bool)
+        for name, chosen in (groups or {}).items():
+            places = np.array(_get_column_indices(explained, np.asarray(chosen).tolist()), int)
+            if not len(places) or is_taken[places].any():
+                raise ValueError(f"{name!r} has no columns, or some of another group.")
+            is_taken[places] = True
+            first[places] = places.min()
+            names[places.min()] = str(name)
+        kept, owner = np.unique(first, return_inverse=True)
+        return [names[place] for place in kept], owner
+
+
+def _patches(shape):
+    """Return names of the patches of a bag, or of parts of an image, and that of each entry."""
+    if len(shape) == 2:
+        return [f"patch {i}" for i in range(shape[0])], np.repeat(np.arange(shape[0]), shape[1])
+    down, across = (np.arange(side) * _N_PATCHES // side for side in shape[1:])
+    owner = np.broadcast_to(_N_PATCHES * down[:, np.newaxis] + across, shape).ravel()
+    spans = [
+        [f"{own[0]}-{own[-1]}" for own in (np.flatnonzero(side == k) for k in range(_N_PATCHES))]
+        for side in (down, across)
+    ]
+    return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
+
+
+def _find_linear(mixture):
+    """Return the experts as linear functions, None if one is not, and their outputs."""
+    outputs, proba = expert_outputs(mixture, mixture.X)
+    functions = find_linear(mixture, outputs, proba)
+    if np.isnan(functions.coef).any():
+        return None, outputs
+    return functions, np.log(outputs) if functions.is_log else outputs
+
+
+def _linear_parts(mixture, outcome, rows, columns):
+    """Return the prediction, its base and parts, and no errors, if all that is said is linear.
+
+    That is so if all experts are linear, and the prediction is their sum by the gates. Otherwise
+    None is returned.
+    """
+    functions, outputs = _find_linear(mixture)
+    if functions is None or outcome.against_all or (outcome.is_log and not functions.is_log):
+        return None
+    outcome.is_log = functions.is_log
+    predicted = outcome.predict(mixture.table.X)
+    mixed = np.einsum("nk,nko->no", mixture.gates, outputs)
+    if outcome.is_class:
+        logs = np.log(np.maximum(predicted, _TINY))
+        error = logs[:, 1:] - logs[:, :1] - mixed
+    else:
+        mixed = mixed[:, outcome.output]
+        error = outcome.of(predicted, rows) - mixed
+    # Where rounding hides what an expert says it is not compared.
+    if (np.abs(error) > _ROUNDING * np.nanstd(mixed, axis=0)).any():
+        return None
+    coef = functions.coef
+    # What an expert does not receive changes nothing.
+    coef[:, :-1] *= functions.is_received[..., np.newaxis]
+    if not outcome.is_class:
+        coef = coef[..., [outcome.output]]
+    # Log odds are those against the first class, whose own are 0.
+    coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])[:, :-1]
+    slopes = coef[..., outcome.order[0]] - coef[..., outcome.order[1]]
+    # Of each expert the means of its own rows: what is constant there changes nothing.
+    shares = mixture.gates / np.maximum(mixture.gates.sum(axis=0), _TINY)
+    means = shares.T @ functions.design
+    gate = mixture.gates[rows].astype(float)
+    terms = np.einsum("nk,ktn->nt", gate, slopes) * functions.design[rows]
+    terms -= np.einsum("nk,ktn,kt->nt", gate, slopes, means)
+    owners = columns.owner[functions.owners]
+    contribution = terms @ (owners[:, np.newaxis] == np.arange(len(columns.names)))
+    prediction = outcome.of(predicted[rows], np.arange(len(rows)))
+    base = prediction - contribution.sum(axis=1)
+    return prediction, base, contribution, np.zeros(contribution.shape), np.zeros(len(rows), bool)
+
+
+def _sampled_parts(outcome, explained, compared, columns, rows, seed, limits):
+    """Return the prediction, its base and parts, their errors, and where these are large."""
+    n_rows = len(rows)
+    stacked = _stack(explained, compared)
+    at_rows, at_compared = outcome.predict(explained), outcome.predict(compared)
+    prediction, base, is_rough = np.zeros(n_rows), np.zeros(n_rows), np.zeros(n_rows, bool)
+    contribution = np.zeros((n_rows, len(columns.names)))
+    standard_error = np.zeros(contribution.shape)
+    for row, place in enumerate(rows):
+        prediction[row] = outcome.of(at_rows[[row]], row, _LEAST_PROBA)[0]
+        at_background = outcome.of(at_compared, row, _LEAST_PROBA)
+        base[row] = at_background.mean()
+        predict = partial(_predict_mixed, outcome, stacked, columns.owner, row)
+        # The parts of a row do not depend on which others are explained.
+        rng = np.random.default_rng([seed, place])
+        known = at_background, prediction[row], len(columns.names), rng
+        found = shapley_values(predict, *known, *limits)
+        contribution[row], standard_error[row], is_rough[row] = found
+    return prediction, base, contribution, standard_error, is_rough
+
+
+def _predict_mixed(outcome, stacked, owner, row, whose, inside):
+    """Return the outcome for background rows in which some columns are those of a row."""
+    n_rows = outcome.order.shape[1]
+    size = max(1, _MOST_ENTRIES // len(owner))
+    found = []
+    for start in range(0, len(whose), size):
+        part = slice(start, start + size)
+        places = np.where(inside[part, owner], row, n_rows + whose[part, np.newaxis])
+        mixed = mix_rows(stacked, places)
+        found.append(outcome.of(outcome.predict(mixed), row, _LEAST_PROBA))
+    return np.concatenate(found)
+
+
+def _stack(X, others):
+    """Return the samples of two containers in one."""
+    if issparse(X):
+        return vstack([X, others], format="csc")
+    if not is_frame(X):
+        return np.concatenate([X, others])
+    if hasattr(X, "iloc"):
+        return check_pandas_support("explain").concat([X, others], ignore_index=True)
+    return X.vstack(others)
 
 
 def _conditions(mixture, rows):

@@ -141,8 +141,8 @@ def find_linear(mixture, outputs, proba=None):
     # in another way in another place, so each is compared with the first one in its own place.
     probe = np.tile(base, (1 + len(terms), 1))
     probe[np.arange(1, len(probe)), owners] = [term.row for term in terms]
-    changed = _mix_rows(table, probe)
-    same = _mix_rows(table, np.broadcast_to(base, probe.shape))
+    changed = mix_rows(table.X, probe)
+    same = mix_rows(table.X, np.broadcast_to(base, probe.shape))
     probed = mixture.outputs_at(changed)
     still = mixture.outputs_at(same)
     values = design[probe[:, owners], np.arange(len(terms))]
@@ -410,17 +410,25 @@ def _find_terms(table):
     return terms, base
 
 
-def _mix_rows(table, probe):
-    """Return samples of values from several rows of a table, in its container."""
-    X = table.X
+def mix_rows(X, places):
+    """Return samples of values from several rows of X, in its container.
+
+    Parameters
+    ----------
+    X : data frame, ndarray or sparse matrix of shape (n_rows, ...)
+    places : ndarray of int of shape (n_samples, n_columns)
+        The row of X that each value is from. Images have a column for each entry.
+    """
     if hasattr(X, "iloc"):
-        pairs = zip(X.columns, probe.T, strict=True)
+        pairs = zip(X.columns, places.T, strict=True)
         return type(X)({name: X[name].iloc[rows].reset_index(drop=True) for name, rows in pairs})
+    pairs = zip(Table(X), places.T, strict=True)
     if is_frame(X):
-        return type(X)({name: X[name][rows] for name, rows in zip(X.columns, probe.T, strict=True)})
+        return type(X)({column.name: X[column.name][rows] for column, rows in pairs})
     if issparse(X):
-        return type(X)(np.stack([table[i].values[rows] for i, rows in enumerate(probe.T)], axis=1))
-    return X[probe, np.arange(X.shape[1])]
+        return type(X)(np.stack([column.values[rows] for column, rows in pairs], axis=1))
+    flat = X.reshape(len(X), -1)
+    return flat[places, np.arange(places.shape[1])].reshape(-1, *X.shape[1:])
 
 
 def _differ(first, second):

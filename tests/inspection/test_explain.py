@@ -73,9 +73,9 @@ def test_parts_add_up_to_the_prediction(name):
     y = change(y)
     model.fit(X, y)
     rows = [3, 17, -1]
-    explained = explain(model, X, rows, output=int(name == "several"))
-    total = explained.base + explained.contribution.sum(axis=1) + explained.rest
-    assert_allclose(total, explained.prediction, rtol=1e-12)
+    explained = explain(model, X, rows, output=1 if name == "several" else None)
+    total = explained.base + explained.contribution.sum(axis=1)
+    assert_allclose(total, explained.prediction, rtol=1e-9)
     some = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
     if hasattr(model, "predict_proba"):
         proba = np.sort(model.predict_proba(some).astype(float), axis=1)
@@ -84,11 +84,25 @@ def test_parts_add_up_to_the_prediction(name):
     else:
         expected = model.predict(some).reshape(3, -1)[:, int(name == "several")]
         assert_allclose(explained.prediction, expected)
-    if "pool" in name or name == "classes":  # networks, and probabilities that are mixed
-        return
-    limit = 1e-5 if name in ("network", "several") else 1e-10
-    assert np.abs(explained.rest).max() < limit * max(1, np.abs(explained.prediction).max())
+    is_sampled = "pool" in name or name == "classes"  # networks, and probabilities that are mixed
+    assert explained.n_background == (100 if is_sampled else 0)
+    assert (explained.standard_error == 0).all()  # of few columns all subsets are computed
     assert (np.abs(explained.contribution).max(axis=1) > 0.01).all()
+    if is_sampled or hasattr(X, "iloc"):
+        return
+    # From what each expert says of a row with the means of its own rows.
+    gates = model.gate_proba(X)
+    means = gates.T @ X / gates.sum(axis=0)[:, np.newaxis]
+    if hasattr(model, "predict_proba"):
+        at_means = np.log(model.expert_proba(means)).swapaxes(1, 2)
+        order = np.argsort(-model.predict_proba(some), axis=1)[:, :2].T
+        at_means = (at_means[:, order[0]] - at_means[:, order[1]]).diagonal().T
+    else:
+        at_means = model.expert_predict(means).reshape(len(means), len(means), -1)
+        at_means = at_means.diagonal()[int(name == "several")]
+    expected = np.sum(gates[rows] * at_means, axis=1)
+    limit = 1e-5 if name in ("network", "several") else 1e-10
+    assert_allclose(explained.base, expected, rtol=limit, atol=limit)
 
 
 def test_contributions_are_slopes_times_differences():
@@ -121,7 +135,8 @@ def test_of_rates_the_logarithm_is_explained():
         explained = explain(model, X, [0, 1, 2])
         assert explained.outcome == ("the logarithm of the prediction",) * 3
         assert_allclose(np.exp(explained.prediction), model.predict(X[:3]))
-        assert np.abs(explained.rest).max() < limit
+        assert explained.n_background == 0
+        assert_allclose(explained.base, np.log(model.predict(X.mean(axis=0)[None]))[0], atol=limit)
         steps = X[:3] + np.eye(3)  # a unit more of one column in each row
         factors = model.predict(steps) / model.predict(X[:3])
         slopes = explained.contribution / (X[:3] - X.mean(axis=0))
@@ -135,10 +150,10 @@ def test_categories_missing_values_and_steps_of_a_pipeline():
     assert explained.values[1].tolist()[1] == "missing"
     assert explained.condition[0] == f"kind is {frame['kind'][0]}"
     table = explained.to_frame()
-    assert table.columns.tolist() == ["base", "size", "age", "kind", "not linear", "prediction"]
+    assert table.columns.tolist() == ["base", "size", "age", "kind", "prediction"]
     names = {"size": "base", "age": "prediction"}
     renamed = explain(model.fit(frame.rename(columns=names), price), frame.rename(columns=names))
-    columns = ["base", "base (column)", "prediction (column)", "kind", "not linear", "prediction"]
+    columns = ["base", "base (column)", "prediction (column)", "kind", "prediction"]
     assert renamed.to_frame().columns.tolist() == columns
     model.fit(frame, price)
     assert table.index.tolist() == [0, 17]

@@ -1,0 +1,328 @@
+"""Parts of predictions that are not linear: Shapley values, their errors, importance and plots."""
+
+import sys
+from itertools import permutations
+from math import comb
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import shops
+from numpy.testing import assert_allclose
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeRegressor
+
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe.datasets import make_cluster_patches
+from sklearn_moe.inspection import explain
+
+BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
+
+
+def numbers(n=200, n_columns=8):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, n_columns))
+    return X, X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2]) + X[:, 3] + 0.1 * rng.normal(size=n)
+
+
+def dated(n=200):
+    """Return a frame with a date, which a step of a pipeline reads, and numbers with gaps."""
+    frame, price = shops(n)
+    frame["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n) % 50, unit="D")
+    return frame, price + 3 * (np.arange(n) % 50)
+
+
+def with_days(model):
+    def read(frame):
+        return frame.assign(day=(frame["day"] - pd.Timestamp("2024-01-01")).dt.days)
+
+    return make_pipeline(FunctionTransformer(read), model)
+
+
+def by_definition(outcome, X, row, background):
+    """Return the mean change when a column is put in, over all orders and background rows."""
+    n_columns = X.shape[1]
+    parts = np.zeros(n_columns)
+    known = {}
+    for order in permutations(range(n_columns)):
+        values = []
+        for n_inside in range(n_columns + 1):
+            inside = frozenset(order[:n_inside])
+            if inside not in known:
+                mixed = background.copy()
+                for column in inside:
+                    mixed[mixed.columns[column]] = [X.iloc[row, column]] * len(mixed)
+                known[inside] = outcome(mixed.astype(background.dtypes)).mean()
+            values.append(known[inside])
+        parts[list(order)] += np.diff(values)
+    return parts / len([*permutations(range(n_columns))])
+
+
+def log_odds(model, row, X):
+    first, second = np.argsort(-model.predict_proba(X.iloc[[row]])[0])[:2]
+
+    def outcome(mixed):
+        proba = model.predict_proba(mixed).astype(float)
+        return np.log(proba[:, first] / proba[:, second])
+
+    return outcome
+
+
+@pytest.mark.parametrize("name", ["numbers", "classes", "rates", "frame"])
+def test_parts_are_shapley_values(name):
+    X, y = numbers(n_columns=5)
+    X = pd.DataFrame(X, columns=[*"abcde"])
+    model = MoERegressor(3, **BRIEF)
+    if name == "classes":
+        y, model = np.digitize(y, [-1, 1]), MoEClassifier(3, **BRIEF)
+    if name == "rates":
+        y, model = np.exp(y).astype(int), MoERegressor(3, loss="poisson", **BRIEF)
+    if name == "frame":
+        (X, y), model = dated(), with_days(model)
+    model.fit(X, y)
+    background, row = X.iloc[50:62], 7
+    explained = explain(model, X, row, background=background)
+    outcome = model.predict
+    if name == "classes":
+        outcome = log_odds(model, row, X)
+    if name == "rates":
+        outcome = lambda mixed: np.log(model.predict(mixed))  # noqa: E731
+    expected = by_definition(outcome, X, row, background)
+    # The network computes in single precision.
+    limit = 1e-5 * np.ptp(expected)
+    assert_allclose(explained.contribution[0], expected, atol=limit)
+    assert_allclose(explained.base, outcome(background).mean(), rtol=1e-5)
+    assert_allclose(explained.prediction, outcome(X.iloc[[row]]), rtol=1e-5)
+    assert (explained.standard_error == 0).all()
+    assert explained.columns == tuple(X.columns)
+    assert explained.n_background == 12
+
+
+@pytest.fixture(scope="module")
+def forest():
+    """Return a stack that changes in steps, and its samples of eight columns."""
+    X, y = numbers()
+    trees = RandomForestRegressor(20, min_samples_leaf=5, random_state=0)
+    model = MixtureRegressor([LinearRegression(), trees], method="stack", random_state=0)
+    return model.fit(X, y), X
+
+
+def exact_parts(model, X, row, background):
+    """Return the Shapley values by all subsets, in one prediction."""
+    n = X.shape[1]
+    inside = (np.arange(2**n)[:, np.newaxis] >> np.arange(n) & 1).astype(bool)
+    mixed = np.where(inside[:, np.newaxis], X[row], background).reshape(-1, n)
+    mean = model.predict(mixed).reshape(2**n, -1).mean(axis=1)
+    weight = np.array([1 / n / comb(n - 1, k) for k in range(n)])
+    parts = np.zeros(n)
+    for j in range(n):
+        without = np.flatnonzero(~inside[:, j])
+        size = inside[without].sum(axis=1)
+        parts[j] = np.sum(weight[size] * (mean[without + 2**j] - mean[without]))
+    return parts
+
+
+def test_standard_errors_tell_how_far_parts_are_from_exact_ones(forest):
+    model, X = forest
+    rows = np.arange(12)
+    background = X[100:120]
+    explained = explain(model, X, rows, background=background)
+    expected = np.array([exact_parts(model, X, row, background) for row in rows])
+    z = np.abs(explained.contribution - expected) / explained.standard_error
+    assert (z <= 3).mean() >= 0.99
+    assert 0.4 < np.sqrt(np.mean(z**2)) < 1.3
+    total = explained.base + explained.contribution.sum(axis=1)
+    assert_allclose(total, model.predict(X[rows]), rtol=1e-9)
+    spread = [np.std([*model.predict(background), p]) for p in explained.prediction]
+    assert (explained.standard_error.max(axis=1) < 0.02 * np.array(spread)).all()
+    assert not explained.is_rough.any()
+    rough = explain(model, X, 0, tol=1e-4, max_permutations=200, random_state=1)
+    assert rough.is_rough.all()
+    assert "increase max_permutations" in str(rough)
+    assert "increase max_permutations" not in str(explained)
+
+
+def test_parts_of_a_row_depend_on_the_seed_only(forest):
+    model, X = forest
+    several = explain(model, X, [3, 9], max_permutations=100)
+    alone = explain(model, X, 9, max_permutations=100)
+    assert np.array_equal(several.contribution[1], alone.contribution[0])
+    other = explain(model, X, 9, max_permutations=100, random_state=1)
+    assert not np.array_equal(other.contribution, alone.contribution)
+    X_other = np.concatenate([X, X[:50]])
+    same = explain(model, X_other, 9, background=X[:30], max_permutations=60)
+    given = explain(model, X, 9, background=X[:30], max_permutations=60)
+    assert np.array_equal(same.contribution, given.contribution)
+
+
+EFFECTS = {
+    "additive": (lambda X: 2 * X[:, 0] + X[:, 1] ** 2, [0, 1]),
+    "interaction": (lambda X: 3 * X[:, 2] * X[:, 3], [2, 3]),
+    "category": (lambda X: 3.0 * (X[:, 4] > 0) + X[:, 0], [0, 4]),
+    "regime": (lambda X: np.where(X[:, 0] > 0, 3 * X[:, 1], -3 * X[:, 2]), [0, 1, 2]),
+    "nuisance": (lambda X: 2 * X[:, 5], [5]),
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_true_columns_are_above_all_others(name):
+    effect, true = EFFECTS[name]
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 7))
+    y = effect(X) + 0.2 * rng.normal(size=400)
+    frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(7)])
+    frame["c4"] = np.where(X[:, 4] > 0, "up", "down")
+    model = MoERegressor(3, max_iter=25, random_state=0).fit(frame, y)
+    found = explain(model, frame, np.arange(25), max_permutations=100).importance()
+    assert {*found.index[: len(true)]} == {f"c{i}" for i in true}
+    assert found["importance"].is_monotonic_decreasing
+    assert (found["standard_error"] > 0).all()
+
+
+def test_importance_is_the_mean_absolute_part(forest):
+    model, X = forest
+    explained = explain(model, X, np.arange(10), max_permutations=100)
+    found = explained.importance()
+    size = np.abs(explained.contribution)
+    place = explained.columns.index(found.index[0])
+    assert place == size.mean(axis=0).argmax()
+    assert_allclose(found["importance"].iloc[0], size[:, place].mean())
+    deviation = size[:, place].std(ddof=1) / np.sqrt(10)
+    assert_allclose(found["standard_error"].iloc[0], deviation, rtol=0.05)
+    alone = explain(model, X, 3, max_permutations=100)
+    error = alone.importance()["standard_error"].loc[[*alone.columns]]
+    assert_allclose(error, alone.standard_error[0])
+
+
+def test_groups_of_columns_have_one_part(forest):
+    model, X = forest
+    options = {"background": X[:20]}
+    one_by_one = explain(model, X, 5, **options)
+    groups = {"pair": [0, 1], "rest": [4, 5, 6, 7]}
+    grouped = explain(model, X, 5, groups_of_columns=groups, **options)
+    assert grouped.columns == ("pair", "x2", "x3", "rest")
+    assert grouped.values[0, 0] == ", ".join(one_by_one.values[0, :2])
+    assert_allclose(grouped.prediction, one_by_one.prediction)
+    assert (grouped.standard_error == 0).all()
+    by_number = explain(model, X, 5, groups_of_columns=[0, 0, 1, 2, 3, 3, 3, 3], **options)
+    assert_allclose(by_number.contribution, grouped.contribution)
+    assert by_number.columns == ("group 0", "group 1", "group 2", "group 3")
+    linear = MixtureRegressor(LinearRegression(), 1, random_state=0).fit(X, X @ np.arange(8))
+    parts = explain(linear, X, 5, groups_of_columns=groups)
+    assert parts.n_background == 0
+    expected = (X[5] - X.mean(axis=0)) * np.arange(8)
+    assert_allclose(parts.contribution[0, [0, 3]], [expected[:2].sum(), expected[4:].sum()])
+    for wrong, message in (
+        ({"a": [0], "b": [0]}, "'b' has no columns, or some of another group"),
+        ({"a": []}, "'a' has no columns"),
+        ([0, 1], "a sample has"),
+    ):
+        with pytest.raises(ValueError, match=f"groups_of_columns.*{message}"):
+            explain(model, X, 5, groups_of_columns=wrong)
+
+
+def test_patches_of_bags_and_images_have_parts():
+    X, y = make_cluster_patches(120, n_patches=4, random_state=0)
+    bags = MoEClassifier(2, max_iter=20, tol=None, random_state=0).fit(X, y)
+    explained = explain(bags, X, [0, 1])
+    assert explained.columns == ("patch 0", "patch 1", "patch 2", "patch 3")
+    proba = bags.predict_proba(X[:2]).astype(float)
+    expected = np.log(proba.max(axis=1) / proba.min(axis=1))
+    assert_allclose(explained.base + explained.contribution.sum(axis=1), expected, rtol=1e-6)
+    rows = X.reshape(120, -1)
+    in_rows = MoEClassifier(2, sample_shape=(4, -1), max_iter=20, tol=None, random_state=0)
+    of_rows = explain(in_rows.fit(rows, y), rows, [0, 1])
+    assert_allclose(of_rows.contribution, explained.contribution, rtol=1e-3, atol=1e-4)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(60, 1, 8, 8)).astype(np.float32)
+    label = rng.integers(2, size=60)
+    images[label == 1, :, :2, 2:4] += 4
+    cnn = MoEClassifier(2, max_iter=4, tol=None, random_state=0).fit(images, label)
+    explained = explain(cnn, images, np.flatnonzero(label)[:2], max_permutations=60)
+    assert len(explained.columns) == 16
+    assert explained.columns[1] == "rows 0-1, columns 2-3"
+    assert np.abs(explained.contribution).argmax(axis=1).tolist() == [1, 1]
+    halves = np.repeat([[[0] * 8, [1] * 8]], 4, axis=1)
+    explained = explain(cnn, images, 0, groups_of_columns=halves)
+    assert explained.columns == ("group 0", "group 1")
+    with pytest.raises(ValueError, match="the number of the group of each entry"):
+        explain(cnn, images, 0, groups_of_columns={"a": [0]})
+
+
+def test_the_class_asked_for():
+    X, y = numbers(n_columns=4)
+    three = MoEClassifier(3, **BRIEF).fit(X, np.array([*"abc"])[np.digitize(y, [-1, 1])])
+    explained = explain(three, X, [0, 1], output="b")
+    proba = three.predict_proba(X[:2])[:, 1].astype(float)
+    assert_allclose(explained.prediction, np.log(proba / (1 - proba)), rtol=1e-5)
+    assert explained.outcome == ("the log odds of b",) * 2
+    with pytest.raises(ValueError, match=r"one of the classes, .*'c'.*, got 'd'"):
+        explain(three, X, 0, output="d")
+    two = MixtureClassifier(LogisticRegression(), 1, random_state=0).fit(X, y > 0)
+    yes, no = (explain(two, X, [0, 1], output=output) for output in (True, False))
+    assert yes.n_background == 0
+    assert_allclose(yes.contribution, -no.contribution)
+
+
+@pytest.fixture(scope="module")
+def priced():
+    frame, price = shops(150)
+    model = MoERegressor(3, max_iter=10, random_state=0).fit(frame, price)
+    return explain(model, frame, np.arange(40))
+
+
+def test_plot_of_all_rows(priced):
+    ax = priced.plot()
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [*priced.importance().index]
+    points = np.concatenate([line.get_offsets() for line in ax.collections])
+    assert_allclose(np.sort(points[:, 0]), np.sort(priced.contribution.ravel()))
+    assert ax.get_xlabel() == "part of the prediction"
+    plt.close("all")
+
+
+def test_plot_of_a_column(priced):
+    size = priced.plot(column="size")
+    points = np.concatenate([line.get_offsets() for line in size.collections])
+    assert_allclose(np.sort(points[:, 0]), np.sort(priced.numbers[:, 0]))
+    kind = priced.plot(column="kind")
+    assert [label.get_text() for label in kind.get_xticklabels()] == ["flat", "shop"]
+    age = priced.plot(column="age")
+    assert "missing" in [text.get_text() for text in age.texts]
+    with pytest.raises(ValueError, match="column must be one of size, age, kind"):
+        priced.plot(column="weight")
+    ax = plt.subplots()[1]
+    assert priced.plot(2, ax=ax) is ax
+    plt.close("all")
+
+
+def test_plot_shows_experts_by_their_colors():
+    X, y = numbers()
+    gate = LogisticRegression()
+    trees = DecisionTreeRegressor(max_depth=2, random_state=0)
+    y = np.where(X[:, 0] > 0, 5 * X[:, 1], -5 * X[:, 2])
+    model = MixtureRegressor(trees, 2, gate=gate, random_state=0).fit(X, y)
+    explained = explain(model, X, np.arange(30), max_permutations=100)
+    legend = explained.plot(column="x0").get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["expert 0", "expert 1"]
+    plt.close("all")
+
+
+def test_to_shap(priced, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shap", SimpleNamespace(Explanation=dict))
+    found = priced.to_shap()
+    assert_allclose(found["base_values"] + found["values"].sum(axis=1), priced.prediction)
+    assert found["feature_names"] == ["size", "age", "kind"]
+    assert found["data"].shape == found["display_data"].shape == (40, 3)
+
+
+def test_wrong_background():
+    X, y = numbers(n_columns=4)
+    model = MoERegressor(3, **BRIEF).fit(X, y)
+    with pytest.raises(ValueError, match="background must have the columns of X"):
+        explain(model, X, 0, background=X[:, :2])
