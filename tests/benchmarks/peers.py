@@ -34,6 +34,7 @@ from models import (
     CATBOOST,
     HME,
     LIGHTGBM,
+    MIXTURE,
     MLP,
     MODELS,
     MOE,
@@ -75,9 +76,9 @@ SCORES = {  # columns of the results by title, their scale and digits
 }
 CHECKS = "check_estimator"
 PLAIN, DATALETS, CGMM = "plain mixture", "datalets", "cgmm"
-MIXTURE, STACK, STACKING = "Mixture, auto", "Mixture, stack", "Stacking"
+STACK, STACKING = "Mixture, stack", "Stacking"
 PACKAGES |= {DATALETS: "datalets", CGMM: "cgmm"}
-COMMON = MOE, MLP, TREES, LIGHTGBM, CATBOOST, REAL_MLP
+COMMON = MOE, MLP, TREES, LIGHTGBM, CATBOOST, REAL_MLP, MIXTURE
 N_EXPERTS, WIDTH = 8, 100  # of the mixture that is written by hand
 
 
@@ -141,8 +142,7 @@ def stacking(kind, seed):
 
 def ours_and_stacks(kind):
     """Return what is there for classes and for numbers, by name."""
-    auto = of(f"sklearn_moe.Mixture{kind}", n_components="auto")
-    return {MIXTURE: auto, STACK: partial(stack, kind), STACKING: partial(stacking, kind)}
+    return {STACK: partial(stack, kind), STACKING: partial(stacking, kind)}
 
 
 # Each value is a function of the seed.

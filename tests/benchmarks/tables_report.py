@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 from measure import number, print_table, shown
-from models import BETTER, MLP, MODELS, MOE, ONE, STOPPED
+from models import BETTER, MIXTURE, MLP, MODELS, MOE, ONE, STOPPED
 from scipy.stats import t
 
 from sklearn_moe.inspection._plotting import expert_colors
@@ -79,7 +79,8 @@ class Results:
 
     def pairs(self):
         """Return the pairs whose differences are shown."""
-        return list(combinations([name for name in (MOE, ONE, MLP) if name in self.models], 2))
+        shown = (MIXTURE, MOE, ONE, MLP)
+        return list(combinations([name for name in shown if name in self.models], 2))
 
 
 def corrected_interval(differences):
