@@ -285,11 +285,6 @@ def check_images(images, *, name, caller):
             f"{name}[:, np.newaxis] of gray images without one, and {name}[np.newaxis] of a single "
             f"image; of rows of pixels {name}.reshape(len({name}), n_channels, height, width)."
         )
-    if not min(shape):
-        raise ValueError(
-            f"{name} of shape {shape} has no pixels: n_channels, height and width must be at "
-            "least 1."
-        )
     if dtype != np.uint8 and dtype.kind != "f":
         raise ValueError(
             f"{name} must be uint8 in [0, 255] or floats, got {dtype}. Convert it: "

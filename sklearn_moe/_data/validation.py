@@ -1,6 +1,5 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
-import math
 from contextlib import suppress
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -481,28 +480,17 @@ def hold_out(samples, fraction, seed, *, stratify):
     groups = samples.groups
     # What is drawn: samples, those of classes that can be divided, or groups.
     units = np.arange(len(y))
-    what, classes, n_least = "samples", None, 1
+    classes = None
     if groups is not None:
         units = np.unique(groups)
-        what = "groups"
     elif stratify:
         counts = np.bincount(y)
         units = np.flatnonzero(counts[y] > 1)
-        what = "samples of classes with two or more"
         classes = y[units]
-        n_least = max(1, np.count_nonzero(counts > 1))
-    n_out = math.ceil(fraction * len(units))
-    if min(n_out, len(units) - n_out) < n_least:
-        of_classes = ", one of each class" if n_least > 1 else ""
-        raise ValueError(
-            f"early_stopping=True holds out {n_out} of {len(units)} {what}, by validation_fraction="
-            f"{fraction}, and trains on {len(units) - n_out}. Both must be at least {n_least}"
-            f"{of_classes}. Set early_stopping=False or another validation_fraction, or pass more "
-            "of them."
+    with name_in_errors("validation_fraction"):
+        training, validation = train_test_split(
+            units, stratify=classes, test_size=fraction, random_state=seed
         )
-    training, validation = train_test_split(
-        units, stratify=classes, test_size=fraction, random_state=seed
-    )
     if groups is not None:
         training = np.flatnonzero(np.isin(groups, training))
         validation = np.flatnonzero(np.isin(groups, validation))

@@ -117,15 +117,6 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def _validate_params(self):
-        """Check the types of the parameters."""
-        if isinstance(self.estimator, Integral):
-            raise ValueError(
-                f"estimator={self.estimator}: the first parameter is the expert. Pass "
-                f"n_components={self.estimator}."
-            )
-        super()._validate_params()
-
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,

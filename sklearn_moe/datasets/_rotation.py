@@ -114,8 +114,7 @@ def make_rotation_task(
     Raises
     ------
     ValueError
-        If `images` has another shape or type, `groups` another length, or `angle` is a multiple
-        of 360 degrees, which would leave nothing to learn.
+        If `images` has another shape or type, or `groups` another length.
 
     Notes
     -----
@@ -152,11 +151,6 @@ def make_rotation_task(
     short = min(height, width)
     groups = np.arange(n_samples) if groups is None else check_column(groups, "groups")
     check_same_length(images=images, groups=groups)
-    if angle % 360 == 0:
-        raise ValueError(
-            f"angle={angle} leaves an image as it is: both classes would be the same. Pass an "
-            "angle that is no multiple of 360, in degrees."
-        )
     angles = (-angle / 2, angle / 2) if symmetric else (0.0, angle)
     if crop == "inscribed":
         side = _inscribed_side(height, width, angles[1])

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._validation import Count, check_column, check_named, check_same_length
+from .._validation import Count, check_column, check_named, check_same_length, name_in_errors
 
 
 def validated(arrays, **others):
@@ -25,14 +25,9 @@ def check_labels(experts, name="experts"):
 
 def encode(labels, name):
     """Return the distinct labels, and for each entry its index among them."""
-    try:
+    # Labels of several types, or missing ones, have no order.
+    with name_in_errors(name):
         distinct, indices = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        kinds = ", ".join(sorted({type(label).__name__ for label in labels.ravel()}))
-        raise TypeError(
-            f"{name} must hold labels of one type, all numbers or all texts, got {kinds}. Replace "
-            f"missing ones by a label of their own, or pass [str(label) for label in {name}]."
-        ) from error
     return distinct, indices.reshape(labels.shape)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from .._devices import default_torch_modes
 from .._persistence import StoredModule
+from .._validation import name_in_errors
 from ..nn.seeding import use_generator
 from ._base import BaseImageFeatures, as_float
 
@@ -24,12 +25,8 @@ def _make_network(backbone, weights, random_state):
     if isinstance(backbone, str):
         from torchvision import models
 
-        if backbone not in models.list_models():
-            raise ValueError(
-                f"backbone={backbone!r} must be a torch.nn.Module or a name of "
-                "torchvision.models.list_models(), such as 'resnet18'."
-            )
-        known = models.get_model_weights(backbone).__members__
+        with name_in_errors("backbone"):
+            known = models.get_model_weights(backbone).__members__
     if weights not in {None, *known}:
         raise ValueError(
             f"weights={weights!r} must be None or one of {[*known]}, which torchvision has for the "

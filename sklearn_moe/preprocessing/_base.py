@@ -37,13 +37,7 @@ class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def _check(self, X, *, reset):
         """Return X as an array of uint8, float32 or float64; it is copied only if necessary."""
         X = check_images(X, name="X", caller=type(self).__name__)
-        expected = getattr(self, "n_features_in_", X.shape[1])
-        if X.shape[1] != expected and not reset:
-            raise ValueError(
-                f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on images of "
-                f"{expected}. Pass images of {expected} channels, or fit again."
-            )
-        # Remembers n_features_in_, here the number of channels.
+        # It remembers and compares n_features_in_, here the number of channels.
         return validate_data(self, X, reset=reset, skip_check_array=True)
 
     @default_torch_modes()

