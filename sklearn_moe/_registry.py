@@ -1,7 +1,7 @@
 """One rule for every choice: a registered name, or an object of the user's own."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ._validation import did_you_mean
@@ -62,18 +62,18 @@ class Registry(Mapping):
             )
         self._entries[name] = entry
 
-    def resolve(self, choice: Any, offered: Iterable[str] | None = None) -> Any:
+    def resolve(self, choice: Any, offered: Callable[[], Iterable[str]] | None = None) -> Any:
         """Return what `choice` names, or `choice` itself if it is no name.
 
         Raises
         ------
         ValueError
-            If the name is unknown; the message lists those that are `offered`, by default all.
+            If the name is unknown; the message lists those that `offered` returns, by default all.
         """
         if not isinstance(choice, str):
             return choice
         if choice not in self._entries:
-            known = sorted(self if offered is None else offered)
+            known = sorted(self if offered is None else offered())
             raise ValueError(
                 f"Unknown {self.parameter}={choice!r}: pass one of "
                 f"{known} or {self.own}.{did_you_mean(choice, known)}"

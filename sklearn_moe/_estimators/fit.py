@@ -124,7 +124,7 @@ class BaseMoE(FittedMoE):
             does not fit X or other parameters, or the training loss is not finite.
         """
         fit = Fit(self, goes_on=self.warm_start and self.__sklearn_is_fitted__())
-        with fit.shown():
+        with fit.progress or nullcontext():
             fit.read(X, y, sample_weight, groups)
             fit.make_plan()
             fit.build()
@@ -150,7 +150,7 @@ class BaseMoE(FittedMoE):
                 "when to stop, is up to the caller. Use early_stopping='auto' or False."
             )
         fit = Fit(self, goes_on=self.__sklearn_is_fitted__(), is_chunk=True)
-        with fit.shown():
+        with fit.progress or nullcontext():
             fit.read(X, y, sample_weight, classes=classes)
             fit.train_chunk()
             self._take(fit.learned)
@@ -192,8 +192,8 @@ class Fit:
         What ends the training.
     n_before : int
         Epochs of earlier fits.
-    phase : str
-        What is done now, as it is shown.
+    progress : Progress or None
+        Shows the `phase`, what is done now, with `verbose`.
     hurries : bool
         Whether Ctrl-C was pressed after the first epoch: what is left is done with few rows.
     """
@@ -211,14 +211,10 @@ class Fit:
         self.learned = SimpleNamespace(**{k: v for k, v in vars(estimator).items() if k in kept})
         seed = estimator._next_seed if goes_on else estimator.random_state
         self.random_state = check_random_state(seed)
-
-    def shown(self):
-        """Return a context in which the progress is shown, with `verbose`."""
-        estimator = self.estimator
-        if not estimator.verbose or getattr(CURRENT_GROUP.get(), "rank", 0):
-            return nullcontext()
-        self.progress = Progress(self, type(estimator).__name__, has_rows=estimator.verbose > 1)
-        return self.progress
+        # The first process shows what all do.
+        if estimator.verbose and not getattr(CURRENT_GROUP.get(), "rank", 0):
+            name = type(estimator).__name__
+            self.progress = Progress(self, name, has_rows=estimator.verbose > 1)
 
     def hurry(self):
         """Go on with few rows: who has pressed Ctrl-C does not want to wait."""

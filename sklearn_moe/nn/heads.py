@@ -569,7 +569,7 @@ def choose_head(
     ValueError
         If the loss is unknown, or not defined for such a target.
     """
-    spec = LOSSES.resolve(loss, _fitting(kind))
+    spec = LOSSES.resolve(loss, partial(_fitting, kind))
     factory = spec
     if isinstance(spec, LossSpec):
         factory = getattr(spec, kind)
