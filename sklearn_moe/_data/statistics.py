@@ -24,7 +24,6 @@ _TAIL = 0.05
 _TAIL_DISTANCES = 5.0
 # Pieces of all columns together, of one column, and of all of a wide table.
 _PIECES = 160
-_LEAST_PIECES = 16
 _MOST_PIECES = 48
 _PIECES_OF_WIDE = 2000
 
@@ -77,7 +76,7 @@ def describe_columns(X, weight, categorical=()):
     return FeatureStatistics(**{name: tuple(v.tolist()) for name, v in columns.items()})
 
 
-def find_knots(X, weight, statistics):
+def find_knots(X, weight, statistics, least_pieces):
     """Return the statistics with knots, between which each column is divided into pieces.
 
     The knots are quantiles by weight, of some rows of a large table, in standard deviations.
@@ -88,6 +87,8 @@ def find_knots(X, weight, statistics):
     X : ndarray or CSR matrix
     weight : ndarray of shape (n_samples,)
     statistics : FeatureStatistics
+    least_pieces : int
+        Of a column, unless the table is wide.
     """
     X, weight = _some_rows(X, weight, _ROWS_LOOKED_AT)
     # By places in `numeric`: the distinct values, and the sums of weights up to each.
@@ -101,7 +102,7 @@ def find_knots(X, weight, statistics):
         if len(values) > 2:
             values_of[place] = values, np.cumsum(np.bincount(places, weight[known]))
     n_columns = max(1, len(values_of))
-    n_pieces = min(max(_PIECES // n_columns, _LEAST_PIECES), _MOST_PIECES)
+    n_pieces = min(max(_PIECES // n_columns, least_pieces), _MOST_PIECES)
     n_pieces = max(min(n_pieces, _PIECES_OF_WIDE // n_columns), 2)
     shares = np.linspace(0, 1, n_pieces + 1)
     knots = [()] * len(statistics.numeric)

@@ -99,7 +99,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Samples per step; None means all of them (gradient descent). "auto" is 1024 for
         "normalized_sgd", 200 for "adamw", and for other solvers a quarter of the samples, but at
         least 32 and at most 200. It is up to four times as large if the weights of the samples are
-        uneven, or for "adamw" and tables of more than 250,000 rows. A batch of all samples is not
+        uneven, or for "adamw" and tables of more than 50,000 rows. A batch of all samples is not
         shuffled.
 
     class_weight : dict, list of dict, "balanced" or None, default=None
@@ -121,7 +121,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         with the weights of the router, so that the loss is usually larger than that of the mixture.
         NaN where all experts of some kind are trained on the sample: where a kind has fewer than
         four experts, or fewer than another. With one expert of each kind these are three quarters
-        of the samples, with the five of the default none. Without samples of weight 0. Only with
+        of the samples, with the five of the default none, with the two of the default for 200,000
+        rows or more four fifths. Without samples of weight 0. Only with
         `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
 
     validation_scores_ : list of float

@@ -411,7 +411,7 @@ class Fit:
         seen, dtype, device = learned._weights_seen, learned._dtype, self.net.device
         self.rows = Rows.of(self.samples, seen, dtype, device)
         if self.plan.training.n_out_of_bag:
-            self.rows = hide_rows(self.net, self.rows, self.plan.training, self.samples.groups)
+            self.rows = hide_rows(self.net, self.rows, self.plan, self.samples.groups)
         self.rows = self.rows._replace(encoded=self.net.encode_once(self.rows.x))
         if self.validation is not None:
             self.validation = Rows.of(self.validation, seen, dtype, device)
@@ -446,7 +446,7 @@ class Fit:
         scales = describe_columns(X, weight, categories.columns if categories else ())
         columns_read = {kind.columns for kind, _ in plan.model.kinds}
         if "piecewise" in columns_read:
-            scales = find_knots(X, weight, scales)
+            scales = find_knots(X, weight, scales, plan.budget.least_pieces)
         return scales._replace(
             is_linear=plan.is_linear and "linear" not in columns_read,
             adds_linear="linear" in columns_read,

@@ -102,7 +102,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     batch_size : int or None, default="auto"
         Samples per step; None means all of them. "auto" is 200, and up to four times as many if the
-        weights of the samples are uneven, or for "adamw" and tables of more than 250,000 rows.
+        weights of the samples are uneven, or for "adamw" and tables of more than 50,000 rows.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -134,9 +134,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         these are one expert of each kind, with the weights of the router, so that the errors are
         usually larger than those of the mixture. NaN where all experts of some kind are trained on
         the sample: where a kind has fewer than four experts, or fewer than another. With one expert
-        of each kind these are three quarters of the samples, with the five of the default none.
-        Without samples of weight 0. Only with `early_stopping="out_of_bag"`, and of several kinds
-        of experts also with False.
+        of each kind these are three quarters of the samples, with the five of the default none,
+        with the two of the default for 200,000 rows or more four fifths. Without samples of weight
+        0. Only with `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
 
     Warns
     -----

@@ -282,7 +282,7 @@ class EstimatorParams(HasNames):
     ----------
     n_experts : int, default="auto"
         Number of experts, M. With 1 there is no router, and the model is the single expert. "auto"
-        is 15 for a table with `expert="auto"`, and 8 otherwise.
+        is 15 for a table with `expert="auto"`, 6 from 200,000 rows on, and 8 otherwise.
 
     expert : str, callable, ExpertSpec or a list of these, default="auto"
         Network of an expert, or of several kinds of experts, which are repeated over the experts:

@@ -146,6 +146,7 @@ class Plan:
     # What cannot change while it is trained further.
     architecture: dict[str, Any]
     resolved: dict[str, Any]
+    budget: table.Budget
 
 
 class Choices(dict):
@@ -161,6 +162,8 @@ class Choices(dict):
         Whether something is set that acts on a router only while it is trained in steps.
     steps_by_expert : bool
         Whether a solver is set that takes steps of each expert by itself, of which all are alike.
+    budget : Budget
+        What a fit of a table takes time for.
     reads_vector, is_encoded : bool
         Whether the experts read a row of a table, or the features of a trunk; and whether they read
         standardized columns. These and what follows are known when the model is chosen.
@@ -176,6 +179,7 @@ class Choices(dict):
         super().__init__(params)
         self.given, self.known, self.resolved = params, dict(known), {}
         self.data, self.head, self.is_chunk = data, head, is_chunk
+        self.budget = table.budget_of(data.n_samples)
         self.can_mix = not self["router__n_shared_experts"] and overrides(head, nn.Head, "mix")
         self.trains_router = self["balance__kind"] is not None
         self.trains_router |= not self.is_auto("router__learning_rate")
@@ -245,13 +249,16 @@ class Choices(dict):
         for name, auto in self.auto_rates.items():
             self.pick(name, auto)
 
-    def pick_max_iter(self, fewest_steps, most_epochs):
-        """Pick the number of epochs; with other schedules than "cosine" the loss ends the fit."""
+    def pick_max_iter(self, fewest_steps, most_epochs, growth=1):
+        """Pick the number of epochs; with other schedules than "cosine" the loss ends the fit.
+
+        Steps of batches that have grown count as so many.
+        """
         epochs = _MOST_EPOCHS
         if self.head.kind == "regression":
             epochs = _MOST_EPOCHS_OF_NUMBERS
         if self["solver__schedule"] == "cosine":
-            n_batches = -(-self.data.n_samples // self.batch_size)
+            n_batches = math.ceil(growth * self.data.n_samples / self.batch_size)
             epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), most_epochs)
             epochs = max(epochs, -(-fewest_steps // n_batches))
         self.pick("max_iter", epochs)
@@ -308,6 +315,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
         training=training,
         architecture={name.removesuffix("__kind"): choices[name] for name in _ARCHITECTURE},
         resolved=choices.resolved,
+        budget=choices.budget,
     )
 
 

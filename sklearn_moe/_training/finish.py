@@ -19,6 +19,7 @@ from sklearn.utils import gen_batches
 
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
+from .._data.rows import SparseRows
 from .._threads import threads_for, work_of_table
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
@@ -36,6 +37,9 @@ from .regimes import seek_regimes
 # Rows by which a router is learned, a density is measured, to one or two percent, and the factor of
 # logits is found.
 _N_ROUTER_ROWS, _N_DENSITY_ROWS, _N_SHARPNESS_ROWS = 20_000, 4000, 2000
+# Rows by which lines and regimes are found, and for each column: by 50,000 of 30 columns a line has
+# a log loss that is higher by 30 / (2 * 50,000) = .0003 than by all rows.
+_N_LINE_ROWS, _N_ROWS_OF_A_COLUMN = 50_000, 1000
 # Classes of which regimes are sought.
 _MOST_CLASSES = 5
 # Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
@@ -179,9 +183,16 @@ def learn_router(fit):
         folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
     # Penalties depend on the number of rows: a row of weight 2 may be two.
     weighted = rows._replace(weight=torch.from_numpy(rows.counts()).to(rows.y.device))
+    line_folds = folds
+    n_most = max(_N_LINE_ROWS, _N_ROWS_OF_A_COLUMN * rows.x.shape[1])
+    # Rows of a sparse matrix would become dense.
+    if len(folds) > n_most and not isinstance(rows.x, SparseRows):
+        drawn = draw_rows(len(folds), n_most)
+        line_folds = folds[drawn]
+        weighted = weighted.take(torch.from_numpy(drawn), rows.y.device)
     fit.phase = "line"
     with threads_for(work_of_table(rows.x), "blas", "openmp"):
-        lines = {kind: solve_kind(fit, kind, weighted, folds) for kind in solved_kinds(net)}
+        lines = {kind: solve_kind(fit, kind, weighted, line_folds) for kind in solved_kinds(net)}
     if validation is None:
         unseen_rows, places = rows, np.flatnonzero(folds >= 0)
     else:
@@ -215,7 +226,7 @@ def learn_router(fit):
         if not may_gain or not _is_clearly_less(of_pool, of_kind, weight, head):
             continue
         means = np.average([of_pool, of_kind], axis=1, weights=weight)
-        regimes = seek_regimes(net, kind, weighted, folds, means)
+        regimes = seek_regimes(net, kind, weighted, line_folds, means)
         if regimes is None:
             continue
         lines[kind] = regimes
@@ -224,7 +235,7 @@ def learn_router(fit):
         of_regimes = new_losses(new[:, kind], every).numpy()
         if _is_clearly_less(of_regimes, of_pool, weight, head):
             both = of_kind, of_regimes
-            fit.learned._bends = find_curves(net, weighted, folds, some, both)
+            fit.learned._bends = find_curves(net, weighted, line_folds, some, both)
             outputs, shares = parts
             values, losses = new, new_losses
             weights = fit_router(values, losses, *known)

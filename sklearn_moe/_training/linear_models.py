@@ -9,6 +9,7 @@ from scipy.sparse import csr_array, hstack, issparse
 from sklearn.linear_model import Ridge
 from sklearn.utils import gen_batches
 
+from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS
 from .._data.rows import SparseRows
 from ..nn.encoders import LINEAR_UP_TO, TableEncoder
@@ -61,9 +62,13 @@ def solve_kind(fit, kind, rows, folds):
     # There may be no out-of-bag rows, or only those of one fold.
     has_folds = is_given = len(np.unique(folds)) > 1
     if not is_given:
-        folds = _draw_folds(X, weight, fit.samples.groups)
+        groups = fit.samples.groups
+        if groups is not None:
+            groups = groups[draw_rows(len(groups), len(y))]
+        folds = _draw_folds(X, weight, groups)
         has_folds = chooses and (folds >= 0).any()
-    left_out = [NO_FOLD, *range(N_FOLDS if has_folds else 0)]
+    # There may be no out-of-bag rows of the last folds.
+    left_out = [NO_FOLD, *range((1 + folds.max()) * has_folds)]
     gains = [np.ones(len(spread))]
     is_wide = has_folds and len(spread) > weight.sum()
     if is_wide:
@@ -108,7 +113,7 @@ def _read_columns(net, kind, rows, weight):
         # As the encoder does.
         X.data = X.data.clip(-LINEAR_UP_TO, LINEAR_UP_TO)
         return X, -center / scale, spread
-    X = net.map_batches(lambda x, encoded: net.module_.encode(x, encoded)[:, columns], rows)
+    X = net.map_batches(lambda x, encoded: net.module_.read(x, columns, encoded), rows)
     X = X.clip(-_LARGEST, _LARGEST)
     mean = (weight @ X / weight.sum()).astype(X.dtype)
     return X - mean, mean, spread

@@ -1,13 +1,16 @@
 """Out-of-bag rows: from which experts a row is hidden, and what these say of it."""
 
 import copy
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .._data.router import N_FOLDS
 from .._validation import warn
+from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.experts import LinearExpert
 from ..nn.seeding import hash_rows
@@ -16,7 +19,6 @@ from ..nn.seeding import hash_rows
 _N_LOOKED_AT = 2000
 # Distinct rows of which a new one will equal some.
 _FEW_DISTINCT = 5
-_FEWEST_BAGS = 4
 # Numbers of columns that a solver is given at once.
 MOST_NUMBERS = 2**21
 
@@ -24,7 +26,7 @@ MOST_NUMBERS = 2**21
 # -- from which experts a row is hidden ------------------------------------------------------
 
 
-def hide_rows(net, rows, training, groups=None):
+def hide_rows(net, rows, plan, groups=None):
     """Return the rows with a mask that hides each of them from `n_out_of_bag` experts.
 
     Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
@@ -35,14 +37,17 @@ def hide_rows(net, rows, training, groups=None):
     ----------
     net : MoENet
     rows : Rows
-    training : TrainingPlan
+    plan : Plan
     groups : ndarray of int or None
     """
-    experts, n_out_of_bag = net.module_.experts, training.n_out_of_bag
+    module = net.module_
+    experts, n_out_of_bag = module.experts, plan.training.n_out_of_bag
     ranks, n_bags = [*range(len(experts))], len(experts)
-    if training.learns_router:
+    if plan.training.learns_router:
         # From one expert of each kind; of few, each still sees most rows.
-        ranks, n_bags = experts.ranks, max(1 + max(experts.ranks), _FEWEST_BAGS)
+        ranks, n_bags = experts.ranks, 1 + max(experts.ranks)
+        if n_bags < N_FOLDS:
+            n_bags = max(n_bags, plan.budget.fewest_bags)
     if groups is not None and np.ptp(groups) == 0:
         warn(
             "groups holds a single group, which cannot be out-of-bag as a whole. Its samples are "
@@ -61,7 +66,9 @@ def hide_rows(net, rows, training, groups=None):
         draws = torch.rand(len(rows.y), n_bags, generator=generator)
         in_bag = _all_but_largest(draws, n_out_of_bag)
     else:
-        encode = net.module_.encoder or torch.nn.Identity()
+        encode = module.encoder or torch.nn.Identity()
+        if isinstance(experts, Pool) and not plan.budget.hashes_pieces:
+            encode = partial(module.read, columns=experts.router_columns)
         in_bag = torch.from_numpy(
             net.map_batches(
                 lambda x: in_bag_mask(encode(x).flatten(1), n_bags, n_out_of_bag), rows.x
@@ -182,14 +189,20 @@ class UnseenOutputs:
     def _keep(self, x, hidden, *, encoded):
         """Return the outputs of networks: of one of each kind, or of all members."""
         module = self.net.module_
-        x, each = module.encode(x, encoded), [x.new_empty(len(x), 0, self.net.criterion_.n_outputs)]
+        is_new = hidden >= 0
+        x = module.encode(x[is_new], encoded)
+        each = [x.new_empty(len(x), 0, self.net.criterion_.n_outputs)]
         for kind in self.networks:
             outputs = module.experts.outputs_of(kind, x)
             if self.is_out_of_bag:
-                places = torch.arange(len(x), device=x.device), hidden.clamp(min=0)
+                places = torch.arange(len(x), device=x.device), hidden[is_new]
                 outputs = outputs[places].unsqueeze(1)
             each.append(outputs)
-        return torch.cat(each, 1)
+        found = torch.cat(each, 1)
+        # All of the other rows count for nothing.
+        return found.new_zeros(len(hidden), *found.shape[1:]).masked_scatter(
+            is_new.view(-1, 1, 1), found
+        )
 
     def some(self, places):
         """Return the same of some rows, by an index tensor."""
@@ -205,18 +218,18 @@ class UnseenOutputs:
 
     def _parts(self, x, hidden, kept, *, encoded):
         module, hidden, kept = self.net.module_, hidden.cpu().clamp(min=0), kept.double().cpu()
-        x = module.encode(x, encoded)
-        features, n_kept = x[:, module.experts.router_columns].double().cpu(), kept.shape[1]
+        features = module.read(x, module.experts.router_columns, encoded).double().cpu()
         # All that is kept of a kind has the same share in it.
+        n_kept = kept.shape[1]
         n_each = n_kept // max(1, len(self.networks))
         outputs, shares = [kept], [kept.new_full((len(x), n_kept), 1 / max(1, n_each))]
         for kind, (whole, *others) in self.lines.items():
             others = others or [whole]
-            z = x[:, module.experts.columns[kind]].double().cpu()
+            z = module.read(x, module.experts.columns[kind], encoded).double().cpu()
             outputs.append(z.new_empty(len(z), len(whole.coef), kept.shape[2]))
             shares.append(z.new_empty(len(z), len(whole.coef)))
             for fold, rules in enumerate(others):
-                its = hidden % len(others) == fold
+                its = (hidden % N_FOLDS == fold) | (len(others) == 1)
                 outputs[-1][its] = rules.outputs(z[its])
                 shares[-1][its] = rules.shares(features[its])
         return features, torch.cat(outputs, 1), torch.cat(shares, 1)
@@ -246,9 +259,8 @@ class UnseenOutputs:
         head, module = self.net.criterion_, self.net.module_
 
         def predict(x, hidden, kept, weight, *, encoded):
-            x = module.encode(x, encoded)
-            mixed = self.mix(*self._parts(x, hidden, kept, encoded=True), weights)
-            load = module.route(x, encoded=True).per_expert(weight)
+            mixed = self.mix(*self._parts(x, hidden, kept, encoded=encoded), weights)
+            load = module.route(x, encoded=encoded).per_expert(weight)
             if module.sharpness is not None:
                 mixed = mixed * module.sharpness.cpu()
             return head.predict(mixed), load.unsqueeze(0)

@@ -126,8 +126,16 @@ class TableEncoder(_FixedTypes):
         first = [0, *accumulate(statistics.n_categories)][:-1]
         self.register_buffer("first", torch.tensor(first, dtype=torch.long))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_features) to (n_samples, n_outputs)."""
+    def part(self, x: Tensor, columns: slice) -> Tensor:
+        """Return some columns of the result, without the time for pieces if none are among them."""
+        n_pieces = self.columns["bounded"].start
+        if columns.start < n_pieces:
+            return self(x)[:, columns]
+        others = self(x, with_pieces=False)
+        return others[:, columns.start - n_pieces : columns.stop - n_pieces]
+
+    def forward(self, x: Tensor, with_pieces: bool = True) -> Tensor:
+        """Map (n_samples, n_features) to (n_samples, n_outputs), or to what is no piece."""
         if not x.is_floating_point():
             x = x.double()
         numbers = x.index_select(1, self.numeric) if len(self.categories) else x
@@ -141,7 +149,7 @@ class TableEncoder(_FixedTypes):
         z = torch.nan_to_num(z, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
-        if self.has_pieces:
+        if self.has_pieces and with_pieces:
             # In place: most of the time goes to memory.
             pieces = bounded.index_select(1, self.of_column).sub_(self.low.to(z.dtype))
             parts.insert(0, pieces.div_(self.width.to(z.dtype)).clamp_(0, 1))

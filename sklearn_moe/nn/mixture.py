@@ -82,8 +82,16 @@ class MixtureOfExperts(nn.Module):
             x = self.trunk(x).to(x.dtype)
         return x
 
+    def read(self, x: Tensor, columns: slice, encoded: bool = False) -> Tensor:
+        """Return some columns of encoded samples, without the time that others take."""
+        if encoded or self.trunk is not None or not isinstance(self.encoder, TableEncoder):
+            return self.encode(x, encoded)[:, columns]
+        return self.encoder.part(x, columns).to(next(self.parameters()).dtype)
+
     def route(self, x: Tensor, generator: Generator | None = None, encoded: bool = False) -> Route:
         """Route a batch; `generator` switches the noise on."""
+        if self.router is not None and isinstance(self.experts, Pool):
+            return self.router(self.read(x, self.experts.router_columns, encoded), generator)
         return self._route(self.encode(x, encoded), generator)
 
     def _route(self, x, generator=None):

@@ -23,6 +23,7 @@ from loops import authors_loop, image_loop, soft_loop, sorted_loop
 from measure import Row, StepClock, command, compare, print_table, quiet, run_python, seconds
 from patches import setting_1
 from race import race_rows
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
@@ -107,13 +108,15 @@ def predict_row(pairs):
 
 
 def large_row(pairs):
-    """Compare fit and predict of a large table with a single network."""
-    X = np.random.default_rng(0).standard_normal((1_000_000, 30))
+    """Compare default fits of large tables with other models, and predict with a single network."""
+    X = np.random.default_rng(0).standard_normal((1_000_000, 30), dtype=np.float32)
     y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int)
-    ours, single = (kind(max_iter=2, random_state=0) for kind in (MoEClassifier, MLPClassifier))
-    calls = (partial(seconds, quiet, model.fit, X, y) for model in (ours, single))
-    what = "2 epochs of {:,} rows, 30 columns ({{0:.0f}} ms), over MLPClassifier ({{1:.0f}} ms)"
-    yield compare(what.format(len(X)), *calls, 5, max(1, pairs // 3))
+    trees, single = HistGradientBoostingClassifier(), MLPClassifier(max_iter=10, random_state=0)
+    for n_rows, other in ((200_000, trees), (len(X), single)):
+        ours = MoEClassifier(random_state=0)
+        calls = (partial(seconds, quiet, m.fit, X[:n_rows], y[:n_rows]) for m in (ours, other))
+        what = f"fit of {n_rows:,} rows, 30 columns ({{0:.0f}} ms), over {type(other).__name__}"
+        yield compare(f"{what} ({{1:.0f}} ms)", *calls, 4, max(1, pairs // 7))
     calls = (partial(seconds, model.predict, X) for model in (ours, single))
     yield compare("predict of these rows ({0:.0f} ms) over MLPClassifier", *calls, 3, pairs)
 

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._parameters import table
 from sklearn_moe._parameters.plan import resolve
 from sklearn_moe.nn.heads import choose_head
 
@@ -222,13 +223,29 @@ def test_defaults_of_patches():
 @pytest.mark.parametrize("model", BOTH)
 def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
     for n, epochs, batch_size in (
-        *((4_000, 75, 200), (20_000, 30, 200), (100_000, 10, 200)),
-        *((250_000, 10, 200), (500_000, 10, 400), (2_000_000, 10, 800)),
+        *((4_000, 75, 200), (20_000, 30, 200), (50_000, 12, 200)),
+        *((100_000, 10, 400), (200_000, 10, 800), (2_000_000, 10, 800)),
     ):
-        training = plan_for((n, 2), model).training
-        assert (training.max_iter, training.batch_size) == (epochs, batch_size)
+        plan = plan_for((n, 2), model)
+        assert (plan.training.max_iter, plan.training.batch_size) == (epochs, batch_size)
+        assert plan.resolved["n_experts"] == (6 if n >= 200_000 else 15)
     for options in ({"batch_size": 200}, {"solver": "adam"}):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
+
+
+def test_of_a_large_table_each_expert_sees_nine_tenths_of_the_rows(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 12))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    usual = MoEClassifier(max_iter=1, random_state=0).fit(X, y)
+    monkeypatch.setattr(table, "_LARGE", 2000)
+    large = MoEClassifier(max_iter=1, random_state=0).fit(X, y)
+    assert np.isfinite(usual.oob_decision_function_).all()
+    is_new = np.isfinite(large.oob_decision_function_).all(axis=1)
+    assert is_new.mean() == pytest.approx(0.2, abs=0.03)
+    assert large.expert_kinds_.tolist() == ["deep", "piecewise", "linear"] * 2
+    sizes = [len(model.module_.encoder.low) for model in (usual, large)]
+    assert sizes == [12 * 16, 12 * 13]
 
 
 # -- when training ends -------------------------------------------------------------------

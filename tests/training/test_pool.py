@@ -191,3 +191,12 @@ def test_no_last_epochs_of_rate_zero(monkeypatch):
     assert np.array_equal(again.predict(X), model.predict(X))
     with pytest.raises(TypeError):
         regressor(max_iter=60).fit(X, y)
+
+
+def test_a_line_is_found_by_some_of_many_rows(monkeypatch):
+    X, y = wave(1000)
+    every = regressor(max_iter=1).fit(X, y)
+    monkeypatch.setattr(finish, "_N_LINE_ROWS", 0)
+    monkeypatch.setattr(finish, "_N_ROWS_OF_A_COLUMN", 250)
+    half = regressor(max_iter=1).fit(X, y)
+    assert 0 < np.abs(half.coef_[0] - every.coef_[0]).max() < 0.2
