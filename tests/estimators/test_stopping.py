@@ -11,7 +11,7 @@ from helpers import at, hook, throw
 from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 
-from sklearn_moe import MoEClassifier, RouterParams, SolverParams
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training.callbacks import Stopping, StopTraining
 
 
@@ -91,3 +91,11 @@ def test_a_single_expert_says_for_how_many_epochs_it_was_trained():
     assert found.items() <= clf.resolved_params_.items()
     given = MoEClassifier(1, max_iter=4, tol=0.1, random_state=0).fit(X, y)
     assert given.resolved_params_["max_iter"] == given.n_iter_ <= 4
+
+
+def test_a_pool_ends_when_no_kind_gets_better():
+    rng = np.random.default_rng(0)
+    reg = MoERegressor(4, max_iter=100, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="overfits"):
+        reg.fit(rng.normal(size=(150, 3)), rng.normal(size=150))
+    assert reg.n_iter_ < 50

@@ -253,7 +253,8 @@ def test_lines_of_code_have_a_length_that_can_be_read():
     model = three_lines(slopes=rng.normal(size=(3, 40)))
     rules = region_rules(model, rng.normal(size=(200, 40)))
     lines = rules.to_python().splitlines()
-    assert (len(lines), max(map(len, lines))) == (50, 90)
+    assert max(map(len, lines)) <= 90
+    assert len(lines) < 60
     assert "... 32 more" in str(rules)
 
 
