@@ -86,6 +86,7 @@ def test_text_frame_and_html_show_the_same():
     text, html, frame = str(rules), rules._repr_html_(), rules.to_frame()
     assert isinstance(rules, RegionRules)
     assert text.count("Expert") == 3
+    assert "for none" not in text
     assert rules.where[0][0].startswith("<heat> <= 0.")
     assert all(parts[0] in text for parts in rules.where)
     assert "<heat>" not in html
@@ -528,6 +529,7 @@ def test_only_a_column_that_a_pipeline_drops_has_no_coefficient():
     rules = region_rules(make_pipeline(kept, mixture), X, y)
     order = [rules.terms.index(f"x{j}") for j in (0, 1, 3)]
     assert np.isnan(rules.coef[:, rules.terms.index("x2")]).all()
+    assert ", - for none" in str(rules)
     is_zero = np.array([expert.coef_ == 0 for expert in mixture.experts_])
     assert is_zero.sum() == 4
     assert_array_equal(rules.coef[:, order] == 0, is_zero)
