@@ -1,21 +1,27 @@
-"""Draw the figures of README.md and of the first page: `python docs/make_figures.py`.
+"""Draw the figures of README.md and of the documentation: `python docs/make_figures.py [NAME ...]`.
 
-The rules are those of the first code of README.md; each other figure is the first of an example.
-Of some, one panel is also the thumbnail of the example in the gallery, where several are too small.
+Each is drawn by what the code of its page has made: README.md, "regimes", "trust", "tabular" and
+"specialization". "when" shows numbers of tables/tables.rst. The others are first figures of
+examples; of some, one panel is also the thumbnail of the example in the gallery, where several are
+too small. With names only these are drawn.
 """
 
+import csv
 import re
 import runpy
+import sys
 from contextlib import redirect_stdout
+from doctest import DocTestParser
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from sklearn_moe.inspection import region_rules
+from sklearn_moe.inspection import RoutingDisplay, region_rules
 from sklearn_moe.inspection._plotting import expert_colors
 
 FIGURES = {"square": "plot_square", "penguins": "plot_regimes"}
@@ -24,22 +30,33 @@ PANELS = {  # of the first figure of an example
     "plot_hierarchical_mixture": 0,
 }
 DOCS = Path(__file__).parent
+# Text of this size can be read where a figure is 400 pixels wide.
+STYLE = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False}
+GRAY = "0.72"
+
+
+def run(page, until):
+    """Run the code of a page until it has made something of this name; return all it has made."""
+    made = {}
+    examples = DocTestParser().get_examples((DOCS / page).read_text(encoding="utf-8"))
+    with redirect_stdout(StringIO()):
+        for example in examples:
+            exec(compile(example.source, page, "single"), made)
+            if until in made:
+                break
+    return made
 
 
 def draw_rules():
-    """Run the first code of README.md, and draw its two regimes with their words."""
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    first = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
-    made = {}
-    with redirect_stdout(StringIO()):
-        exec("\n".join(line[4:] for line in first.splitlines() if line[:3] in (">>>", "...")), made)
+    """Draw the two regimes of README.md with their words."""
+    made = run("../README.md", "model")
     model, X, y = made["model"], made["X"], made["y"]
     rules, mass, experts = region_rules(model, X, y), X["body_mass_g"], model.apply(X)
-    _, ax = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
+    _, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
     ends = np.array([mass.min(), mass.max()])
     line = LinearRegression().fit(mass.to_frame(), y)
     ax.plot(ends, line.intercept_ + line.coef_ * ends, c="0.45", ls="--", lw=2)
-    ax.text(4800, 17.7, "one line for all penguins:\nheavier, flatter", c="0.35")
+    ax.text(5000, 18.2, "one line for all:\nheavier, flatter", c="0.35")
     for k, color in enumerate(expert_colors(model.n_components_)):
         own = X[experts == k]
         ax.scatter(own["body_mass_g"], y[own.index], color=color, s=16, linewidths=0)
@@ -48,32 +65,147 @@ def draw_rules():
         ax.plot(ends, model.expert_predict(path)[:, k], color=0.7 * color, lw=3)
         slope = dict(zip(rules.terms, rules.coef[k], strict=True))["body_mass_g"]
         words = f"{rules.where[k][0].replace('<=', '≤')}:\n{1000 * slope:+.1f} mm for each kg"
-        place = (6300, 19.2, "right") if slope < 0.001 else (4350, 21.2, "left")
+        place = (6450, 21.8, "right") if slope < 0.001 else (2700, 21.8, "left")
         ax.text(*place[:2], words, ha=place[2], color=0.6 * color, weight="bold")
-    ax.set(xlabel="Body mass (g)", ylabel="Bill depth (mm)", ylim=(12.8, 22.2))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.set(xlabel="Body mass (g)", ylabel="Bill depth (mm)", ylim=(12.8, 23.3))
 
 
-def main():
-    """Draw the rules, run the examples, and keep their first figures."""
-    draw_rules()
-    plt.figure(1).savefig(DOCS / "figures" / "rules.png", dpi=110)
-    plt.close("all")
+def draw_regimes():
+    """Draw the power of the building against the temperature outside, regime by regime."""
+    made = run("regimes.rst", "rules")
+    model, rules, X, kw = made["model"], made["rules"], made["X"], made["kw"]
+    experts = model.apply(X)
+    _, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
+    places = [(-8, 385, "left"), (34.5, 385, "right"), (-8, -12, "left")]
+    for k, (color, (x, y, side)) in enumerate(zip(expert_colors(3), places, strict=True)):
+        own = X[experts == k]
+        ax.scatter(own["outside_c"], kw[experts == k], color=color, s=14, linewidths=0, alpha=0.8)
+        slope = dict(zip(rules.terms, rules.coef[k], strict=True))["outside_c"]
+        # A condition a line, or all alternatives in one.
+        where = " or ".join(rules.where[k]).replace(" and ", "\nand ").replace("<=", "≤")
+        words = f"{slope:+.1f} kW for each °C where\n{where}"
+        ax.text(x, y, words, ha=side, va="top", color=0.6 * color, size=11)
+    ax.set(xlabel="Outside (°C)", ylabel="Power (kW)", ylim=(-75, 390))
+
+
+def draw_trust():
+    """Draw what two models predict of new houses, where each is trusted and elsewhere."""
+    made = run("trust.rst", "rules")
+    stack, rules, X, price = made["stack"], made["rules"], made["new"], made["price"][400:]
+    predicted, chosen = stack.expert_predict(X), stack.apply(X)
+    _, axes = plt.subplots(1, 2, figsize=(6.6, 4.2), sharex=True, sharey=True, layout="compressed")
+    for k, (ax, color) in enumerate(zip(axes, expert_colors(2), strict=True)):
+        ax.axline((300, 300), slope=1, color="0.4", linewidth=1, zorder=0)
+        for its, shade, label in (
+            (chosen != k, GRAY, "elsewhere"),
+            (chosen == k, color, "trusted"),
+        ):
+            ax.scatter(predicted[its, k], price[its], s=12, linewidths=0, color=shade, label=label)
+        name = rules.expert_names[k].replace("Regressor", "")
+        ax.set_title(f"{name}\ntrusted where {rules.where[k][0]}", size=12)
+        ax.set(xlabel="Predicted price", aspect="equal")
+    axes[0].set_ylabel("Price")
+    axes[0].legend(framealpha=1, edgecolor="1", markerscale=2, handletextpad=0.1, loc="upper left")
+
+
+def draw_specialization():
+    """Draw which expert receives which cluster, and what another expert would do."""
+    made = run("specialization.rst", "experts")
+    report, matrix = made["report"], made["routing_matrix"]
+    _, (left, right) = plt.subplots(
+        1, 2, figsize=(7, 3.4), width_ratios=(3, 2), layout="constrained"
+    )
+    routed = matrix(made["clusters_test"], made["experts"], n_experts=8)
+    RoutingDisplay(routed).plot(ax=left, colorbar=False)
+    left.set_title("Samples by cluster and expert", size=12)
+    accuracy = {
+        "its own expert": report.first_score,
+        "another expert": report.other_score,
+        "most frequent class": report.chance_score,
+    }
+    bars = right.barh([*accuracy][::-1], [*accuracy.values()][::-1], color=[GRAY, GRAY, "#0072b2"])
+    right.bar_label(bars, fmt="%.2f", padding=3)
+    right.set(xlim=(0, 1.4), xticks=(0, 0.5, 1))
+    right.set_title("Accuracy by", size=12)
+
+
+def draw_tabular():
+    """Draw the probability that the mixture predicts along the age, city by city."""
+    made = run("tabular.rst", "clf")
+    ages = np.linspace(15, 65, 200)
+    _, ax = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
+    for city, style in (("Bonn", "-"), ("Rome", "--"), ("Oslo", "-")):
+        rows = pd.DataFrame({"age": ages, "city": city})
+        ax.plot(ages, made["clf"].predict_proba(rows)[:, 1], style, lw=2.5, label=city)
+    ax.axvline(40, color="0.4", linewidth=1, linestyle=":")
+    ax.set(xlabel="Age", ylabel="Predicted probability", yticks=(0, 0.5, 1))
+    ax.legend(frameon=False, loc="center left")
+
+
+def draw_when():
+    """Draw the log loss of the mixture over that of each other model, with intervals."""
+    text = (DOCS / "tables" / "tables.rst").read_text(encoding="utf-8")
+    part = text.split("csv-table:: Classification: MoE over each model")[1].split(".. csv")[0]
+    names = {
+        "MLP": "MLPClassifier",
+        "linear": "logistic regression",
+        "RandomForest": "random forest",
+    }
+    found = {}
+    for row in csv.reader(line.strip() for line in part.splitlines()):
+        if len(row) == 7 and "[" in row[3] and not row[0].startswith("MLP,"):
+            found[names.get(row[0], row[0])] = [float(n) for n in re.findall(r"[\d.]+", row[3])]
+    found = dict(sorted(found.items(), key=lambda item: item[1]))
+    ratio, low, high = np.transpose([*found.values()])
+    _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    ax.axvline(1, color="0.4", linewidth=1)
+    ax.errorbar(ratio, [*found], xerr=(ratio - low, high - ratio), fmt="o", ms=8, capsize=4, lw=2)
+    ax.set_xlabel(
+        "Log loss of the mixture over that of the other model\n(23 tables, 95 % interval)"
+    )
+    ax.set_xlim(0.4, 1.15)
+    ax.text(0.99, 7.45, "mixture better", ha="right", size=11, color="0.35")
+    ax.set_ylim(-0.5, 7.9)
+
+
+DRAWN = {
+    **{"rules": draw_rules, "regimes": draw_regimes, "trust": draw_trust, "tabular": draw_tabular},
+    **{"specialization": draw_specialization, "when": draw_when},
+}
+
+
+def keep_panel(example, panel):
+    """Run an example, and keep one panel of its first figure as a thumbnail."""
     names = {example: name for name, example in FIGURES.items()}
-    for example, panel in PANELS.items():
-        with patch.object(plt, "show"):
-            runpy.run_path(str(DOCS.parent / "examples" / f"{example}.py"))
-        figure = plt.figure(1)
-        if example in names:
-            path = DOCS / "figures" / f"{names[example]}.png"
-            figure.savefig(path, dpi=110, bbox_inches="tight")
-        figure.draw_without_rendering()
-        box = figure.axes[panel].get_tightbbox().transformed(figure.dpi_scale_trans.inverted())
-        path = DOCS / "figures" / f"{example}_panel.png"
-        figure.savefig(path, dpi=400 / box.width, bbox_inches=box.padded(0.05))
-        plt.close("all")
+    with patch.object(plt, "show"):
+        runpy.run_path(str(DOCS.parent / "examples" / f"{example}.py"))
+    figure = plt.figure(1)
+    if example in names:
+        path = DOCS / "figures" / f"{names[example]}.png"
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+    # A panel alone has the labels that it shares with the first one.
+    ax = figure.axes[panel]
+    ax.set_ylabel(ax.get_ylabel() or figure.axes[0].get_ylabel())
+    ax.tick_params(labelleft=True)
+    figure.draw_without_rendering()
+    box = ax.get_tightbbox().transformed(figure.dpi_scale_trans.inverted())
+    path = DOCS / "figures" / f"{example}_panel.png"
+    figure.savefig(path, dpi=400 / box.width, bbox_inches=box.padded(0.05))
+    plt.close("all")
+
+
+def main(names):
+    """Draw figures of pages, run the examples, and keep their first figures."""
+    for name in names or DRAWN:
+        if name in DRAWN:
+            with plt.rc_context(STYLE):
+                DRAWN[name]()
+                plt.savefig(DOCS / "figures" / f"{name}.png", dpi=130)
+                plt.close("all")
+    for example in names or PANELS:
+        if example in PANELS:
+            keep_panel(example, PANELS[example])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

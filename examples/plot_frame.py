@@ -69,18 +69,31 @@ for name, p in proba.items():
 # Look at the probabilities
 # -------------------------
 # Of the penguins with a predicted probability of 80 %, four of five should be male: on the diagonal
-# predictions and frequencies are equal. 333 penguins in five bins leave room for chance.
+# predictions and frequencies are equal. Most penguins are in the outer two of five bins. In those
+# between there are few (the numbers), so that the 95 % intervals of their shares are wide.
 import matplotlib.pyplot as plt
-from sklearn.calibration import CalibrationDisplay
+import numpy as np
+from scipy.stats import binomtest
 
-_, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+_, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True, layout="constrained")
 for ax, name in zip(axes, ("mixture of experts", "boosted trees"), strict=True):
-    CalibrationDisplay.from_predictions(is_male, proba[name], n_bins=5, name=name, ax=ax)
-    ax.set(xlabel="Predicted probability of male", ylabel="Share of males", title=name)
-    ax.get_legend().remove()
+    bins = np.digitize(proba[name], [0.2, 0.4, 0.6, 0.8])
+    ax.axline((0, 0), slope=1, color="0.6", linewidth=1)
+    for k in np.unique(bins):
+        own = is_male[bins == k]
+        interval = binomtest(own.sum(), own.size).proportion_ci(method="wilson")
+        mean, share = proba[name][bins == k].mean(), own.mean()
+        ends = [[share - interval.low], [interval.high - share]]
+        ax.errorbar(mean, share, yerr=ends, fmt="o", color="C0", capsize=3)
+        ax.annotate(own.size, (mean, share), (7, -4), textcoords="offset points")
+    ax.set(xlabel="Predicted probability of male", title=name, xlim=(-0.03, 1.1))
+axes[0].set_ylabel("Share of males")
 plt.show()
 
 # %%
+# The diagonal is in all intervals of the mixture. It is outside of the outer ones of the boosted
+# trees, which are too sure there.
+#
 # Look at the model
 # -----------------
 # Which columns does it use? :func:`~sklearn.inspection.permutation_importance` shuffles one

@@ -32,8 +32,8 @@ print(X.shape, X_test.shape)
 # Typical patches
 # ---------------
 # :class:`~sklearn_moe.preprocessing.PatchKMeansFeatures` clusters patches of the images, and
-# describes an image by the clusters that occur in each quarter of it. The centers are edges and
-# colors in many directions.
+# describes an image by the clusters that occur in each quarter of it. The centers are edges, lines
+# and corners in many directions.
 
 from sklearn_moe.preprocessing import PatchKMeansFeatures
 
@@ -43,7 +43,8 @@ print(features.transform(X_test).shape)
 
 import matplotlib.pyplot as plt
 
-_, axes = plt.subplots(4, 10, figsize=(6.4, 2.8), layout="constrained")
+figure, axes = plt.subplots(4, 10, figsize=(6.4, 3.1), layout="constrained")
+figure.suptitle("40 of the 100 typical patches; bright is more ink than in the mean", size=11)
 for ax, center in zip(axes.flat, features.cluster_centers_, strict=False):
     center = center - center.min()
     ax.imshow((center / center.max()).transpose(1, 2, 0), cmap="gray")

@@ -69,11 +69,8 @@ class HasNames(BaseEstimator):
 
     @property
     def feature_importances_(self) -> NoReturn:
-        raise AttributeError(
-            f"{type(self).__name__} has no feature_importances_. Of all rows use "
-            "sklearn.inspection.permutation_importance(model, X, y), of single rows "
-            "sklearn_moe.inspection.explain(model, X)."
-        )
+        how = "sklearn.inspection.permutation_importance, or sklearn_moe.inspection.explain of rows"
+        raise AttributeError(f"{type(self).__name__} has no feature_importances_. Use {how}.")
 
 
 @contextmanager

@@ -313,8 +313,8 @@ def specialization_report(
     >>> from sklearn_moe.metrics import specialization_report
     >>> X, y = make_cluster_patches(500, random_state=0)
     >>> clf = MoEClassifier(n_experts=4, max_iter=20, tol=None, random_state=0).fit(X, y)
-    >>> print(specialization_report(clf, X, y))
-    Experts differ by region; ...
+    >>> print(specialization_report(clf, X, y).verdict)
+    Experts differ by region; some can replace others, no clear regimes.
     """
     mixture = final_step(estimator, X, ("apply", "gate_proba", "predict"))[0]
     # A mixture of numbers has no probabilities.
