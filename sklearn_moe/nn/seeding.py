@@ -185,12 +185,12 @@ class use_generator(TorchFunctionMode):
         return self.generators[device.type]
 
 
-def fixed_draws(module: nn.Module, device: str | torch.device, seed: int = 0) -> Any:
+def fixed_draws(module: nn.Module, device: str | torch.device) -> Any:
     """Return a context in which a module that draws at prediction draws the same every time."""
     if not is_stochastic(module, training=False):
         return nullcontext()
     types = sorted({"cpu", torch.device(device).type})
-    return use_generator(*(torch.Generator(name).manual_seed(seed) for name in types))
+    return use_generator(*(torch.Generator(name).manual_seed(0) for name in types))
 
 
 @contextmanager

@@ -36,17 +36,12 @@ class ResNet18Expert(ChannelsLast, ResNet):
         Channels of the stem and the first stage; each later stage has twice those before it.
     activation : str or callable, default="relu"
         A name in `ACTIVATIONS` or an elementwise function, in place of every ReLU.
-    init_scale : float, default=1.0
-        Factor on the initial weights of convolutions and the readout. Only the readout's matters
-        much: normalization takes out the scale of the others.
     norm : {"batch", "group"}, default="batch"
         "batch" is the network as published. "group" normalizes each sample by itself, in groups of
         about 16 channels: no statistics are kept, and no sample depends on the others of its batch.
     """
 
-    def __init__(
-        self, input_shape, n_outputs, *, width=64, activation="relu", init_scale=1.0, norm="batch"
-    ):
+    def __init__(self, input_shape, n_outputs, *, width=64, activation="relu", norm="batch"):
         require_ndim(input_shape, 3, "resnet18", "n_channels, height, width")
         self.width = width
         norm_layer = NORMS.resolve(norm)
@@ -55,7 +50,7 @@ class ResNet18Expert(ChannelsLast, ResNet):
         self.bn1 = norm_layer(width)
         self.maxpool = nn.Identity()
         self.fc = nn.Linear(8 * width, n_outputs)
-        _finish(self, activation, init_scale)
+        _finish(self, activation)
 
     def _make_layer(self, block, planes, *args, **kwargs):
         # torchvision passes multiples of 64 channels, which become multiples of `width`.
@@ -79,13 +74,11 @@ class MobileNetV2Expert(ChannelsLast, MobileNetV2):
     width : int, default=32
         Channels of the stem. Those of other layers are in proportion, in multiples of 8, but the
         last one has 1280 at least.
-    activation, init_scale, norm
+    activation, norm
         As those of `ResNet18Expert`.
     """
 
-    def __init__(
-        self, input_shape, n_outputs, *, width=32, activation="relu", init_scale=1.0, norm="batch"
-    ):
+    def __init__(self, input_shape, n_outputs, *, width=32, activation="relu", norm="batch"):
         require_ndim(input_shape, 3, "mobilenet_v2", "n_channels, height, width")
         super().__init__(
             n_outputs,
@@ -97,7 +90,7 @@ class MobileNetV2Expert(ChannelsLast, MobileNetV2):
         # Dropout would count as a random draw, also at rate 0.
         self.classifier[0] = nn.Identity()
         self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
-        _finish(self, activation, init_scale)
+        _finish(self, activation)
 
 
 def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -107,13 +100,10 @@ def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
     return stem
 
 
-def _finish(network: ChannelsLast, activation: str | Callable, init_scale: float) -> None:
-    """Replace every ReLU by the activation, scale the initial weights."""
+def _finish(network: ChannelsLast, activation: str | Callable) -> None:
+    """Replace every ReLU by the activation."""
     network.has_group_norm = any(isinstance(part, nn.GroupNorm) for part in network.modules())
     for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            for parameter in module.parameters():
-                parameter.data.mul_(init_scale)
         for name, child in list(module.named_children()):
             if isinstance(child, nn.ReLU | nn.ReLU6):
                 module.add_module(name, activation_layer(activation))

@@ -73,8 +73,6 @@ class CNNExpert(ChannelsLast, nn.Sequential):
         Channels of both convolutions; the hidden layer has four times as many units (the paper
         does not say how many).
     activation : str or callable, default="relu"
-    init_scale : float, default=1.0
-        Factor on torch's initial weights and biases.
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class CNNExpert(ChannelsLast, nn.Sequential):
         *,
         width: int = 64,
         activation: str | Callable = "relu",
-        init_scale: float = 1.0,
     ):
         convolutions = _convolutions(input_shape, width, activation, "expert")
         _, rows, columns = input_shape
@@ -94,9 +91,6 @@ class CNNExpert(ChannelsLast, nn.Sequential):
             activation_layer(activation),
             Linear(4 * width, n_outputs),
         )
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.mul_(init_scale)
 
 
 def _convolutions(input_shape, width, activation, kind):

@@ -19,6 +19,8 @@ _FEW_COLUMNS = 50
 class MLPExpert(nn.Sequential):
     """Hidden layers and a learned readout, for samples that are feature vectors.
 
+    Initial weights are Glorot-uniform, biases start at zero.
+
     Parameters
     ----------
     input_shape : (n_features,)
@@ -29,8 +31,6 @@ class MLPExpert(nn.Sequential):
     n_layers : int, default=1
         Hidden layers, at least one.
     activation : str or callable, default="relu"
-    init_scale : float, default=1.0
-        Factor on the Glorot-uniform initial weights; biases start at zero.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class MLPExpert(nn.Sequential):
         width: int | None = None,
         n_layers: int = 1,
         activation: str | Callable = "relu",
-        init_scale: float = 1.0,
     ):
         require_ndim(input_shape, 1, "mlp", "n_features,")
         if n_layers < 1:
@@ -51,7 +50,7 @@ class MLPExpert(nn.Sequential):
         linears = [Linear(n_inputs, n_units) for n_inputs, n_units in pairwise(sizes)]
         super().__init__(*[part for layer in linears for part in (layer, sigma)][:-1])
         for layer in linears:
-            nn.init.xavier_uniform_(layer.weight, init_scale, current_generator())
+            nn.init.xavier_uniform_(layer.weight, generator=current_generator())
             nn.init.zeros_(layer.bias)
 
     @property
