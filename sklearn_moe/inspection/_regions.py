@@ -305,8 +305,8 @@ class DecisionRegionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
+        ax : matplotlib Axes or sequence of Axes, default=None
+            Axes to plot on, one for each panel. If None, a new figure is created.
 
         grid_resolution : int, default=200
             Points of the background per axis, if it is not the `surface` of the display.
@@ -322,14 +322,14 @@ class DecisionRegionDisplay:
             If matplotlib is not installed.
 
         ValueError
-            If the arrays are not of the shapes above.
+            If the arrays are not of the shapes above, or `ax` has not one for each panel.
         """
         points, y, y_pred, experts, panels = self._checked()
         n_panels = len(self.panel_titles)
         if ax is None and n_panels > 1:
-            size = {"figsize": (1.5 + 3.2 * n_panels, 3.8), "sharex": True, "sharey": True}
+            options = {"figsize": (1.5 + 3.2 * n_panels, 3.8), "layout": "constrained"}
             pyplot = plotting.import_pyplot(self)
-            ax = pyplot.subplots(1, n_panels, layout="constrained", **size)[1]
+            ax = pyplot.subplots(1, n_panels, sharex=True, sharey=True, **options)[1]
         self.axes_ = [plotting.axes_or_new(self, each) for each in np.atleast_1d(ax)]
         if len(self.axes_) != n_panels:
             raise ValueError(f"ax must hold {n_panels} axes, one a panel, got {len(self.axes_)}.")
@@ -469,7 +469,9 @@ def _columns_that_decide(estimator, X, numbers):
     named = dict.fromkeys(place for _, part in regions.parts for place, _ in part)
     categories = [place for place in named if opened.table[place].labels]
     axes = [place for place in named if place in numbers and place not in categories]
-    return sorted([*dict.fromkeys([*axes, *numbers])][:2]) + categories[:1]
+    # Numbers that are codes of categories, and bools, come last.
+    others = sorted(numbers, key=lambda place: bool(opened.table[place].labels))
+    return sorted([*dict.fromkeys([*axes, *others])][:2]) + categories[:1]
 
 
 def _typical_values(X, rows):

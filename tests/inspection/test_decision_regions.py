@@ -263,6 +263,16 @@ def test_an_ensemble_is_shown_by_the_columns_that_its_predictions_depend_on(pypl
     assert legend_texts(display.ax_) == ["trees"]
 
 
+def test_bools_are_panels_and_no_axis(pyplot):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["a", "b"])
+    frame.insert(0, "flag", np.arange(100) < 40)
+    model = SimpleNamespace(apply=lambda X: X["flag"].to_numpy().astype(int))
+    model.predict = model.apply
+    display = from_estimator(model, frame, grid_resolution=10)
+    assert [ax.get_title() for ax in display.axes_] == ["flag: False", "flag: True"]
+    assert axis_labels(display)[0] == "a"
+
+
 def test_wrong_columns_are_named(pyplot):
     X, y, _ = make_table("frame")
     model = SimpleNamespace(apply=len, predict=len)
