@@ -78,10 +78,6 @@ class RoutingTrace(Callback):
     every : int, default=1
         Epochs between two records. The first record is of the start, before any training.
 
-    max_records : int, default=256
-        When there are more, every second one is dropped and `every` doubles: a fit of any length
-        needs no more memory than that.
-
     Attributes
     ----------
     epochs_ : ndarray of shape (n_records,)
@@ -138,14 +134,12 @@ class RoutingTrace(Callback):
         dictionary: tuple[ArrayLike, ArrayLike] | None = None,
         noise: bool = False,
         every: int = 1,
-        max_records: int = 256,
     ):
         self.X = X
         self.clusters = clusters
         self.dictionary = dictionary
         self.noise = noise
         self.every = every
-        self.max_records = max_records
 
     def __sklearn_clone__(self):
         """Return a trace without records; the samples are shared, not copied."""
@@ -157,19 +151,15 @@ class RoutingTrace(Callback):
         """Record the start; a training that goes on with old weights goes on recording."""
         if len(net.history) and hasattr(self, "records_"):
             return
-        if self.every < 1 or self.max_records < 2:
-            raise ValueError(
-                f"every must be at least 1 and max_records at least 2, got every={self.every} and "
-                f"max_records={self.max_records}."
-            )
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1, got every={self.every}.")
         self.records_: list[dict] = []
-        self.every_ = self.every
         self.experts_ = None
         self._record(net, X, np.nan)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Record again every few epochs."""
-        if len(net.history) % self.every_ == 0:
+        if len(net.history) % self.every == 0:
             self._record(net, dataset_train.X, net.history[-1, "router_gradient_norm"])
 
     # -- records --------------------------------------------------------------------------
@@ -189,9 +179,6 @@ class RoutingTrace(Callback):
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
         self.records_.append(record)
-        if len(self.records_) > self.max_records:
-            self.records_ = self.records_[::2]
-            self.every_ *= 2
 
     def _routes(self, net, X_train):
         """Return the expert of each sample and the load."""

@@ -185,7 +185,6 @@ class Run:
                 dictionary=samples.dictionary,
                 noise=True,
                 every=self.trace,
-                max_records=10**6,
             )
             model.set_params(callbacks=[*(model.callbacks or []), trace])
 

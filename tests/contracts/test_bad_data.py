@@ -310,15 +310,6 @@ def test_bad_weights_are_named():
     refuses("0", "1 class: 1", make().fit, TABLE, CLASSES, sample_weight=CLASSES == 1)
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
-def test_a_factor_of_all_weights_changes_nothing(kind):
-    X, weight = SAMPLES[kind], np.linspace(0.1, 1, N_SAMPLES)
-    expected = fits(MoEClassifier, X, CLASSES, sample_weight=weight)
-    for factor in (2.0**-1000, 2.0**-140, 2.0**127, 2.0**1000):
-        found = fits(MoEClassifier, X, CLASSES, sample_weight=factor * weight)
-        np.testing.assert_array_equal(found, expected)
-
-
 def test_weights_of_every_size_make_a_finite_model():
     for weight in (one(1e30), one(1e-30), one(0), 7, np.ones(24, bool)):
         fits(MoERegressor, TABLE, NUMBERS, sample_weight=weight)

@@ -138,13 +138,11 @@ def test_last_fluctuation_is_the_last_change(problem):
 
 def test_a_trace_goes_on_with_the_training_and_starts_anew_with_a_new_one(problem):
     X, y, *_ = problem
-    traces = [RoutingTrace(X[:50], every=5), RoutingTrace(X[:50], max_records=4)]
-    clf = traced(X, y, *traces, warm_start=True).fit(X, y)
-    assert traces[0].epochs_.tolist() == [0, 5, 10, 15, 20]
-    assert traces[1].epochs_.tolist() == [0, 8, 16, 24]  # memory is bounded
-    assert traces[1].every == 1
+    trace = RoutingTrace(X[:50], every=5)
+    clf = traced(X, y, trace, warm_start=True).fit(X, y)
+    assert trace.epochs_.tolist() == [0, 5, 10, 15, 20]
     clf.set_params(warm_start=False).fit(X, y)
-    assert (traces[0].epochs_.tolist(), traces[1].epochs_.tolist()) == ([0, 5, 10], [0, 4, 8, 12])
+    assert trace.epochs_.tolist() == [0, 5, 10]
 
 
 def test_every_copy_of_a_trace_has_records_of_its_own(problem):
