@@ -69,7 +69,7 @@ def check_stack(mixture):
     if not isinstance(experts, list) or not experts:
         raise ValueError(f"{expected}, got estimator={experts!r}.")
     experts = models_of(experts)
-    if mixture.n_components not in (type(mixture)().n_components, len(experts)):
+    if mixture.n_components not in (1, type(mixture)().n_components, len(experts)):
         raise ValueError(
             f"{expected}, one per component, got {len(experts)} and n_components="
             f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out."
@@ -93,6 +93,10 @@ def fit_stack(mixture, problem, experts, random_state):
     fitted, outputs, folds = _fit_experts(problem, splits, experts, seed, mixture.n_jobs)
     rows = np.flatnonzero(folds >= 0)
     names = _name_experts(mixture.estimator)
+    # scikit-learn's checks set it.
+    if mixture.n_components == 1:
+        best = _GateLearner(problem, outputs, rows, folds).best_alone()
+        fitted, names, outputs = [fitted[best]], [names[best]], outputs[:, [best]]
     if isinstance(mixture.gate, str):
         n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
         rows = rows[draw_rows(len(rows), n_rows)]
@@ -324,6 +328,12 @@ class _GateLearner:
         self.values = values[:, :, np.newaxis]
         self.stored = stored
         self.em = replace(problem, X=None, groups=None, family=family, tol=_TOL, **_EM_OF_GATE)
+
+    def best_alone(self):
+        """Return the expert that has the least loss alone."""
+        alone = [np.tile(gate, (len(self.weight), 1)) for gate in np.eye(self.n_experts)]
+        losses = [mixed_losses(self.values, self.losses, gates) for gates in alone]
+        return int(np.argmin([self.weight @ loss for loss in losses]))
 
     def learn(self, gate, seed, *, with_tree):
         """Learn a gate. The default is linear in the columns, or a tree.
