@@ -23,7 +23,9 @@ from loops import authors_loop, image_loop, soft_loop, sorted_loop
 from measure import Row, StepClock, command, compare, print_table, quiet, run_python, seconds
 from patches import setting_1
 from race import race_rows
+from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
@@ -107,16 +109,55 @@ def predict_row(pairs):
     yield compare(f"{what} on the same float32 tensor", *calls, 1.3, 5 * pairs)
 
 
+def smooth(n_rows, seed):
+    """Return 30 columns and classes: sines of columns, and functions of projections."""
+    known, rng = np.random.default_rng(4711), np.random.default_rng(seed)
+    size = known.normal(size=30) * (known.random(30) < 0.6)
+    frequency, phase = known.uniform(0.5, 1.8, 30), known.uniform(0, 6, 30)
+    projections, weight = known.normal(size=(6, 30)) / np.sqrt(30), known.normal(size=6)
+
+    def score(X):
+        waves = (np.sin(frequency * X + phase) * size).sum(1)
+        return 0.7 * waves + 1.2 * (np.tanh(1.5 * X @ projections.T) * weight).sum(1)
+
+    X = rng.normal(size=(n_rows, 30)).astype(np.float32)
+    mean = score(np.random.default_rng(1).normal(size=(20_000, 30)).astype(np.float32)).mean()
+    return X, (rng.random(n_rows) < expit(1.8 * (score(X) - mean))).astype(int)
+
+
+def steps(n_rows, seed):
+    """Return 30 columns, normal, uniform and skewed, and classes: products and steps."""
+    known, rng = np.random.default_rng(815), np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 30))
+    X[:, ::3] = np.exp(0.7 * X[:, ::3])
+    X[:, 1::3] = rng.uniform(-2, 2, (n_rows, 10))
+    X = X.astype(np.float32)
+    pairs, weight = known.permutation(30)[:16].reshape(8, 2), known.normal(size=8)
+    centered = X - X.mean(0)
+    score = 0.6 * (centered[:, pairs].prod(2) @ weight) + 1.5 * np.where(
+        X[:, 1] > 0.5, X[:, 2], -X[:, 5]
+    )
+    score += 1.2 * (X[:, 4] * X[:, 7] > 0) - 1.4 + np.abs(X[:, 8])
+    return X, (rng.random(n_rows) < expit(1.3 * score)).astype(int)
+
+
 def large_row(pairs):
     """Compare default fits of large tables with other models, and predict with a single network."""
-    X = np.random.default_rng(0).standard_normal((1_000_000, 30), dtype=np.float32)
-    y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int)
     trees, single = HistGradientBoostingClassifier(), MLPClassifier(max_iter=10, random_state=0)
-    for n_rows, other in ((200_000, trees), (len(X), single)):
+    for draw, n_rows, other in (
+        (smooth, 200_000, trees),
+        (steps, 200_000, trees),
+        (smooth, 1_000_000, single),
+    ):
+        (X, y), (X_new, y_new) = draw(n_rows, 0), draw(100_000, 99)
         ours = MoEClassifier(random_state=0)
-        calls = (partial(seconds, quiet, m.fit, X[:n_rows], y[:n_rows]) for m in (ours, other))
-        what = f"fit of {n_rows:,} rows, 30 columns ({{0:.0f}} ms), over {type(other).__name__}"
+        calls = (partial(seconds, quiet, model.fit, X, y) for model in (ours, other))
+        what = (
+            f"fit of {n_rows:,} rows, {draw.__name__} ({{0:.0f}} ms), over {type(other).__name__}"
+        )
         yield compare(f"{what} ({{1:.0f}} ms)", *calls, 4, max(1, pairs // 7))
+        of_ours, of_other = (log_loss(y_new, m.predict_proba(X_new)) for m in (ours, other))
+        yield Row("log loss of both", f"{of_ours:.4f}, {of_other:.4f}", "", None)
     calls = (partial(seconds, model.predict, X) for model in (ours, single))
     yield compare("predict of these rows ({0:.0f} ms) over MLPClassifier", *calls, 3, pairs)
 
