@@ -1,9 +1,10 @@
 """Draw the figures of README.md and of the documentation: `python docs/make_figures.py [NAME ...]`.
 
 Each is drawn by what the code of its page has made: README.md, "regimes", "trust", "tabular" and
-"specialization". "when" shows numbers of tables/tables.rst. The others are first figures of
-examples; of some, one panel is also the thumbnail of the example in the gallery, where several are
-too small. With names only these are drawn.
+"specialization"; of two pages the maps, which their code draws, are kept, too. "when" shows numbers
+of tables/tables.rst. The others are first figures of examples; of some, one panel is also the
+thumbnail of the example in the gallery, where several are too small. With names only these are
+drawn.
 """
 
 import csv
@@ -12,6 +13,7 @@ import runpy
 import sys
 from contextlib import redirect_stdout
 from doctest import DocTestParser
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
@@ -171,6 +173,8 @@ def draw_when():
 DRAWN = {
     **{"rules": draw_rules, "regimes": draw_regimes, "trust": draw_trust, "tabular": draw_tabular},
     **{"specialization": draw_specialization, "when": draw_when},
+    # What the page itself draws.
+    **{f"{page}_map": partial(run, f"{page}.rst", "shown") for page in ("regimes", "trust")},
 }
 
 
