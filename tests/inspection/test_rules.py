@@ -377,8 +377,10 @@ def test_bad_arguments_are_named():
 
 def test_columns_of_one_value_and_several_labels():
     ones, numbers = np.ones((20, 2)), np.arange(20.0)
-    rules = region_rules(MoERegressor(1, max_iter=2, random_state=0).fit(ones, numbers), ones)
+    model = MoERegressor(1, max_iter=2, random_state=0).fit(ones, numbers)
+    rules = region_rules(model, ones)
     assert rules.terms == ("intercept",)
+    assert_allclose(rules.coef[0], model.predict(ones[:1]), rtol=1e-5)  # not its logarithm
     X, y, _ = three_rules(0, 60)
     labels = np.column_stack([y > 0, X[:, 0] > 0, X[:, 1] > 0]).astype(int)
     mixture = MoEClassifier(2, expert="mlp", router="top1", max_iter=5, random_state=0)
