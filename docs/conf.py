@@ -71,6 +71,7 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_moe"
+html_logo = html_favicon = "static/mark.svg"
 html_static_path = ["static"]
 html_css_files = ["sklearn_moe.css"]
 html_js_files = ["open_details.js"]

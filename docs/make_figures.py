@@ -21,6 +21,7 @@ from unittest.mock import patch
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 from sklearn.linear_model import LinearRegression
 
 from sklearn_moe.inspection import RoutingDisplay, region_rules
@@ -170,6 +171,20 @@ def draw_when():
     ax.set_ylim(-0.5, 7.9)
 
 
+def draw_mark():
+    """Write the mark of the site: two regimes, each with a line of its own."""
+    blue, orange = map(to_hex, expert_colors(2))
+    lines = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">',
+        f'<path d="M0 10 A10 10 0 0 1 10 0 H36 L28 64 H10 A10 10 0 0 1 0 54 Z" fill="{blue}"/>',
+        f'<path d="M36 0 H54 A10 10 0 0 1 64 10 V54 A10 10 0 0 1 54 64 H28 Z" fill="{orange}"/>',
+        '<path d="M8 46 L24 16 M40 18 L56 46" stroke="white" stroke-width="7"'
+        ' stroke-linecap="round"/>',
+        "</svg>",
+    ]
+    (DOCS / "static" / "mark.svg").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 DRAWN = {
     **{"rules": draw_rules, "regimes": draw_regimes, "trust": draw_trust, "tabular": draw_tabular},
     **{"specialization": draw_specialization, "when": draw_when},
@@ -200,6 +215,7 @@ def keep_panel(example, panel):
 
 def main(names):
     """Draw figures of pages, run the examples, and keep their first figures."""
+    draw_mark()
     for name in names or DRAWN:
         if name in DRAWN:
             with plt.rc_context(STYLE):
