@@ -178,8 +178,8 @@ def draw_mark():
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">',
         f'<path d="M0 10 A10 10 0 0 1 10 0 H36 L28 64 H10 A10 10 0 0 1 0 54 Z" fill="{blue}"/>',
         f'<path d="M36 0 H54 A10 10 0 0 1 64 10 V54 A10 10 0 0 1 54 64 H28 Z" fill="{orange}"/>',
-        '<path d="M8 46 L24 16 M40 18 L56 46" stroke="white" stroke-width="7"'
-        ' stroke-linecap="round"/>',
+        '<path d="M11 47.6 L27 17.6 L21 14.4 L5 44.4 Z M43 16.3 L59 44.3 L53 47.7 L37 19.7 Z"'
+        ' fill="white"/>',
         "</svg>",
     ]
     (DOCS / "static" / "mark.svg").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -412,9 +412,8 @@ def region_rules(
     if is_constant:
         share = mixture.gates[0]
         own = np.ones_like(own)
-        unknown = np.full(own.shape, np.nan)
-        words = (("same weights for all rows",),) * len(share)
-        regions = Regions(None, words, unknown, unknown[:, 0])
+        nan = np.full(own.shape, np.nan)
+        regions = Regions(None, (("same weights for all rows",),) * len(share), nan, nan[:, 0])
     else:
         regions = find_regions(mixture.table, experts, len(share), mixture.tree, max_conditions)
     unseen = outputs if proba is None else proba
