@@ -21,8 +21,6 @@ from ._shapley import shapley_values
 
 # Rows that others are compared with.
 _MOST_BACKGROUND = 100
-# Numbers of a table that are predicted at once.
-_MOST_ENTRIES = 2**22
 # Rounding of a sum of linear experts, in standard deviations of the predictions.
 _ROUNDING = 1e-3
 # Smaller probabilities are as good as none.
@@ -169,24 +167,20 @@ def explain(
     explained = _safe_indexing(X, rows)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
     is_table = is_frame(X) or X.ndim == 2
-    open_mixture = partial(
-        OpenedMixture if is_table else MergedExperts, estimator, needs=("apply", "predict", each)
-    )
-    mixture = open_mixture(X)
+    opener = OpenedMixture if is_table else MergedExperts
+    mixture = opener(estimator, X, ("apply", "predict", each))
     outcome = _Outcome(mixture, estimator, explained, output)
     columns = _Columns(mixture, explained, groups_of_columns)
     parts = None
     kinds = {kind.split("(")[0] for kind in getattr(mixture.mixture, "expert_kinds_", ())}
     if background is None and is_table and not kinds & _NETWORKS:
-        # Few rows show that experts are not linear.
-        if _find_linear(open_mixture(compared))[0] is not None:
-            parts = _linear_parts(mixture, outcome, rows, columns)
+        parts = _linear_parts(mixture, outcome, rows, columns)
     n_background = 0
     if parts is None:
         n_background = compared.shape[0]
         limits = tol, max_permutations
-        parts = _sampled_parts(outcome, explained, compared, columns, rows, seed, limits)
-    prediction, base, contribution, standard_error, is_rough = parts
+        parts = _sampled_parts(outcome, explained, compared, columns.owner, rows, seed, limits)
+    prediction, contribution, standard_error, is_rough = parts
     return Explanation(
         rows=rows,
         expert_names=tuple(mixture.names),
@@ -197,7 +191,7 @@ def explain(
         values=columns.values,
         numbers=columns.numbers,
         n_background=n_background,
-        base=base,
+        base=prediction - contribution.sum(axis=1),
         contribution=contribution,
         standard_error=standard_error,
         is_rough=is_rough,
@@ -209,9 +203,7 @@ def _as_samples(X, name):
     """Return samples in a container with a shape: frames and sparse matrices as they are."""
     if is_frame(X) or issparse(X):
         return X
-    if np.ndim(X) > 2:
-        return np.asarray(X)
-    return check_named(X, name, dtype=None, ensure_all_finite=False)
+    return check_named(X, name, dtype=None, ensure_all_finite=False, allow_nd=True)
 
 
 class _Outcome:
@@ -369,25 +361,19 @@ def _patches(shape):
     return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
 
 
-def _find_linear(mixture):
-    """Return the experts as linear functions, None if one is not, and their outputs."""
-    outputs, proba = expert_outputs(mixture, mixture.X)
-    functions = find_linear(mixture, outputs, proba)
-    if np.isnan(functions.coef).any():
-        return None, outputs
-    return functions, np.log(outputs) if functions.is_log else outputs
-
-
 def _linear_parts(mixture, outcome, rows, columns):
-    """Return the prediction, its base and parts, and no errors, if all that is said is linear.
+    """Return the prediction, its parts, their errors and where these are rough, if all is linear.
 
     That is so if all experts are linear, and the prediction is their sum by the gates. Otherwise
     None is returned.
     """
-    functions, outputs = _find_linear(mixture)
-    if functions is None or outcome.against_all or (outcome.is_log and not functions.is_log):
+    outputs, proba = expert_outputs(mixture, mixture.X)
+    functions = find_linear(mixture, outputs, proba)
+    is_linear = not np.isnan(functions.coef).any() and functions.is_log >= outcome.is_log
+    if not is_linear or outcome.against_all:
         return None
-    outcome.is_log = functions.is_log
+    if functions.is_log:
+        outcome.is_log, outputs = True, np.log(outputs)
     predicted = outcome.predict(mixture.table.X)
     mixed = np.einsum("nk,nko->no", mixture.gates, outputs)
     if outcome.is_class:
@@ -416,42 +402,29 @@ def _linear_parts(mixture, outcome, rows, columns):
     owners = columns.owner[functions.owners]
     contribution = terms @ (owners[:, np.newaxis] == np.arange(len(columns.names)))
     prediction = outcome.of(predicted[rows], np.arange(len(rows)))
-    base = prediction - contribution.sum(axis=1)
-    return prediction, base, contribution, np.zeros(contribution.shape), np.zeros(len(rows), bool)
+    return prediction, contribution, np.zeros(contribution.shape), np.zeros(len(rows), bool)
 
 
-def _sampled_parts(outcome, explained, compared, columns, rows, seed, limits):
-    """Return the prediction, its base and parts, their errors, and where these are large."""
-    n_rows = len(rows)
+def _sampled_parts(outcome, explained, compared, owner, rows, seed, limits):
+    """Return the same for any model, by Shapley values against the rows that are compared with."""
     stacked = _stack(explained, compared)
-    at_rows, at_compared = outcome.predict(explained), outcome.predict(compared)
-    prediction, base, is_rough = np.zeros(n_rows), np.zeros(n_rows), np.zeros(n_rows, bool)
-    contribution = np.zeros((n_rows, len(columns.names)))
-    standard_error = np.zeros(contribution.shape)
+    prediction = outcome.of(outcome.predict(explained), np.arange(len(rows)), _LEAST_PROBA)
+    predicted = outcome.predict(compared)
+    found = []
     for row, place in enumerate(rows):
-        prediction[row] = outcome.of(at_rows[[row]], row, _LEAST_PROBA)[0]
-        at_background = outcome.of(at_compared, row, _LEAST_PROBA)
-        base[row] = at_background.mean()
-        predict = partial(_predict_mixed, outcome, stacked, columns.owner, row)
+        at_background = outcome.of(predicted, row, _LEAST_PROBA)
+        predict = partial(_predict_mixed, outcome, stacked, owner, row)
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])
-        known = at_background, prediction[row], len(columns.names), rng
-        found = shapley_values(predict, *known, *limits)
-        contribution[row], standard_error[row], is_rough[row] = found
-    return prediction, base, contribution, standard_error, is_rough
+        found.append(shapley_values(predict, at_background, prediction[row], owner, rng, *limits))
+    return prediction, *map(np.array, zip(*found, strict=True))
 
 
 def _predict_mixed(outcome, stacked, owner, row, whose, inside):
     """Return the outcome for background rows in which some columns are those of a row."""
     n_rows = outcome.order.shape[1]
-    size = max(1, _MOST_ENTRIES // len(owner))
-    found = []
-    for start in range(0, len(whose), size):
-        part = slice(start, start + size)
-        places = np.where(inside[part, owner], row, n_rows + whose[part, np.newaxis])
-        mixed = mix_rows(stacked, places)
-        found.append(outcome.of(outcome.predict(mixed), row, _LEAST_PROBA))
-    return np.concatenate(found)
+    mixed = mix_rows(stacked, np.where(inside[:, owner], row, n_rows + whose[:, np.newaxis]))
+    return outcome.of(outcome.predict(mixed), row, _LEAST_PROBA)
 
 
 def _stack(X, others):

@@ -7,9 +7,11 @@ from scipy.special import comb
 _MOST_EXACT = 5
 # A variance is estimated by so many differences at least.
 _LEAST_DIFFERENCES = 50
+# Numbers that are predicted from at once.
+_MOST_NUMBERS = 2**22
 
 
-def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_permutations):
+def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutations):
     """Return what each column adds to a prediction, averaged over the background rows.
 
     Each permutation puts the values of the explained row, column by column, into a background row;
@@ -25,7 +27,8 @@ def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_perm
         Predictions for the background rows.
     at_row : float
         The prediction for the explained row.
-    n_columns : int
+    owner : ndarray of int of shape (n_entries,)
+        The column of each number of a sample.
     rng : Generator
     tol : float
         The largest standard error, as a share of the standard deviation of predictions.
@@ -38,18 +41,28 @@ def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_perm
     is_rough : bool
         Whether the errors are still larger than `tol` asks.
     """
-    if n_columns <= _MOST_EXACT:
-        return _by_subsets(predict, at_background, at_row, n_columns), np.zeros(n_columns), False
+    n_columns = owner.max() + 1
     n_background = len(at_background)
+    at_once = _MOST_NUMBERS // len(owner)
+    if n_columns <= _MOST_EXACT:
+        parts = _by_subsets(predict, at_background, at_row, n_columns, at_once)
+        return parts, np.zeros(n_columns), False
     limit = tol * np.std(np.append(at_background, at_row))
     # Differences between permutations of the same background row tell the error.
     n_more = 2 * -(-_LEAST_DIFFERENCES // n_background)
     most = max(n_more, 2 * (max_permutations // n_background // 2))
     parts = np.empty((0, n_background, n_columns))
     while True:
-        drawn = _by_permutations(predict, at_background, at_row, n_columns, rng, n_more)
+        # The second of two permutations is the first one, turned by half of the columns: what comes
+        # early in one is in the middle of the other, so that their mean is closer than by chance.
+        shape = n_more // 2, n_background, n_columns
+        ranks = rng.permuted(np.broadcast_to(np.arange(n_columns), shape), axis=2)
+        ranks = np.concatenate([ranks, (ranks + n_columns // 2) % n_columns])
+        drawn = _by_permutations(predict, at_background, at_row, ranks, at_once)
         parts = np.concatenate([parts, drawn])
         variance = parts.var(axis=0, ddof=1).mean(axis=0)
+        # Few permutations show too little of a column that rarely matters.
+        variance += np.where(variance > 0, 0.1 * variance.mean(), 0)
         error = np.sqrt(variance / (len(parts) * n_background))
         is_rough = error.max() > limit
         n_more = min(len(parts), most - len(parts))
@@ -57,36 +70,44 @@ def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_perm
             return parts.mean(axis=(0, 1)), error, is_rough
 
 
-def _by_subsets(predict, at_background, at_row, n_columns):
+def _by_subsets(predict, at_background, at_row, n_columns, at_once):
     """Return the Shapley values by their definition."""
     inside = np.arange(2**n_columns)[:, np.newaxis] >> np.arange(n_columns) & 1 == 1
     n_others = inside.sum(axis=1, keepdims=True) - inside
     weight = np.where(inside, 1, -1) / (n_columns * comb(n_columns - 1, n_others))
-    n_background, n_subsets = len(at_background), len(inside) - 2
     # None of the columns, and all of them, are known.
-    means = np.array([at_background.mean(), *np.zeros(n_subsets), at_row])
-    if n_subsets:
-        places = np.repeat(np.arange(n_background), n_subsets)
-        predicted = predict(places, np.tile(inside[1:-1], (n_background, 1)))
-        means[1:-1] = predicted.reshape(n_background, n_subsets).mean(axis=0)
+    means = np.full(len(inside), at_background.mean())
+    means[-1] = at_row
+    size = max(1, at_once // len(at_background))
+    for start in range(1, len(inside) - 1, size):
+        some = inside[start : min(start + size, len(inside) - 1)]
+        whose = np.tile(np.arange(len(at_background)), len(some))
+        found = predict(whose, np.repeat(some, len(at_background), axis=0))
+        means[start : start + len(some)] = found.reshape(len(some), -1).mean(axis=1)
     return means @ weight
 
 
-def _by_permutations(predict, at_background, at_row, n_columns, rng, n_each):
-    """Return the parts by some permutations, (n_each, n_background, n_columns)."""
-    shape = n_each, len(at_background), n_columns
-    # The second of two permutations is the first one, turned by half of the columns: what comes
-    # early in one is in the middle of the other, so that their mean is closer than by chance.
-    first = rng.permuted(np.broadcast_to(np.arange(n_columns), (n_each // 2, *shape[1:])), axis=2)
-    ranks = np.concatenate([first, (first + n_columns // 2) % n_columns])
-    inside = ranks[:, :, np.newaxis] < np.arange(1, n_columns)[:, np.newaxis]
-    # In reverse order the columns are put in that were left out.
-    both = np.stack([inside, ~inside])
-    places = np.broadcast_to(np.arange(shape[1])[:, np.newaxis], both.shape[2:4])
-    places = np.broadcast_to(places, both.shape[:-1]).ravel()
-    forward, reverse = predict(places, both.reshape(-1, n_columns)).reshape(both.shape[:-1])
-    path = np.empty((*shape[:2], n_columns + 1))
-    path[:, :, 1:-1] = forward - reverse
-    path[:, :, -1] = at_row - at_background
-    path[:, :, 0] = -path[:, :, -1]
-    return np.take_along_axis(np.diff(path) / 2, ranks, axis=2)
+def _by_permutations(predict, at_background, at_row, ranks, at_once):
+    """Return the parts by permutations and their reverses, in the shape of the ranks.
+
+    Parameters
+    ----------
+    ranks : ndarray of int of shape (n_permutations, n_background, n_columns)
+        When the values of each column are put in.
+    """
+    n_columns = ranks.shape[2]
+    whose = np.tile(np.arange(len(at_background)), len(ranks))
+    path = np.empty((len(whose), n_columns + 1))
+    path[:, -1] = (at_row - at_background)[whose]
+    path[:, 0] = -path[:, -1]
+    size = max(1, at_once // (2 * n_columns))
+    for start in range(0, len(whose), size):
+        part = slice(start, start + size)
+        own = ranks.reshape(-1, n_columns)[part]
+        inside = own[:, np.newaxis] < np.arange(1, n_columns)[:, np.newaxis]
+        # In reverse order the columns are put in that were left out.
+        both = np.stack([inside, ~inside])
+        places = np.broadcast_to(whose[part, np.newaxis], both.shape[:-1])
+        found = predict(places.ravel(), both.reshape(-1, n_columns)).reshape(both.shape[:-1])
+        path[part, 1:-1] = found[0] - found[1]
+    return np.take_along_axis(np.diff(path).reshape(ranks.shape) / 2, ranks, axis=2)
