@@ -8,7 +8,7 @@ from tqdm import TqdmWarning
 __version__ = "0.1.0"
 
 
-def progress_bar(iterable=None, *, disable=False, **options):
+def progress_bar(*, disable=False, **options):
     """Return a bar of tqdm; files and pipes, which would keep every step of it, get none.
 
     A notebook without ipywidgets gets one of characters, and no warning about it.
@@ -20,4 +20,4 @@ def progress_bar(iterable=None, *, disable=False, **options):
     if not disable and "ipykernel" not in sys.modules:
         # None is tqdm's word for "unless it is a terminal".
         disable = None
-    return tqdm(iterable, disable=disable, **options)
+    return tqdm(disable=disable, **options)

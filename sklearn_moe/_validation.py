@@ -148,17 +148,10 @@ def refuse_overflow(name, *moments):
         )
 
 
-def check_named(array, name, *, axes=None, **options):
-    """Return an argument as `check_array` does, with axes such as "n_samples, n_experts"."""
-    if axes is not None:
-        options |= {"ensure_2d": False, "allow_nd": True}
+def check_named(array, name, **options):
+    """Return an argument as `check_array` does, whose errors name it."""
     with name_in_errors(name):
-        array = check_array(array, input_name=name, **options)
-    if axes is not None and array.ndim != len(axes.split(", ")):
-        raise ValueError(
-            f"{name} must have shape ({axes}), got {array.shape}. Pass an array with these axes."
-        )
-    return array
+        return check_array(array, input_name=name, **options)
 
 
 def check_column(array, name):

@@ -208,13 +208,8 @@ def _format(value):
     """Return the text of a figure, "-" for NaN."""
     if np.isnan(value):
         return "-"
-    if isinstance(value, int):
-        return format(value, "d")
-    # There is no -0.000, and R2 has no lower bound.
-    shown = format(value + 0.0, ".3f")
-    if len(shown) < 8:
-        return shown
-    return format(value, ".0f" if abs(value) < 1e5 else ".0e")
+    # There is no -0.000.
+    return str(value) if isinstance(value, int) else f"{value + 0.0:.3f}"
 
 
 @warning_once()

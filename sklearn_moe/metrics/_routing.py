@@ -17,9 +17,9 @@ def validated(arrays, **others):
     return validate_params(constraints | others, prefer_skip_nested_validation=True)
 
 
-def check_labels(experts, name="experts"):
+def check_labels(experts):
     """Return `experts` as an array of shape (n_samples, k)."""
-    experts = check_named(experts, name, dtype=None, ensure_2d=False)
+    experts = check_named(experts, "experts", dtype=None, ensure_2d=False)
     return experts.reshape(len(experts), -1)
 
 
