@@ -80,7 +80,9 @@ def public_parts(module):
         ours = [vars(base) for base in bases if base.__module__.startswith("sklearn_moe")]
         for own, member in ChainMap(*ours).items():
             is_routine = inspect.isroutine(member) or isinstance(member, property)
-            if not own.startswith("_") and is_routine:
+            # Optimizers take some methods from torch as they are.
+            is_torchs = getattr(member, "__module__", "").startswith("torch")
+            if not own.startswith("_") and is_routine and not is_torchs:
                 yield f"{module.__name__}.{name}.{own}", member
 
 
