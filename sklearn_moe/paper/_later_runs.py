@@ -200,7 +200,7 @@ class LoadRun(Run):
     """A run that measures load, and the rows of the router."""
 
     def measure(self, fitted, samples):
-        """Return MaxVio, and the mean cosine of two rows."""
+        """Return MaxVio, and cosines of the router's rows: of two, and of one and its nearest."""
         n = self.problem.n_train
         _, routes = on_clusters(fitted, *(part[n:] for part in samples[:3]))
         rows = fitted.module_.router.network.weight.detach().double().numpy()
@@ -209,7 +209,8 @@ class LoadRun(Run):
             # MaxVio of Wang et al. (2024): by how much the largest load exceeds the mean one.
             "max_violation": float(fitted.expert_load_.max() / fitted.expert_load_.mean() - 1),
             "cosine": _likeness(rows),
-            "cosine_used": _likeness(rows[used]),
+            "nearest": _nearest(rows),
+            "nearest_used": _nearest(rows[used]),
             "used": int(used.sum()),
         }
 
@@ -220,13 +221,26 @@ def _likeness(vectors):
     return float(cosines.mean()) if cosines.size else 1.0
 
 
+def _nearest(vectors):
+    """Return the mean cosine of a vector and the one that is most like it; NaN of one vector."""
+    cosines = cosine_similarity(vectors)
+    np.fill_diagonal(cosines, -np.inf)
+    return float(cosines.max(1).mean()) if len(vectors) > 1 else np.nan
+
+
 # -- rates of gates --------------------------------------------------------------------------
 
+_SCORE = np.array([5.0, -3.0, 0.5])
 _TRUE = {  # gate, and two experts on two features: weights of the scores, with a constant; of GELU
-    "scores": np.array([[3.0, -1.0, 0.5], [-2.0, 2.0, 0.0]]),
+    # Of two experts a softmax of the scores s and 0 is the sigmoid of s and of -s: one function.
+    "scores": {"softmax": np.array([_SCORE, 0 * _SCORE]), "sigmoid": np.array([_SCORE, -_SCORE])},
     "experts": np.array([[2.0, 1.0, 0.5], [-1.0, 2.0, -0.5]]),
     "out": np.array([2.0, -1.5]),
 }
+
+
+def _truth(gate):
+    return _TRUE | {"scores": _TRUE["scores"][gate]}
 
 
 def gated_sum(X, parameters, gate):
@@ -265,7 +279,7 @@ class GatedSum(RegressorMixin, BaseEstimator):
         rng = np.random.default_rng(self.random_state)
         owner = np.arange(self.n_experts) % len(_TRUE["out"])
         share = np.bincount(owner)[owner]
-        start = {name: value[owner].copy() for name, value in _TRUE.items()}
+        start = {name: value[owner].copy() for name, value in _truth(self.gate).items()}
         if self.gate == "softmax":
             start["scores"][:, -1] -= np.log(share)
         else:
@@ -300,12 +314,9 @@ class GatedSum(RegressorMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class GatedUnits(Problem):
-    """Two features in [-1, 1], y of two gated GELU units and a little noise.
+    """Two features in [-1, 1], y of two gated GELU units and a little noise."""
 
-    The setting is the gate.
-    """
-
-    setting: str = "softmax"
+    setting: str = "two gated units"
     n_test: int = 5000
     noise: float = 0.1
 
@@ -313,8 +324,8 @@ class GatedUnits(Problem):
         """Return the samples of the run with this seed; y of the test samples has no noise."""
         rng, n = np.random.default_rng(seed), self.n_train + self.n_test
         X = rng.uniform(-1, 1, size=(n, 2))
-        true = {name: torch.from_numpy(value) for name, value in _TRUE.items()}
-        y = gated_sum(torch.from_numpy(X), true, self.setting).numpy()
+        true = {name: torch.from_numpy(value) for name, value in _truth("softmax").items()}
+        y = gated_sum(torch.from_numpy(X), true, "softmax").numpy()
         y[: self.n_train] += self.noise * rng.standard_normal(self.n_train)
         return Samples(X, y, np.zeros(n, int), np.zeros(n), ())
 
@@ -331,18 +342,25 @@ class RateRun(Run):
             error = model.predict(X[n:]) - y[n:]
         return model, result | {
             "error": float(np.sqrt(np.mean(error**2))),
-            "voronoi": _voronoi(model, X[n:]),
+            **_distances(model, X[n:]),
         }
 
 
-def _voronoi(model, X):
-    """Return how far the fitted units are from the true unit that is nearest, weighted by gates.
+def _distances(model, X):
+    """Return how far the fitted units are from their true ones, weighted by gates and outputs.
 
-    The distance is that of the vectors <a, x> of a unit: an output that is split among several of
-    the same direction is none.
+    Apart for those that share a true unit and for those that have one of their own. The distance is
+    that of the vectors <a, x> of a unit: an output that is split among several of the same
+    direction is none.
     """
     fitted = {name: value.detach() for name, value in model.parameters_.items()}
-    apart = torch.cdist(fitted["experts"], torch.from_numpy(_TRUE["experts"]))
+    owner = np.arange(model.n_experts) % len(_TRUE["out"])
+    apart = (fitted["experts"] - torch.from_numpy(_TRUE["experts"][owner])).norm(dim=1)
     X = torch.from_numpy(np.c_[X, np.ones(len(X))])
     weight = _gates(X, fitted, model.gate).mean(0) * fitted["out"].abs()
-    return float(weight @ apart.amin(1) / weight.sum())
+    share = np.bincount(owner)[owner] > 1
+    groups = {"sharing": share, "alone": ~share}
+    return {
+        name: float(weight[group] @ apart[group] / weight[group].sum())
+        for name, group in groups.items()
+    }

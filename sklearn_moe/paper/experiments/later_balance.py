@@ -3,7 +3,6 @@
 from ... import BalanceParams
 from .._experiment import Finding
 from .._later_runs import LoadRun
-from .._statistics import UNDECIDED
 from .common import default, experiment, problems
 from .drawing import COLORS, draw_curves, labelled, legend, panels
 
@@ -88,8 +87,10 @@ def alike_rows(protocol="code", data="fixed"):
     """Return mixtures with a balancing loss of growing weight, and how alike the router's rows are.
 
     A balancing loss is said to make the rows of the router alike (arXiv 2605.12476, known here from
-    a summary only). Mean cosine of two rows of different experts, of all and of those that are used
-    (more than 1 % of the samples). Setting 1, the default of this library, 4,000 samples.
+    a summary only). Mean cosine of a row and the one that is most like it, of all experts and of
+    those that are used (more than 1 % of the samples). The mean cosine of two rows does not tell:
+    the rows of a softmax router that starts at 0 sum to 0, and where their norms are equal it is
+    -1 / (M - 1), whichever rows are alike. Setting 1, the default of this library, 4,000 samples.
     """
     weights = {f"{w:g}": {"balance": BalanceParams("switch", weight=w)} for w in _LOSS_WEIGHTS[1:]}
     return experiment(
@@ -98,7 +99,7 @@ def alike_rows(protocol="code", data="fixed"):
         problems=problems((1,), "fresh", **_SIZES),
         models={f"{m} experts": default(n_experts=m) for m in (8, 16)},
         grid={"weight": {"0": {"balance": None}} | weights},
-        measures=("accuracy", "entropy", "cosine", "cosine_used", "used"),
+        measures=("accuracy", "entropy", "nearest", "nearest_used", "cosine", "used"),
         run=LoadRun,
         draw=_draw_alike,
         findings=_alike_findings,
@@ -109,20 +110,19 @@ def _alike_findings(results):
     for model in results.experiment.models:
         cells = results.by("weight", model=model)
         off, on = cells["0"], cells["1"]
-        more = on.interval("cosine", over=off)
+        more = on.interval("nearest", over=off)
         yield Finding(
-            f"{model}: a loss of weight 1 makes the rows of the router more alike: cosine "
-            f"{off.mean('cosine'):.2f} without, {on.mean('cosine'):.2f} with it, "
-            f"{more.with_mean(2, sign='+')}. This mean does not tell: the rows of a softmax router "
-            f"that starts at 0 sum to 0, and where their norms are alike it is -1 / (M - 1) = "
-            f"{-1 / (int(model.split()[0]) - 1):.2f}, whichever rows are alike.",
-            UNDECIDED,
+            f"{model}: a loss of weight 1 makes the rows of the router more alike: cosine of a row "
+            f"and its nearest {off.mean('nearest'):.2f} without, {on.mean('nearest'):.2f} with it, "
+            f"{more.with_mean(2, sign='+')}; of two rows {off.mean('cosine'):.2f} and "
+            f"{on.mean('cosine'):.2f}.",
+            more.above(0),
         )
 
 
 def _draw_alike(results):
     figure, axes = panels(1, 3, (10, 3.8), grid="both")
-    labels = {"cosine": "mean cosine of two rows, all", "cosine_used": "the same, used experts"}
+    labels = {"nearest": "cosine of a row and its nearest", "cosine": "cosine of two rows"}
     labels["accuracy"] = "accuracy (%)"
     x = range(len(_LOSS_WEIGHTS))
     for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
