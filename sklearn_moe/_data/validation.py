@@ -460,7 +460,8 @@ def _weigh_classes(y, class_weight, classes):
             raise ValueError(
                 f"class_weight={by_class!r} must hold finite numbers that are not negative."
             )
-        weight *= values[np.searchsorted(known, column)]
+        # Classes that are not known are refused later.
+        weight *= values[np.searchsorted(known, column).clip(max=len(known) - 1)]
     return weight
 
 
