@@ -12,7 +12,6 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils.multiclass import check_classification_targets
 
-from .._data.tables import Table
 from .._validation import final_step, name_in_errors
 from ..metrics._routing import check_indices
 from ..metrics._words import Wording, find_regions
@@ -216,8 +215,8 @@ class DecisionRegionDisplay:
         # Numbers, and several labels per sample, are no classes.
         if hasattr(mixture, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None
-        numbers = _columns_of_numbers(mixture, X)
-        table = Wording(X, getattr(mixture, "categorical_features", None))
+        table = _open_table(mixture, X)
+        numbers = [column.place for column in table.columns if column.is_numeric]
         if columns is None:
             chosen = _columns_that_decide(estimator, X, numbers)
         else:
@@ -225,13 +224,13 @@ class DecisionRegionDisplay:
                 chosen = _get_column_indices(X, list(columns))
         axes = chosen[:2]
         categories = chosen[2:]
-        is_plane = len(axes) == 2 and numbers.keys() >= {*axes}
+        is_plane = len(axes) == 2 and {*axes} <= {*numbers}
         if not is_plane or len(categories) > 1 or not all(table[k].labels for k in categories):
             raise ValueError(
                 "columns must be two columns of numbers, and perhaps one of categories, got "
                 f"{columns!r}."
             )
-        points = np.column_stack([numbers[index][1] for index in axes])
+        points = np.column_stack([table.columns[index].as_floats() for index in axes])
         panels = np.zeros(len(points), int)
         titles = [""]
         for index in categories:
@@ -244,14 +243,14 @@ class DecisionRegionDisplay:
         predict = mixture.apply if y_pred is None else mixture.predict
         surface = []
         for panel in range(len(titles)):
-            typical = _typical_values(X, dict.fromkeys(categories, np.argmax(panels == panel)))
+            typical = _typical_values(table, dict.fromkeys(categories, np.argmax(panels == panel)))
             rows = final_step(estimator, _rows_at(X, typical, pixels))[1]
             surface.append(predict(rows).reshape(grid_resolution, grid_resolution, -1)[..., 0])
         kinds = [*getattr(mixture, "expert_kinds_", ())]
         display = cls(
             points[known],
             *shown,
-            axis_labels=[numbers[index][0] for index in axes],
+            axis_labels=[table[index].name for index in axes],
             surface=surface,
             panels=panels[known],
             panel_titles=titles,
@@ -355,7 +354,6 @@ class DecisionRegionDisplay:
             style = {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(len(classes) - 1, 1)}
         self.points_ = []
         dots = {"s": float(np.clip(8000 / len(points), 8, 36)), "linewidths": 1.2, "zorder": 2}
-        x_label, *y_label = map(plotting.as_text, self.axis_labels)
         for panel, (ax, title) in enumerate(zip(self.axes_, self.panel_titles, strict=True)):
             ax.grid(False)
             self._draw_background(ax, points, surface[panel], style)
@@ -363,10 +361,10 @@ class DecisionRegionDisplay:
                 rows = (y == label) & (panels == panel)
                 color = colors[experts[rows]]
                 self.points_.append(ax.scatter(*points[rows].T, c=color, marker=marker, **dots))
-            ax.set_xlabel(x_label)
+            ax.set_xlabel(plotting.as_text(self.axis_labels[0]))
             if title:
                 ax.set_title(plotting.as_text(title))
-        self.axes_[0].set_ylabel(*y_label)
+        self.axes_[0].set_ylabel(plotting.as_text(self.axis_labels[1]))
         self._draw_legends(classes, np.unique(experts), colors)
         return self
 
@@ -433,21 +431,21 @@ class DecisionRegionDisplay:
         self.axes_[0].legend(entries, labels, ncols=3, alignment="left", **place, **style)
 
 
-def _columns_of_numbers(mixture, X):
-    """Return name and values of each column of numbers of a table, by its index."""
-    numbers = {}
+def _open_table(mixture, X):
+    """Return the columns of a table; two of them must be numbers."""
+    n_numbers = 0
     # Rows that are read as patches or images have no columns.
     if np.ndim(X) == 2 and len(getattr(mixture, "input_shape_", (1,))) == 1:
-        for column in Table(X.tocsc() if issparse(X) else X):
-            if column.is_numeric:
-                numbers[column.place] = column.label, column.as_floats()
-    if len(numbers) < 2:
+        X = X.tocsc() if issparse(X) else X
+        table = Wording(X, getattr(mixture, "categorical_features", None))
+        n_numbers = sum(column.is_numeric for column in table.columns)
+    if n_numbers < 2:
         raise ValueError(
-            f"The axes are two columns of numbers, and X of shape {np.shape(X)} has {len(numbers)} "
+            f"The axes are two columns of numbers, and X of shape {np.shape(X)} has {n_numbers} "
             "of them. For patches, images and other samples use from_predictions with points of "
             "your own, such as those of sklearn.manifold.TSNE."
         )
-    return numbers
+    return table
 
 
 def _columns_that_decide(estimator, X, numbers):
@@ -474,22 +472,19 @@ def _columns_that_decide(estimator, X, numbers):
     return sorted([*dict.fromkeys([*axes, *others])][:2]) + categories[:1]
 
 
-def _typical_values(X, rows):
+def _typical_values(table, rows):
     """Return a value of each column of a table, as X has it: the median or main category.
 
-    `rows` has the rows of X whose values other columns have.
+    `rows` has, by columns, the row of X whose value is taken instead.
     """
     typical = []
-    for column in Table(X.tocsc() if issparse(X) else X):
-        if column.is_numeric:
-            # Missing numbers are sorted to the end.
-            values = column.as_floats()
+    for place in range(table.n_columns):
+        values = table[place].values
+        # The most frequent category has code 0. Missing numbers are sorted to the end.
+        row = np.argmin(values)
+        if not table[place].labels:
             row = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]
-        else:
-            texts = column.typed.astype(str)
-            _, first, counts = np.unique(texts, return_index=True, return_counts=True)
-            row = first[counts.argmax()]
-        typical.append(column.values[rows.get(column.place, row)])
+        typical.append(table.columns[place].values[rows.get(place, row)])
     return typical
 
 

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import validate_params
 from .._data.tables import apart_from
 from .._data.validation import check_groups, check_weight
 from .._validation import Count, check_column, check_named, check_same_length, warning_once
-from ..metrics._merged import count_in_words, describe_gates
+from ..metrics._merged import count_in_words
 from ..metrics._report import report_on
 from ..metrics._words import Regions, find_regions
 from ._code import SQL, Python, write_code
@@ -560,11 +560,7 @@ def _find_verdict(mixture, y, target):
     has_outputs = hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba")
     if has_outputs and target is not None and (target != target[0]).any():
         return report_on(mixture, y).verdict
-    ensemble = mixture.is_constant or (mixture.ensemble and mixture.is_pool)
-    load = np.bincount(mixture.experts[:, 0], minlength=mixture.n_experts)
-    if ensemble:
-        load = mixture.gates.mean(axis=0)
-    return describe_gates(mixture.names, load, mixture.gate_share, ensemble, mixture.is_stack)
+    return mixture.describe_gates(mixture.is_constant or (mixture.ensemble and mixture.is_pool))
 
 
 def _means(values, weight):

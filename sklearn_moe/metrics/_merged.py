@@ -18,7 +18,6 @@ _ROWS_TO_COMPARE = 1000
 # How many experts a sentence names, and the weight that each must have.
 _MOST_NAMED = 8
 _LEAST_NAMED = 0.005
-_NUMBERS = "no one two three four five six seven eight nine ten".split()
 
 
 class MergedExperts:
@@ -110,6 +109,35 @@ class MergedExperts:
             return lambda *args: self._merge(method(*args), np.sum)
         return method
 
+    def describe_gates(self, ensemble):
+        """Return what the gates alone say in one sentence, empty if that is nothing."""
+        if not ensemble:
+            leads = np.unique(self.experts[:, 0])
+            if not self.is_stack:
+                return ""
+            if len(leads) > 1:
+                return "Which model to trust depends on the row."
+            alone = self.names[leads[0]]
+            return f"{alone} counts most everywhere, with a weight that depends on the row."
+        weights = self.gates.mean(axis=0)
+        order = np.argsort(-weights, kind="stable")
+        order = order[weights[order] >= _LEAST_NAMED]
+        texts = [f"{weight:.2f}".removeprefix("0") for weight in weights]
+        shown = [f"{self.names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
+        shown = ", ".join(shown + ["..."] * (len(order) > _MOST_NAMED))
+        # Of equal weights the number of experts says more than their names.
+        if len({*texts}) == 1 and len(order) > 2:
+            shown = f"{len(order)} experts, each {weights[0]:.3f}".replace(" 0.", " .")
+        if self.gate_share:
+            dependence = f"depend on the row for {self.gate_share:.1%} of the predictions' variance"
+            return f"An ensemble: weights {dependence} only ({shown})."
+        if self.is_stack:
+            return f"The same everywhere: {shown}."
+        text = f"An ensemble: weights do not depend on the row ({shown})"
+        if not are_kinds(self.names):
+            text += "; this cannot tell whether the data have regimes"
+        return f"{text}."
+
     def _merge(self, values, function):
         values = np.asarray(values)
         return np.stack([function(values[:, group], axis=1) for group in self.groups], axis=1)
@@ -181,45 +209,3 @@ def count_in_words(names):
     """Return how many experts there are."""
     kinds = f"kinds of experts ({', '.join(names)})" if are_kinds(names) else "experts"
     return f"{len(names)} {kinds}"
-
-
-def count_regimes(regimes):
-    """Return how many regimes there are, the first words of a verdict."""
-    number = regimes.max() + 1
-    return f"Regimes: {dict(enumerate(_NUMBERS)).get(number, number)}"
-
-
-def describe_curves(bends):
-    """Return in one sentence what there is in place of regimes."""
-    if not bends:
-        return "Rules change gradually: no regimes found."
-    verb = "bend" if bends[1:] else "bends"
-    return f"Curves, no regimes: {' and '.join(bends)} {verb}."
-
-
-def describe_gates(names, load, gate_share, ensemble, is_stack):
-    """Return what the gates alone say of a mixture in one sentence, empty if that is nothing."""
-    if is_stack and not ensemble:
-        if np.count_nonzero(load) > 1:
-            return "Which model to trust depends on the row."
-        alone = names[load.argmax()]
-        return f"{alone} counts most everywhere, with a weight that depends on the row."
-    if not ensemble:
-        return ""
-    order = np.argsort(-load, kind="stable")
-    order = order[load[order] >= _LEAST_NAMED]
-    texts = [f"{weight:.2f}".removeprefix("0") for weight in load]
-    shown = [f"{names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
-    shown = ", ".join(shown + ["..."] * (len(order) > _MOST_NAMED))
-    # Of equal weights the number of experts says more than their names.
-    if len({*texts}) == 1 and len(order) > 2:
-        shown = f"{len(order)} experts, each {load[0]:.3f}".replace(" 0.", " .")
-    if gate_share:
-        dependence = f"depend on the row for {gate_share:.1%} of the predictions' variance only"
-        return f"An ensemble: weights {dependence} ({shown})."
-    if is_stack:
-        return f"The same everywhere: {shown}."
-    text = f"An ensemble: weights do not depend on the row ({shown})"
-    if not are_kinds(names):
-        text += "; this cannot tell whether the data have regimes"
-    return f"{text}."

@@ -12,12 +12,10 @@ from ._merged import (
     MergedExperts,
     are_kinds,
     count_in_words,
-    count_regimes,
-    describe_curves,
-    describe_gates,
 )
 from ._routing import expert_load, validated
 
+_NUMBERS = "no one two three four five six seven eight nine ten".split()
 _CHANCE = {
     "accuracy": "the most frequent class",
     "right labels": "the more frequent value of each label",
@@ -90,9 +88,6 @@ class SpecializationReport:
         The regime of every expert, from 0 on, by the same rule: experts of one regime can replace
         each other. -1 for an expert of hardly any samples, and for all of an ensemble.
 
-    is_stack : bool
-        Whether the experts are models that were each fitted to all samples.
-
     bends : tuple of str, or None
         Of a pool whose linear experts are no regimes, by the rule of :func:`specialization_report`,
         the columns that bend; empty if rules change gradually. None of any other mixture.
@@ -114,20 +109,23 @@ class SpecializationReport:
     other_score: float
     specialized: bool
     regimes: np.ndarray
-    is_stack: bool = False
     bends: tuple[str, ...] | None = None
+    # The verdict, where the gates alone decide it.
+    _by_gates: str = ""
 
     @property
     def verdict(self) -> str:
         name = self.score_name
         names = self.expert_names
-        by_gates = describe_gates(names, self.load, self.gate_share, self.ensemble, self.is_stack)
-        if by_gates:
-            return by_gates
+        if self._by_gates:
+            return self._by_gates
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
         if self.bends is not None:
-            return describe_curves(self.bends)
+            if not self.bends:
+                return "Rules change gradually: no regimes found."
+            verb = "bend" if self.bends[1:] else "bends"
+            return f"Curves, no regimes: {' and '.join(self.bends)} {verb}."
         if np.sum(self.regimes >= 0) == 1:
             if self.n_experts == 1:
                 return "One expert handles everything: no regimes found."
@@ -139,7 +137,8 @@ class SpecializationReport:
                 "everywhere."
             )
         if self.regimes.max() > 0:
-            return f"{count_regimes(self.regimes)}."
+            number = self.regimes.max() + 1
+            return f"Regimes: {dict(enumerate(_NUMBERS)).get(number, number)}."
         if not self.specialized:
             return (
                 f"An ensemble: the experts are interchangeable ({name} of "
@@ -348,8 +347,8 @@ def report_on(merged, y):
         other_score=other_score,
         expert_names=tuple(merged.names),
         gate_share=merged.gate_share,
-        is_stack=merged.is_stack,
         bends=merged.bends,
+        _by_gates=merged.describe_gates(ensemble),
         **figures,
         **parts,
     )
