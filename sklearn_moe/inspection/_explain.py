@@ -12,7 +12,7 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, validate_params
 
 from .._data.tables import Table, is_frame
-from .._validation import Count, check_named, name_in_errors, warning_once
+from .._validation import Count, check_named, warning_once
 from ..metrics._merged import MergedExperts
 from ..metrics._words import find_regions, open_table
 from ._explanation import Explanation
@@ -170,16 +170,16 @@ def explain(
     opener = OpenedMixture if is_table else MergedExperts
     mixture = opener(estimator, X, ("apply", "predict", each))
     outcome = _Outcome(mixture, estimator, explained, output)
-    columns = _Columns(mixture, explained, groups_of_columns)
+    names, values, numbers, owner = _read_columns(mixture, explained, groups_of_columns)
     parts = None
     kinds = {kind.split("(")[0] for kind in getattr(mixture.mixture, "expert_kinds_", ())}
     if background is None and is_table and not kinds & _NETWORKS:
-        parts = _linear_parts(mixture, outcome, rows, columns)
+        parts = _linear_parts(mixture, outcome, rows, owner)
     n_background = 0
     if parts is None:
         n_background = compared.shape[0]
         limits = tol, max_permutations
-        parts = _sampled_parts(outcome, explained, compared, columns.owner, rows, seed, limits)
+        parts = _sampled_parts(outcome, explained, compared, owner, rows, seed, limits)
     prediction, contribution, standard_error, is_rough = parts
     return Explanation(
         rows=rows,
@@ -187,9 +187,9 @@ def explain(
         gate=mixture.gates[rows].astype(float),
         condition=_conditions(mixture, rows) if is_table else ("",) * len(rows),
         outcome=outcome.names,
-        columns=columns.names,
-        values=columns.values,
-        numbers=columns.numbers,
+        columns=names,
+        values=values,
+        numbers=numbers,
         n_background=n_background,
         base=prediction - contribution.sum(axis=1),
         contribution=contribution,
@@ -221,41 +221,31 @@ class _Outcome:
     """
 
     def __init__(self, mixture, estimator, explained, output):
+        model = mixture.mixture
         self.estimator = estimator
         self.is_class = hasattr(estimator, "predict_proba")
-        model = mixture.mixture
         family = getattr(getattr(model, "_family", None), "name", "")
         self.is_log = getattr(model, "loss", "") == "poisson" or family in ("poisson", "gamma")
-        n_rows = explained.shape[0]
-        n_targets = np.reshape(estimator.predict(explained), (n_rows, -1)).shape[1]
-        self.against_all = False
+        predicted = np.reshape(estimator.predict(explained), (explained.shape[0], -1))
+        self.choices = [*range(predicted.shape[1])]
         if self.is_class:
-            if n_targets > 1:
+            if len(self.choices) > 1:
                 raise ValueError(
                     f"explain tells of one class or number, but {type(model).__name__} predicts "
-                    f"{n_targets} labels. Fit one model for each label."
+                    f"{len(self.choices)} labels. Fit one model for each label."
                 )
-            self.classes = mixture.classes_
+            self.choices = mixture.classes_.tolist()
+        if not (output is None or output in self.choices):
+            raise ValueError(f"output must be one of {self.choices}, got {output!r}.")
+        self.output = 0 if output is None else self.choices.index(output)
+        self.order = np.repeat([[1], [0]], len(predicted), axis=1)
+        self.against_all = False
+        if self.is_class:
             order = np.argsort(-self.predict(explained), axis=1, kind="stable")
             self.order = order[:, :2].T
             if output is not None:
-                self._choose_class(output)
-            return
-        self.output = 0 if output is None else output
-        if self.output not in range(n_targets):
-            raise ValueError(
-                f"output must be below the number of targets, {n_targets}, got {output!r}."
-            )
-        self.order = np.repeat([[1], [0]], n_rows, axis=1)
-
-    def _choose_class(self, output):
-        places = np.flatnonzero(self.classes == output)
-        if not len(places):
-            raise ValueError(
-                f"output must be one of the classes, {self.classes.tolist()}, got {output!r}."
-            )
-        self.against_all = len(self.classes) > 2
-        self.order[:] = places, (places + 1) % len(self.classes)
+                self.order[:] = [[self.output], [(self.output + 1) % len(self.choices)]]
+                self.against_all = len(self.choices) > 2
 
     @property
     def names(self):
@@ -263,10 +253,11 @@ class _Outcome:
         if not self.is_class:
             name = "the logarithm of the prediction" if self.is_log else "the prediction"
             return (name,) * self.order.shape[1]
-        pairs = self.classes[self.order].T
-        if self.against_all:
-            return tuple(f"the log odds of {first}" for first, _ in pairs)
-        return tuple(f"the log odds of {first} against {second}" for first, second in pairs)
+        names = []
+        for first, second in self.order.T:
+            against = f" against {self.choices[second]}" * (not self.against_all)
+            names.append(f"the log odds of {self.choices[first]}{against}")
+        return tuple(names)
 
     def predict(self, X):
         """Return the numbers that are predicted, or the probabilities of the classes."""
@@ -289,63 +280,52 @@ class _Outcome:
         return np.log(predicted[samples, first]) - np.log(others)
 
 
-class _Columns:
-    """What has a part of its own: columns, groups of them, or patches.
+def _read_columns(mixture, explained, groups):
+    """Return names, texts and numbers of what has a part, and which each entry belongs to."""
+    n_rows, *shape = explained.shape
+    own = getattr(mixture.mixture, "input_shape_", ())
+    is_table = len(shape) == 1
+    # A row of an array may stand for patches or an image.
+    if is_table and len(own) > 1 and not mixture.is_step:
+        shape = own
+    labels, owner = _group(explained, shape, groups)
+    texts = np.full((n_rows, len(labels)), "", dtype=object)
+    numbers = np.full((n_rows, len(labels)), np.nan)
+    table = open_table(mixture, explained)[0] if is_table else None
+    for place in range(len(labels)) if len(shape) == 1 else ():
+        entries = np.flatnonzero(owner == place)
+        if len(entries) <= _MOST_JOINED:
+            own = [table[entry].texts(np.arange(n_rows)) for entry in entries]
+            texts[:, place] = [", ".join(each) for each in zip(*own, strict=True)]
+        if len(entries) == 1 and not table[entries[0]].labels:
+            numbers[:, place] = table[entries[0]].values
+    return tuple(labels), texts, numbers, owner
 
-    Attributes
-    ----------
-    names : tuple of n_columns str
-    owner : ndarray of int of shape (n_entries,)
-        The place of each entry of a sample among the names.
-    values, numbers : ndarray of shape (n_rows, n_columns)
-        As of :class:`Explanation`.
-    """
 
-    def __init__(self, mixture, explained, groups):
-        n_rows, *shape = explained.shape
-        self.table = None
-        if len(shape) == 1:
-            self.table = open_table(mixture, explained)[0]
-            # A row of an array may stand for patches or an image.
-            if not mixture.is_step and not is_frame(explained):
-                shape = getattr(mixture.mixture, "input_shape_", shape)
-        with name_in_errors("groups_of_columns"):
-            names, self.owner = self._group(explained, shape, groups)
-        self.names = tuple(names)
-        self.values = np.full((n_rows, len(names)), "", dtype=object)
-        self.numbers = np.full((n_rows, len(names)), np.nan)
-        for place in range(len(names)) if len(shape) == 1 else ():
-            columns = [self.table[entry] for entry in np.flatnonzero(self.owner == place)]
-            texts = [column.texts(np.arange(n_rows)) for column in columns[: _MOST_JOINED + 1]]
-            if len(texts) <= _MOST_JOINED:
-                self.values[:, place] = [", ".join(each) for each in zip(*texts, strict=True)]
-            if len(columns) == 1 and not columns[0].labels:
-                self.numbers[:, place] = columns[0].values
-
-    def _group(self, explained, shape, groups):
-        """Return the names of the groups, and the group of each entry."""
-        n_entries = int(np.prod(shape))
-        if groups is None and len(shape) > 1:
-            return _patches(shape)
-        if not (groups is None or isinstance(groups, dict)):
-            found, owner = np.unique(groups, return_inverse=True)
-            if owner.size != n_entries:
-                raise ValueError(f"it has shape {np.shape(groups)}, a sample has {tuple(shape)}.")
-            return [f"group {name}" for name in found], owner.ravel()
-        if self.table is None:
-            raise ValueError("of arrays it is the number of the group of each entry.")
-        names = [column.label for column in self.table.columns]
-        first = np.arange(n_entries)
-        is_taken = np.zeros(n_entries, bool)
-        for name, chosen in (groups or {}).items():
-            places = np.array(_get_column_indices(explained, np.asarray(chosen).tolist()), int)
-            if not len(places) or is_taken[places].any():
-                raise ValueError(f"{name!r} has no columns, or some of another group.")
-            is_taken[places] = True
-            first[places] = places.min()
-            names[places.min()] = str(name)
-        kept, owner = np.unique(first, return_inverse=True)
-        return [names[place] for place in kept], owner
+def _group(explained, shape, groups):
+    """Return the names of the groups, and the group of each entry."""
+    n_entries = int(np.prod(shape))
+    if groups is None and len(shape) > 1:
+        return _patches(shape)
+    if not (groups is None or isinstance(groups, dict)):
+        found, owner = np.unique(groups, return_inverse=True)
+        if owner.size != n_entries:
+            raise ValueError(
+                f"groups_of_columns has shape {np.shape(groups)}, a sample has {tuple(shape)}."
+            )
+        return [f"group {name}" for name in found], owner.ravel()
+    if explained.shape[1:] != (n_entries,):
+        raise ValueError("groups_of_columns of arrays is the number of the group of each entry.")
+    names = [column.label for column in Table(explained)]
+    first = np.full(n_entries, -1)
+    for name, chosen in (groups or {}).items():
+        places = np.array(_get_column_indices(explained, np.asarray(chosen).tolist()), int)
+        if not len(places) or (first[places] >= 0).any():
+            raise ValueError(f"groups_of_columns: {name!r} has no columns, or some of another.")
+        first[places] = places.min()
+        names[places.min()] = str(name)
+    kept, owner = np.unique(np.where(first < 0, np.arange(n_entries), first), return_inverse=True)
+    return [names[place] for place in kept], owner
 
 
 def _patches(shape):
@@ -361,7 +341,7 @@ def _patches(shape):
     return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
 
 
-def _linear_parts(mixture, outcome, rows, columns):
+def _linear_parts(mixture, outcome, rows, owner):
     """Return the prediction, its parts, their errors and where these are rough, if all is linear.
 
     That is so if all experts are linear, and the prediction is their sum by the gates. Otherwise
@@ -399,8 +379,8 @@ def _linear_parts(mixture, outcome, rows, columns):
     gate = mixture.gates[rows].astype(float)
     terms = np.einsum("nk,ktn->nt", gate, slopes) * functions.design[rows]
     terms -= np.einsum("nk,ktn,kt->nt", gate, slopes, means)
-    owners = columns.owner[functions.owners]
-    contribution = terms @ (owners[:, np.newaxis] == np.arange(len(columns.names)))
+    owners = owner[functions.owners]
+    contribution = terms @ (owners[:, np.newaxis] == np.arange(owner.max() + 1))
     prediction = outcome.of(predicted[rows], np.arange(len(rows)))
     return prediction, contribution, np.zeros(contribution.shape), np.zeros(len(rows), bool)
 

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.utils._optional_dependencies import check_pandas_support
 
 from .._data.tables import apart_from
@@ -205,18 +206,20 @@ class Explanation:
         """Draw a point for each row and column; color is the value."""
         order = np.argsort(-np.abs(self.contribution).mean(axis=0), kind="stable")[:_MOST_SHOWN]
         ax = self._axes(ax, 7, 1.2 + 0.45 * len(order))
+        from matplotlib import colormaps
+
         parts = self.contribution[:, order]
         step = np.ptp(parts) / 100
+        colors = colormaps["viridis"].with_extremes(bad=_GRAY)
+        style = {"cmap": colors, "vmin": 0, "vmax": 1.1, "s": 9, "linewidths": 0}
+        style["plotnonfinite"] = True
         for place, owner in enumerate(order):
             part, numbers = parts[:, place], self.numbers[:, owner]
             height = place + _offsets(part, step)
-            known = ~np.isnan(numbers)
-            ax.scatter(part[~known], height[~known], s=9, color=_GRAY, linewidths=0)
             # Equal numbers have one color, far ones do not take all colors.
-            ranks = np.unique(numbers[known], return_inverse=True)[1]
-            shade = ranks / max(ranks.max(initial=0), 1)
-            options = {"cmap": "viridis", "vmin": 0, "vmax": 1.1, "linewidths": 0}
-            points = ax.scatter(part[known], height[known], s=9, c=shade, **options)
+            shade = rankdata(numbers, "dense", nan_policy="omit")
+            shade = (shade - 1) / max(np.nanmax([2, *shade]) - 1, 1)
+            points = ax.scatter(part, height, c=shade, **style)
         ax.axvline(0, color="gray", linewidth=0.8, zorder=0)
         ax.set_yticks(range(len(order)), [as_text(self.columns[owner]) for owner in order])
         ax.invert_yaxis()
@@ -236,6 +239,7 @@ class Explanation:
             names, places = np.unique(self.values[:, owner], return_inverse=True)
             x = places + _offsets(part + 3 * np.ptp(part) * places, np.ptp(part) / 50)
             ax.set_xticks(range(len(names)), [as_text(name) for name in names])
+            ax.set_xlim(-0.5, len(names) - 0.5)
         elif missing.any():
             x[missing] = np.nanmin(x) - 0.1 * (np.nanmax(x) - np.nanmin(x))
             at = x[missing][0], 1.01
