@@ -42,7 +42,6 @@ from ._em import (
     gate_log_proba,
     log_joint,
     posterior,
-    weigh_units,
 )
 from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
@@ -412,78 +411,53 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         outputs[is_known] = self.oof_predictions_[places]
         return gates, outputs
 
-    def bic(
-        self,
-        X: SamplesLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
+    def bic(self, X: SamplesLike, y: ArrayLike) -> float:
         """Return the Bayesian information criterion; lower is better.
 
         Parameters
         ----------
         X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
+            Samples, as `fit` takes them. All weigh the same, and none are of one group.
 
         y : array-like of shape (n_samples,)
             Their numbers or classes.
 
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. None: all weigh 1.
-
-        groups : array-like of shape (n_samples,), default=None
-            Labels of groups whose samples belong to one component.
-
         Returns
         -------
         bic : float
-            -2 log-likelihood + log(n) x number of parameters. The notes of the class say how
-            weights count samples, and what the likelihood of groups is.
+            -2 log-likelihood + log(n) x number of parameters.
 
         Raises
         ------
         ValueError
             If the number of parameters of an expert or of the gate cannot be counted.
         """
-        return self._criteria_of(X, y, sample_weight, groups)["bic"]
+        return self._criteria_of(X, y)["bic"]
 
-    def aic(
-        self,
-        X: SamplesLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
+    def aic(self, X: SamplesLike, y: ArrayLike) -> float:
         """Return Akaike's information criterion; lower is better.
 
         Parameters
         ----------
         X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
+            Samples, as `fit` takes them. All weigh the same, and none are of one group.
 
         y : array-like of shape (n_samples,)
             Their numbers or classes.
 
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. None: all weigh 1.
-
-        groups : array-like of shape (n_samples,), default=None
-            Labels of groups whose samples belong to one component.
-
         Returns
         -------
         aic : float
-            -2 log-likelihood + 2 x number of parameters; with weights or groups as of `bic`.
+            -2 log-likelihood + 2 x number of parameters.
 
         Raises
         ------
         ValueError
             If the number of parameters of an expert or of the gate cannot be counted.
         """
-        return self._criteria_of(X, y, sample_weight, groups)["aic"]
+        return self._criteria_of(X, y)["aic"]
 
-    def _criteria_of(self, X, y, sample_weight, groups):
+    def _criteria_of(self, X, y):
         X = self._check_new(X)
         y = self._check_new_y(X, y)
         if self.n_parameters_ is None:
@@ -491,10 +465,8 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
                 "score_samples on samples that were held out."
             )
-        weight = as_row_counts(check_weight(sample_weight, X))
-        groups = check_groups(groups, X)
-        log_density = posterior(self._log_joint(X, y, groups, weight))[1]
-        log_likelihood = weigh_units(weight, groups) @ log_density
+        weight = np.ones(len(y))
+        log_likelihood = weight @ posterior(self._log_joint(X, y))[1]
         return criteria(log_likelihood, self.n_parameters_, weight)
 
     def _check_new(self, X):
@@ -520,14 +492,13 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         with threads_for(work_of_table(X), "blas"):
             return gate_log_proba(self.gate_, X, self.n_components_)
 
-    def _log_joint(self, X, y, groups=None, weight=None):
+    def _log_joint(self, X, y, groups=None):
         with threads_for(work_of_table(X), "blas"):
             density = [
                 self._family.log_density(y, self._family.predict(expert, X, y), scale)
                 for expert, scale in zip(self.experts_, self._scales, strict=True)
             ]
-        if weight is None:
-            weight = np.ones(len(y))
+        weight = np.ones(len(y))
         return log_joint(self._log_gate(X), np.column_stack(density), weight, groups)
 
     def __sklearn_tags__(self):

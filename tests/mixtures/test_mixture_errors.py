@@ -159,8 +159,6 @@ CALLS = {
     "no rows": (lambda: FITTED.predict(X[:0]), "0 sample"),
     "y of NaN": (lambda: FITTED.score_samples(X, NUMBERS * np.nan), "y contains NaN"),
     "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
-    "groups of bic": (lambda: FITTED.bic(X, NUMBERS, groups=LONG), "groups"),
-    "weights of bic": (lambda: FITTED.bic(X, NUMBERS, LONG), "sample_weight"),
     "class not seen": (lambda: OF_CLASSES.score_samples(X, put(CLASSES, "maybe")), "y.*'maybe'"),
     "no draw": (lambda: FITTED.sample_y(X, n_samples=0), "n_samples"),
     "cdf of other samples": (lambda: FITTED.cdf(X, LONG), "y: .*inconsistent"),
