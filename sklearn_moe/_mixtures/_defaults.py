@@ -125,11 +125,16 @@ def default_gates(X, weight, n_components):
         min_weight_fraction_leaf=_LEAST_LEAF,
         ccp_alpha=float(price),
     )
-    scaler = ColumnEncoder(add_indicator=False)
-    if issparse(X):
-        scaler = MaxAbsScaler().set_output(transform="default")
+    scaler = make_scaler(X, add_indicator=False)
     logit = make_pipeline(scaler, LogisticRegression(C=n_samples / weight.sum(), max_iter=1000))
     return [encoded(tree, X), None, logit]
+
+
+def make_scaler(X, *, add_indicator=True):
+    """Return an encoder for linear gates; of a sparse matrix zeros stay zeros."""
+    if issparse(X):
+        return MaxAbsScaler().set_output(transform="default")
+    return ColumnEncoder(add_indicator)
 
 
 def encoded(tree, X):

@@ -9,7 +9,6 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -20,7 +19,7 @@ from .._data.tables import hash_rows
 from .._data.validation import as_row_counts
 from .._threads import threads_for
 from .._validation import last_step
-from ._defaults import ColumnEncoder, default_gates
+from ._defaults import default_gates, make_scaler
 from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
 from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity, predict_known
 from ._weighted import (
@@ -346,12 +345,13 @@ class _GateLearner:
             self.unseen = self._predict_folds([gate], seed)
             return self
         encoder, features = None, np.empty((len(every), 0))
-        if gate is not None and issparse(self.X):
-            encoder = MaxAbsScaler().set_output(transform="default").fit(self.X)
-            features = encoder.transform(self.X).toarray()
-        elif gate is not None:
-            encoder = ColumnEncoder().fit(self.X, sample_weight=self.weight)
+        if gate is not None:
+            weights = {} if issparse(self.X) else {"sample_weight": self.weight}
+            encoder = make_scaler(self.X).fit(self.X, **weights)
             features = encoder.transform(self.X)
+            # Many categories are sparse columns, too.
+            if issparse(features):
+                features = features.toarray()
         # Torch computes the losses.
         with threads_for(0, "openmp"):
             router = fit_router(self.values, self.losses, self.weight, features, self.folds)

@@ -188,6 +188,14 @@ def test_new_rows_are_new_also_where_models_predict_what_they_predicted_before()
     assert np.array_equal(mixed, np.concatenate([outputs, stack.oof_predictions_[::-1]]))
 
 
+def test_a_gate_takes_columns_of_many_categories():
+    X, y, third = thirds(0, "numbers", 600)
+    parts = [OneColumnRegressor(column) for column in range(3)]
+    frame = pd.DataFrame(X).add_prefix("x").assign(street=[str(i % 250) for i in range(600)])
+    stack = MixtureRegressor(parts, method="stack", random_state=0).fit(frame, y)
+    assert adjusted_rand_score(third, stack.apply(frame)) > 0.85
+
+
 @pytest.mark.parametrize("column", [{}, {"town": "Oslo"}, {"gap": np.nan}])
 def test_equal_rows_are_in_one_fold_whatever_holds_them(column):
     rng = np.random.default_rng(0)
