@@ -95,10 +95,6 @@ class RoutingTrace(Callback):
     experts_ : ndarray of shape (n_samples,)
         Expert of each sample in the last record.
 
-    last_fluctuation_ : ndarray of shape (n_samples,)
-        Epoch of the last record in which the sample's expert was another one than in the record
-        before; 0 if it never changed (StableMoE, arXiv 2204.08396).
-
     expert_features_, expert_centers_ : ndarray of shape (n_records, n_experts, n_filters, K)
         <w_mj, v_k> and <w_mj, c_k> of all filters, those of the first output first. None without
         a dictionary.
@@ -154,7 +150,6 @@ class RoutingTrace(Callback):
         if self.every < 1:
             raise ValueError(f"every must be at least 1, got every={self.every}.")
         self.records_: list[dict] = []
-        self.experts_ = None
         self._record(net, X, np.nan)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
@@ -166,15 +161,11 @@ class RoutingTrace(Callback):
 
     def _record(self, net, X_train, gradient_norm):
         net.module_.eval()
-        experts, load = self._routes(net, X_train)
-        epoch = len(net.history)
-        if self.experts_ is None or len(self.experts_) != len(experts):
-            self.last_fluctuation_ = np.zeros(len(experts), dtype=int)
-        else:
-            self.last_fluctuation_[experts != self.experts_] = epoch
-        self.experts_ = experts
-        entropy = np.nan if self.clusters is None else dispatch_entropy(self.clusters, experts)
-        values = (epoch, entropy, load, gradient_norm)
+        self.experts_, load = self._routes(net, X_train)
+        entropy = np.nan
+        if self.clusters is not None:
+            entropy = dispatch_entropy(self.clusters, self.experts_)
+        values = (len(net.history), entropy, load, gradient_norm)
         record = dict(zip(_RECORDED, values, strict=True))
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
