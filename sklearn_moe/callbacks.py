@@ -17,7 +17,7 @@ from .metrics import dispatch_entropy
 __all__ = ["FreezeRouter", "RoutingTrace", "StopTraining"]
 
 # What is recorded; the attributes of a trace have the same names, with "_".
-_RECORDED = ("epochs", "dispatch_entropy", "load", "router_gradient_norm")
+_RECORDED = ("epochs", "dispatch_entropy", "load")
 _PRODUCTS = ("expert_features", "expert_centers", "router_features", "router_centers")
 
 
@@ -89,9 +89,6 @@ class RoutingTrace(Callback):
     load_ : ndarray of shape (n_records, n_experts)
         Share of the samples that each expert computes.
 
-    router_gradient_norm_ : ndarray of shape (n_records,)
-        Mean norm of the router's gradient in the epoch, NaN at the start.
-
     experts_ : ndarray of shape (n_samples,)
         Expert of each sample in the last record.
 
@@ -150,23 +147,21 @@ class RoutingTrace(Callback):
         if self.every < 1:
             raise ValueError(f"every must be at least 1, got every={self.every}.")
         self.records_: list[dict] = []
-        self._record(net, X, np.nan)
+        self._record(net, X)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Record again every few epochs."""
         if len(net.history) % self.every == 0:
-            self._record(net, dataset_train.X, net.history[-1, "router_gradient_norm"])
+            self._record(net, dataset_train.X)
 
     # -- records --------------------------------------------------------------------------
 
-    def _record(self, net, X_train, gradient_norm):
+    def _record(self, net, X_train):
         net.module_.eval()
         self.experts_, load = self._routes(net, X_train)
-        entropy = np.nan
+        record = {"epochs": len(net.history), "dispatch_entropy": np.nan, "load": load}
         if self.clusters is not None:
-            entropy = dispatch_entropy(self.clusters, self.experts_)
-        values = (len(net.history), entropy, load, gradient_norm)
-        record = dict(zip(_RECORDED, values, strict=True))
+            record["dispatch_entropy"] = dispatch_entropy(self.clusters, self.experts_)
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
         self.records_.append(record)
