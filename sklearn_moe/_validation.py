@@ -69,7 +69,7 @@ class HasNames(BaseEstimator):
 
     @property
     def feature_importances_(self) -> NoReturn:
-        how = "sklearn.inspection.permutation_importance, or sklearn_moe.inspection.explain of rows"
+        how = "permutation_importance, or sklearn_moe.inspection.explain(model, X).importance()"
         raise AttributeError(f"{type(self).__name__} has no feature_importances_. Use {how}.")
 
 
