@@ -5,6 +5,7 @@ import inspect
 import re
 import runpy
 import textwrap
+from doctest import DocTestParser
 from functools import wraps
 from itertools import chain
 
@@ -35,6 +36,14 @@ def test_links_and_commands_of_the_readme_exist():
         assert link.startswith("https://") or (ROOT / link).exists(), link
     for target in set(re.findall(r"make ([a-z-]+)", text)):
         assert re.search(rf"^(.* )?{target}( .*)?:", makefile, re.MULTILINE), target
+
+
+def test_the_readme_is_short_and_no_output_is_cut():
+    assert len(README.read_text().split()) <= 1150
+    for page in (README, *(ROOT / "docs").glob("*.rst")):
+        for example in DocTestParser().get_examples(page.read_text()):
+            # Numbers are compared to the digits that are shown, so that none needs dots.
+            assert example.exc_msg or "..." not in example.want, (page.name, example.want)
 
 
 def test_changelog_and_citation_are_those_of_this_version():
