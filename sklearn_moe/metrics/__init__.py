@@ -7,13 +7,12 @@ All metrics take arrays, such as those that a fitted :class:`~sklearn_moe.MoECla
 
 from ._cluster_test import cluster_test
 from ._report import SpecializationReport, specialization_report
-from ._routing import dispatch_entropy, expert_load, routing_matrix
+from ._routing import dispatch_entropy, routing_matrix
 
 __all__ = [
     "SpecializationReport",
     "cluster_test",
     "dispatch_entropy",
-    "expert_load",
     "routing_matrix",
     "specialization_report",
 ]

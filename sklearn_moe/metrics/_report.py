@@ -13,7 +13,7 @@ from ._merged import (
     are_kinds,
     count_in_words,
 )
-from ._routing import expert_load, validated
+from ._routing import contingency, validated
 
 _NUMBERS = "no one two three four five six seven eight nine ten".split()
 _CHANCE = {
@@ -71,7 +71,7 @@ class SpecializationReport:
         by the rule of :func:`specialization_report`.
 
     load : ndarray of shape (n_experts,)
-        :func:`expert_load`; the mean gates of an ensemble.
+        Share of the samples of each expert; the mean gates of an ensemble.
 
     dead_experts : ndarray of int
         Those that receive no sample.
@@ -336,7 +336,11 @@ def report_on(merged, y):
     if ensemble:
         parts["regimes"] = np.full(n_experts, -1)
     mean_gate = merged.gates.mean(axis=0)
-    load = mean_gate if ensemble else expert_load(experts, n_experts=n_experts)
+    load = mean_gate
+    if not ensemble:
+        # All samples are one cluster.
+        load = contingency(np.zeros(len(experts)), experts, n_experts)[0]
+        load = load / load.sum()
     return SpecializationReport(
         n_samples=len(experts),
         n_experts=n_experts,

@@ -179,7 +179,6 @@ def routing_matrix(
     See Also
     --------
     dispatch_entropy : The matrix summarized in one number.
-    expert_load : The share of samples of every expert, all clusters together.
 
     Examples
     --------
@@ -200,46 +199,3 @@ def routing_matrix(
     # A row or column without samples stays 0.
     total = matrix.sum(axis=axis, keepdims=True)
     return matrix / np.where(total > 0, total, 1)
-
-
-@validated("experts", n_experts=[Count(1), None])
-def expert_load(experts: ArrayLike, *, n_experts: int | None = None) -> np.ndarray:
-    """Compute the share of the samples that are routed to each expert.
-
-    Parameters
-    ----------
-    experts : array-like of int of shape (n_samples,) or (n_samples, k)
-        The index of the expert that every sample is routed to. If several are selected, each
-        of the k experts counts 1 / k.
-
-    n_experts : int, default=None
-        The number of experts. If None, one more than the largest index in `experts`.
-
-    Returns
-    -------
-    load : ndarray of shape (n_experts,)
-        The share of every expert; the shares sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, there are no samples, or `experts` are not indices from 0 to
-        `n_experts - 1`.
-
-    See Also
-    --------
-    routing_matrix : The same for each cluster separately.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import expert_load
-    >>> expert_load([0, 0, 0, 1], n_experts=3)
-    array([0.75, 0.25, 0.  ])
-    >>> expert_load([[0, 1], [0, 2]])
-    array([0.5 , 0.25, 0.25])
-    """
-    experts, n_experts = check_indices(experts, n_experts)
-    # All samples are one cluster.
-    one_cluster = np.zeros(len(experts), dtype=np.intp)
-    weights = contingency(one_cluster, experts, n_experts)[0]
-    return weights / weights.sum()

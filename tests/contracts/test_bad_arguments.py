@@ -16,7 +16,6 @@ BY_CLUSTER = {"clusters": CLUSTERS, "experts": EXPERTS}
 
 ARGUMENTS = {
     metrics.dispatch_entropy: BY_CLUSTER,
-    metrics.expert_load: {"experts": EXPERTS},
     metrics.routing_matrix: BY_CLUSTER,
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
     datasets.make_rotation_task: {"images": IMAGES},

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from helpers import draw_routes, raises
 
-from sklearn_moe import metrics
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 
 N_CLUSTERS, N_EXPERTS = 4, 6
@@ -39,9 +38,6 @@ def test_match_the_references(n_selected):
     assert dispatch_entropy(clusters, experts) == pytest.approx(reference_entropy(expected))
     assert type(dispatch_entropy(clusters, experts)) is float
     np.testing.assert_allclose(routing_matrix(clusters, experts), expected)
-    load = metrics.expert_load(experts, n_experts=9)
-    np.testing.assert_allclose(load[:6], expected.sum(axis=0) / expected.sum())
-    assert load.shape == (9,)
 
 
 def test_entropy_at_its_ends():
@@ -110,4 +106,3 @@ def test_wrong_expert_indices_are_explained():
         ([0, 4], 4, "n_experts=4, got 4. Use n_experts >= 5"),
     ):
         raises(ValueError, message, routing_matrix, [0, 1], experts, n_experts=n_experts)
-        raises(ValueError, message, metrics.expert_load, experts, n_experts=n_experts)
