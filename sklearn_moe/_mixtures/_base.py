@@ -22,7 +22,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from .._data import SamplesLike
-from .._data.tables import hash_rows, refuse_repeated_names
+from .._data.tables import hash_rows, is_frame, refuse_repeated_names
 from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
 from .._validation import (
@@ -515,7 +515,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
 
 def _check_X(X):
     """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
-    if hasattr(X, "columns"):
+    if is_frame(X):
         refuse_repeated_names(X)
         return X
     return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
