@@ -1,5 +1,6 @@
 """Why a mixture of experts predicts what it does for a row."""
 
+import re
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -25,6 +26,8 @@ _MOST_BACKGROUND = 100
 _ROUNDING = 1e-3
 # Smaller probabilities are as good as none.
 _LEAST_PROBA = 1e-9
+# Experts of smaller gates, if these are constant, change no prediction.
+_LEAST_USED = 1e-6
 # Kinds of experts that are known not to be linear.
 _NETWORKS = {"deep", "mlp", "piecewise"}
 # Parts of an image, along each of its sides.
@@ -116,12 +119,13 @@ def explain(
 
     Notes
     -----
-    **Linear experts.** If all experts are linear in the columns, and the prediction is their sum by
-    the gates, the parts are exact: coefficient times difference from the mean of the expert's own
-    rows; a category counts by its difference from the shares of all of them. For a linear function
-    these are its Shapley values if the columns are independent. What columns change by the gates is
-    not in them: the title of a row says why it has its expert. If the logarithms of the experts are
-    linear, as in a Poisson regression, these are explained.
+    **Linear experts.** If all experts are linear in the columns (with constant gates those of any
+    weight), and the prediction is their sum by the gates, the parts are exact: coefficient times
+    difference from the mean of the expert's own rows; a category counts by its difference from the
+    shares of all of them. For a linear function these are its Shapley values if the columns are
+    independent. What columns change by the gates is not in them: the title of a row says why it has
+    its expert; with a `background` it is. If the logarithms of the experts are linear, as in a
+    Poisson regression, these are explained.
 
     **All other models** have interventional Shapley values. The values of the row are put into each
     background row, column by column, in random order, and in the reverse order; a part is the mean
@@ -172,9 +176,10 @@ def explain(
     outcome = _Outcome(mixture, estimator, explained, output)
     names, values, numbers, owner = _read_columns(mixture, explained, groups_of_columns)
     parts = None
-    kinds = {kind.split("(")[0] for kind in getattr(mixture.mixture, "expert_kinds_", ())}
+    is_used = (mixture.gates.max(axis=0) > _LEAST_USED) | (not mixture.is_constant)
+    kinds = {re.split(r"\W", mixture.names[k])[0] for k in np.flatnonzero(is_used)}
     if background is None and is_table and not kinds & _NETWORKS:
-        parts = _linear_parts(mixture, outcome, rows, owner)
+        parts = _linear_parts(mixture, outcome, rows, owner, is_used)
     n_background = 0
     if parts is None:
         n_background = compared.shape[0]
@@ -341,19 +346,20 @@ def _patches(shape):
     return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
 
 
-def _linear_parts(mixture, outcome, rows, owner):
+def _linear_parts(mixture, outcome, rows, owner, is_used):
     """Return the prediction, its parts, their errors and where these are rough, if all is linear.
 
-    That is so if all experts are linear, and the prediction is their sum by the gates. Otherwise
-    None is returned.
+    That is so if all experts that are used are linear, and the prediction is their sum by the
+    gates. Otherwise None is returned.
     """
     outputs, proba = expert_outputs(mixture, mixture.X)
     functions = find_linear(mixture, outputs, proba)
+    functions.coef[~is_used] = outputs[:, ~is_used] = 0
     is_linear = not np.isnan(functions.coef).any() and functions.is_log >= outcome.is_log
     if not is_linear or outcome.against_all:
         return None
     if functions.is_log:
-        outcome.is_log, outputs = True, np.log(outputs)
+        outcome.is_log, outputs = True, np.log(np.where(is_used[:, np.newaxis], outputs, 1))
     predicted = outcome.predict(mixture.table.X)
     mixed = np.einsum("nk,nko->no", mixture.gates, outputs)
     if outcome.is_class:

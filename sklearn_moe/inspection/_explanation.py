@@ -113,7 +113,8 @@ class Explanation:
         -------
         frame : pandas.DataFrame
             The mean absolute part of each column, "importance", and its standard error for other
-            rows like these, the most important column first.
+            rows like these, the most important column first. Of linear experts what the column
+            changes by the gate is in it only if the parts have a `background`.
         """
         pd = check_pandas_support("Explanation.importance")
         size = np.abs(self.contribution)

@@ -7,6 +7,8 @@ from scipy.special import comb
 _MOST_EXACT = 5
 # A variance is estimated by so many differences at least.
 _LEAST_DIFFERENCES = 50
+# Differences of predictions that are none, as a share of their spread.
+_ROUNDING = 1e-6
 # Numbers that are predicted from at once.
 _MOST_NUMBERS = 2**22
 
@@ -47,7 +49,7 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
     if n_columns <= _MOST_EXACT:
         parts = _by_subsets(predict, at_background, at_row, n_columns, at_once)
         return parts, np.zeros(n_columns), False
-    limit = tol * np.std(np.append(at_background, at_row))
+    spread = np.std(np.append(at_background, at_row))
     # Differences between permutations of the same background row tell the error.
     n_more = 2 * -(-_LEAST_DIFFERENCES // n_background)
     most = max(n_more, 2 * (max_permutations // n_background // 2))
@@ -61,10 +63,11 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
         drawn = _by_permutations(predict, at_background, at_row, ranks, at_once)
         parts = np.concatenate([parts, drawn])
         variance = parts.var(axis=0, ddof=1).mean(axis=0)
-        # Few permutations show too little of a column that rarely matters.
-        variance += np.where(variance > 0, 0.1 * variance.mean(), 0)
+        # Few permutations show too little of a column that rarely matters; rounding is no error.
+        is_exact = variance <= (_ROUNDING * spread) ** 2
+        variance = np.where(is_exact, 0, variance + 0.1 * variance.mean())
         error = np.sqrt(variance / (len(parts) * n_background))
-        is_rough = error.max() > limit
+        is_rough = error.max() > tol * spread
         n_more = min(len(parts), most - len(parts))
         if not is_rough or n_more == 0:
             return parts.mean(axis=(0, 1)), error, is_rough

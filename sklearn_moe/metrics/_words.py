@@ -402,7 +402,8 @@ def _text(threshold):
     """Return a number, date or duration as text; a date has no time if it is midnight."""
     text = str(threshold)
     if isinstance(threshold, np.datetime64):
-        return text.replace("T", " ") + ":00" * (len(text) == 13)
+        text = re.sub(r"\.0+$", "", text.replace("T", " ") + ":00" * (len(text) == 13))
+        return text.removesuffix(" 00:00:00")
     if isinstance(threshold, np.timedelta64) and threshold == threshold.astype("m8[us]"):
         text = str(threshold.astype("m8[us]").item()).replace(", 0:00:00", "")
         text = text.replace(", ", " +" if text.startswith("-") else " ")

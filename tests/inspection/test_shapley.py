@@ -101,6 +101,21 @@ def test_parts_are_shapley_values(name):
     assert (explained.standard_error == 0).all()
     assert explained.columns == tuple(X.columns)
     assert explained.n_background == 12
+    if name == "frame":
+        assert explained.values[0, 3] == "2024-01-08"
+
+
+def test_a_pool_in_which_only_linear_experts_have_weight_is_explained_exactly():
+    X, _ = numbers()
+    y = X @ np.arange(8)
+    model = MoERegressor(6, max_iter=5, random_state=0).fit(X, y)
+    explained = explain(model, X, [0, 1])
+    assert explained.n_background == 0
+    assert "linear" in str(explained).split("\n")[0]
+    expected = (X[:2] - X.mean(axis=0)) * np.arange(8)
+    assert_allclose(explained.contribution, expected, atol=0.05)
+    total = explained.base + explained.contribution.sum(axis=1)
+    assert_allclose(total, model.predict(X[:2]), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
