@@ -394,11 +394,11 @@ def _linear_parts(mixture, outcome, rows, owner, is_used):
 def _sampled_parts(outcome, explained, compared, owner, rows, seed, limits):
     """Return the same for any model, by Shapley values against the rows that are compared with."""
     stacked = _stack(explained, compared)
-    prediction = outcome.of(outcome.predict(explained), np.arange(len(rows)), _LEAST_PROBA)
-    predicted = outcome.predict(compared)
+    predicted = outcome.predict(stacked)
+    prediction = outcome.of(predicted[: len(rows)], np.arange(len(rows)), _LEAST_PROBA)
     found = []
     for row, place in enumerate(rows):
-        at_background = outcome.of(predicted, row, _LEAST_PROBA)
+        at_background = outcome.of(predicted[len(rows) :], row, _LEAST_PROBA)
         predict = partial(_predict_mixed, outcome, stacked, owner, row)
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])

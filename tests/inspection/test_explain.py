@@ -54,6 +54,7 @@ LINEAR = {
     "constant": (mixture(estimator=LinearRegression(), gate=None), numbers, np.array),
     "three": (mixture(estimator=Ridge(), n_components=3, gate=STUMP), numbers, np.array),
     "one": (mixture(estimator=Ridge(), n_components=1), numbers, np.array),
+    "stack": (mixture(estimator=[Ridge(), Ridge(100)], method="stack"), numbers, np.array),
     "frame": (mixture(n_components=2), shops, np.array),
     "several": (MoERegressor(2, expert="linear", **BRIEF), numbers, both),
     "classes": (mixture(MixtureClassifier, gate=STUMP), numbers, classes),
