@@ -596,9 +596,10 @@ class EstimatorParams(HasNames):
 
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one and a training step is enough work for it, as for most
-        images, otherwise the CPU. On GPUs that are fast in bfloat16 the experts for images are
-        trained in mixed precision if each network computes 100 or more samples in a step; weights,
-        routes, losses and predictions remain in float32.
+        images, otherwise the CPU. On GPUs and processors that multiply in bfloat16 the experts for
+        images are trained in mixed precision if each network computes 100 or more samples in a
+        step (`net_.precision`); weights, routes, losses and predictions remain in float32. Not
+        where X is float64.
     """
 
     _parameter_constraints: ClassVar[dict] = {

@@ -68,7 +68,7 @@ def choose_training(choices):
 
 
 def may_use_bf16(choices):
-    """Tell whether mixed precision may save time on a GPU that is fast in it."""
+    """Tell whether mixed precision may save time on a device that is fast in it."""
     n_per_network = choices.batch_size
     if choices["trunk"] is None and choices.router.router_class.sparse and choices["n_experts"] > 1:
         n_per_network *= choices.router.top_k / choices["n_experts"]

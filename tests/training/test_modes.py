@@ -24,13 +24,12 @@ def fit_both(images, monkeypatch):
     """Return a function that fits in float32, and as on a device that is fast in bf16."""
 
     def fit(**options):
-        exact = MoEClassifier(**BRIEF | options).fit(*images)
-        assert exact.net_.precision == "float32"
-        with monkeypatch.context() as patch:
-            patch.setattr(_devices, "is_fast_in_bf16", lambda device: True)
-            mixed = MoEClassifier(**BRIEF | options).fit(*images)
-        assert mixed.net_.precision == "bf16"
-        return exact, mixed
+        fitted = []
+        for is_fast, precision in ((False, "float32"), (True, "bf16")):
+            monkeypatch.setattr(_devices, "is_fast_in_bf16", lambda device, fast=is_fast: fast)
+            fitted.append(MoEClassifier(**BRIEF | options).fit(*images))
+            assert fitted[-1].net_.precision == precision
+        return fitted
 
     return fit
 

@@ -51,8 +51,10 @@ def placed(X, **options):
     return place(plan, mixture, X.shape[1:])
 
 
-def test_auto_is_the_cpu_where_there_is_nothing_else(table):
-    assert placed(IMAGES) == ("cpu", "float32")
+def test_auto_is_the_cpu_where_there_is_nothing_else(table, monkeypatch):
+    for found, precision in (({}, "float32"), ({"avx512_bf16": True}, "bf16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
+        assert placed(IMAGES) == ("cpu", precision)
     assert MoEClassifier(**BRIEF).fit(*table).resolved_params_["device"] == "cpu"
     assert MoEClassifier(**BRIEF, device="cpu").fit(*table).resolved_params_["device"] == "cpu"
 
