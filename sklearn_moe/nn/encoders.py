@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .dispatch import is_exporting
+from .dispatch import PieceColumns, is_exporting
 
 # All in standard deviations: where the soft bound lies; the largest number of which float32 holds
 # the square; and where linear experts, which should follow all values, are cut off.
@@ -81,7 +81,7 @@ class TableEncoder(_FixedTypes):
 
     Attributes
     ----------
-    columns : dict of slice
+    columns : dict of slice or PieceColumns
         What an expert reads: "bounded", "piecewise" (the same and the pieces) or "linear". The
         router reads "bounded".
     """
@@ -94,9 +94,10 @@ class TableEncoder(_FixedTypes):
         tables = statistics._asdict()
         self.is_linear = tables.pop("is_linear")
         self.adds_linear = tables.pop("adds_linear")
+        knots_of = tables.pop("knots")
         pieces = [
             (column, low, high)
-            for column, knots in enumerate(tables.pop("knots"))
+            for column, knots in enumerate(knots_of)
             for low, high in pairwise(knots)
         ]
         self.has_pieces = bool(pieces)
@@ -110,11 +111,15 @@ class TableEncoder(_FixedTypes):
         start = len(pieces)
         stop = start + n_bounded
         self.n_outputs = stop + (n_numeric if self.adds_linear else 0)
-        self.columns = {
+        self.columns: dict[str, Any] = {
             "bounded": slice(start, stop),
             "piecewise": slice(0, stop),
             "linear": slice(start + n_numeric, self.n_outputs),
         }
+        if pieces:
+            sizes = [len(knots) - 1 for knots in knots_of if knots]
+            self.columns["piecewise"] = PieceColumns(0, stop, sizes)
+            self.is_even = len(pieces) == max(sizes) * n_numeric
         for name, values in tables.items():
             if name in ("center", "scale", "missing"):
                 units = torch.tensor(values, dtype=torch.float64)
@@ -126,11 +131,11 @@ class TableEncoder(_FixedTypes):
         first = [0, *accumulate(statistics.n_categories)][:-1]
         self.register_buffer("first", torch.tensor(first, dtype=torch.long))
 
-    def part(self, x: Tensor, columns: slice) -> Tensor:
+    def part(self, x: Tensor, columns: slice | PieceColumns) -> Tensor:
         """Return some columns of the result, without the time for pieces if none are among them."""
         n_pieces = self.columns["bounded"].start
         if columns.start < n_pieces:
-            return self(x)[:, columns]
+            return self(x)[:, columns.start : columns.stop]
         others = self(x, with_pieces=False)
         return others[:, columns.start - n_pieces : columns.stop - n_pieces]
 
@@ -150,8 +155,12 @@ class TableEncoder(_FixedTypes):
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces and with_pieces:
-            # In place: most of the time goes to memory.
-            pieces = bounded.index_select(1, self.of_column).sub_(self.low.to(z.dtype))
+            low = self.low.to(z.dtype)
+            # In place: most of the time goes to memory, or to a choice of columns.
+            if self.is_even:
+                pieces = (bounded.unsqueeze(2) - low.view(bounded.shape[1], -1)).flatten(1)
+            else:
+                pieces = bounded.index_select(1, self.of_column).sub_(low)
             parts.insert(0, pieces.div_(self.width.to(z.dtype)).clamp_(0, 1))
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))

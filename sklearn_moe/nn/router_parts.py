@@ -139,8 +139,9 @@ class PoolScores(Scores):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
+        x = x.T.to(dtype)
         kinds, own = (
-            weight.to(dtype) @ x.T.to(dtype) + bias.to(dtype)
+            weight.to(dtype) @ x + bias.to(dtype)
             for weight, bias in ((self.weight, self.bias), (self.own_weight, self.own_bias))
         )
         own = torch.where(self.gated.unsqueeze(1), own, 0.0).index_select(0, self.by_kind)

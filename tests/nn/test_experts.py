@@ -11,6 +11,7 @@ from torch import nn
 from sklearn_moe._registry import accepts_argument
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
 from sklearn_moe.nn.dispatch import Pool, Stack
+from sklearn_moe.nn.encoders import FeatureStatistics, TableEncoder
 from sklearn_moe.nn.experts.mlp import MLPStack
 from sklearn_moe.nn.functional import activation_layer
 from sklearn_moe.nn.seeding import use_generator
@@ -202,3 +203,40 @@ def test_a_kind_without_weight_is_not_computed():
     assert seen == [5, 0]
     assert torch.equal(outputs[:, ::2], expected[:, ::2])
     assert not outputs[:, 1::2].any()
+
+
+@pytest.mark.parametrize("sizes", [(7, 0, 12), (9, 9, 9)])
+def test_products_of_pieces_are_looked_up_at_prediction(sizes):
+    knots = tuple(tuple(np.linspace(-2, 2, n + 1)) if n else () for n in sizes)
+    known = FeatureStatistics((0, 1, 2), (0.0,) * 3, (1.0,) * 3, (1,), missing=(0.5,) * 3)
+    encoder = TableEncoder(known._replace(knots=knots, adds_linear=True))
+    columns = encoder.columns["piecewise"]
+    with use_generator(seeded()):
+        experts = [MLPExpert((columns.stop,), 2, width=8, n_layers=2) for _ in range(3)]
+    pool = Pool([MLPStack(experts)], [columns], [0] * 3, encoder.columns["bounded"]).double()
+    [stack] = pool.kinds
+    x = torch.cat([2 * draw(50, 3), torch.tensor([[np.nan, -2, 9e9], [-np.inf, 2, -9]])])
+    # At knots, too.
+    x = encoder(torch.cat([x, torch.linspace(-2, 2, 10).double().expand(3, -1).T]))
+
+    def check():
+        with torch.no_grad():
+            expected = pool(x)
+        with torch.inference_mode():
+            torch.testing.assert_close(pool(x), expected, **TIGHT)
+            alone = torch.cat([pool(row) for row in x.split(1)])
+        torch.testing.assert_close(alone, expected, **TIGHT)
+
+    check()
+    kept = stack._kept[1]
+    assert kept is not None
+    check()
+    assert stack._kept[1] is kept
+    # They follow the weights.
+    with torch.no_grad():
+        stack[1][0].weight[3, 2].add_(1)
+        stack[2][0].bias.add_(1)
+    check()
+    stack.train()
+    stack.weight.data *= 2
+    check()
