@@ -71,7 +71,7 @@ def is_fast_in_bf16(device: torch.device) -> bool:
     """Whether a device multiplies in bf16; older ones only say that they support it."""
     if device.type == "cpu":
         # A torch that does not say what the processor can do computes in float32.
-        found = getattr(torch.cpu, "get_capabilities", dict)()
+        found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
     ask = getattr(_module(device.type), "get_device_capability", None)
     capability = ask and ask(device)
