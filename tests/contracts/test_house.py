@@ -10,9 +10,9 @@ from sklearn_moe import MoEClassifier
 # The least of comments, the most of everything else. Of a table of 60 rows and 5 columns, by
 # default. Whoever makes one of these better lowers its limit.
 LIMITS = {
-    "lines of code outside paper": 13_880,
-    "lines of code of paper": 4_175,
-    "lines of code of tests": 13_750,
+    "lines of code outside paper": 14_030,
+    "lines of code of paper": 4_280,
+    "lines of code of tests": 13_900,
     "lines of the largest file": 690,
     "rooms": 22,
     "arrows between rooms": 62,
@@ -20,10 +20,10 @@ LIMITS = {
     "full-line comments per 100 lines of code": 5.6,
     "ternaries per 100 lines of code": 2.5,
     "assignments of several names per 100 lines of code": 3.2,
-    "files of a fit": 36,
-    "functions of a fit": 280,
-    "calls of a fit": 1_250,
-    "files of predict_proba": 15,
+    "files of a fit": 33,
+    "functions of a fit": 276,
+    "calls of a fit": 1_236,
+    "files of predict_proba": 14,
     "functions of predict_proba": 32,
 }
 
