@@ -9,8 +9,8 @@ from .common import experiment, problems
 from .drawing import panels
 
 _RATE = 0.001  # of the experts
-_RATIOS = (1, 4, 16, 64, 256, 1024, 4096)
-_SCALES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_RATIOS = (1, 8, 64, 512, 4096)
+_SCALES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 _MARK = np.log(4) / 2  # nats
 
 
@@ -41,7 +41,6 @@ def phases(protocol="code", data="fixed"):
             "init_scale": {scale: {"expert": expert("patch", scale)} for scale in _SCALES},
             "ratio": {r: {"router__learning_rate": r * _RATE} for r in _RATIOS},
         },
-        n_runs=5,
         draw=_draw,
         findings=_findings,
     )
