@@ -64,15 +64,12 @@ tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=30)
 inner = MixtureRegressor(rule, gate=logit, n_init=2)
 
 # %%
-# EM climbs to the nearest peak, and four rules can be paired in three ways. So the nested mixture
-# starts from a guess, the denser half of the districts; it moves the border to where it belongs.
-density = X_train["inhabitants_km2"]
-is_dense = (density > density.median()).to_numpy()
-guess = np.column_stack([~is_dense, is_dense]).astype(float)
+# EM climbs to the nearest peak, and four rules can be paired in three ways. A tree of the trips
+# gives the nested mixture its start (`init="auto"`); EM moves the border to where it belongs.
 models = {
     "flat, gate: tree": MixtureRegressor(rule, n_components=4, gate=tree, random_state=0),
     "flat, gate: logit": MixtureRegressor(rule, n_components=4, gate=logit, random_state=0),
-    "nested": MixtureRegressor(inner, gate=district, init=guess, random_state=0),
+    "nested": MixtureRegressor(inner, gate=district, n_init=2, random_state=0),
 }
 held_out = {
     name: model.fit(X_train, y_train).score_samples(X_test, y_test)
@@ -119,7 +116,8 @@ blue, orange = colors = np.array([[0, 0.45, 0.7], [0.9, 0.62, 0]])
 figure, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
 for column, place in enumerate(["center", "suburbs"]):
     here = is_center[1000:] == (place == "center")
-    trips, part = X_test[here].sort_values("distance_km"), nested.experts_[1 - column]
+    trips = X_test[here].sort_values("distance_km")
+    part = nested.experts_[np.bincount(nested.apply(trips)).argmax()]
     times = y_test[trips.index - 1000]
     proba, predictions = part.responsibilities(trips, times), part.expert_predict(trips)
     by_slope = np.argsort([slope_of(expert) for expert in part.experts_])  # the van first
