@@ -87,7 +87,7 @@ _SIZES = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
 _GATES = ("softmax", "sigmoid")
 _GROUPS = {"sharing": "share a true one", "alone": "have a true one of their own"}
 _ERRORS = {"error": "RMSE of the function"} | {
-    group: f"distance of experts that {text}" for group, text in _GROUPS.items()
+    group: f"distance of experts that\n{text}" for group, text in _GROUPS.items()
 }
 
 
