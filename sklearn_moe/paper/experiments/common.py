@@ -9,10 +9,11 @@ from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._published import TABLE_1
 from .._run import DATA_SEEDS, Problem
-from .._statistics import LEVEL, holm, p_text, welch
+from .._statistics import LEVEL, holm, p_text, p_value, welch
 
 KINDS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")  # of the activation check
 ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
+SPECIALIZED = np.log(4) / 2  # nats: of four clusters, the entropy below which a mixture is
 TRACE = 5  # steps between two records: the same everywhere, so that experiments share their runs
 
 
@@ -66,6 +67,13 @@ def published_mixtures(settings):
         for setting in settings
         for nonlinear, activation in ACTIVATION.items()
     }
+
+
+def entropy_tests(cells):
+    """Return the p values that mean entropies are `SPECIALIZED`, by cell, corrected by Holm."""
+    cells = list(cells)
+    p_values = (p_value(cell.values("entropy"), SPECIALIZED) for cell in cells)
+    return dict(zip(cells, holm(p_values), strict=True))
 
 
 def explain_outside(results):

@@ -11,8 +11,8 @@ from ..._estimators.classifier import MoEClassifier
 from .._artificial_runs import AlikeStart, EarlyRun
 from .._experiment import Finding
 from .._protocols import expert
-from .._statistics import LEVEL, UNDECIDED, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, TRACE, experiment, problems
+from .._statistics import LEVEL, UNDECIDED, mean_interval, p_text
+from .common import ACTIVATION, SPECIALIZED, TRACE, entropy_tests, experiment, problems
 from .drawing import AXES, COLORS, draw_largest_entropy, labelled, legend, panels
 
 _SMALL, _LARGE, _ALIKE = 0.001, 1.0, "1, alike"
@@ -28,7 +28,6 @@ _GRID = {
     "loss": list(_LOSSES),
 }
 _STARTS = {_SMALL: "0.001\n(the paper's)", _LARGE: "1", _ALIKE: "1, all experts\nalike"}
-_MARK = np.log(4) / 2  # nats
 
 
 def linear(protocol="code", data="fixed"):
@@ -81,8 +80,8 @@ def _findings(results):
 def _specialized(name, results):
     """Yield in how many cells the entropy is below the mark, and the best one."""
     cells = results.cells
-    p = dict(zip(cells, holm(p_value(c.values("entropy"), _MARK) for c in cells), strict=True))
-    below = [cell for cell in cells if cell.mean("entropy") < _MARK]
+    p = entropy_tests(cells)
+    below = [cell for cell in cells if cell.mean("entropy") < SPECIALIZED]
     sure = [cell for cell in below if p[cell] < LEVEL]
     counts = (
         f"{sum(cell in below for cell in of)} of {len(of)} ({sum(cell in sure for cell in of)}) "
@@ -91,17 +90,17 @@ def _specialized(name, results):
         for of in [results.select(init_scale=scale, loss=loss)]
     )
     yield Finding(
-        f"{name}, cells with a mean entropy below log 4 / 2 = {_MARK:.3f} (in brackets: with p < "
-        f"{LEVEL} by Holm's correction for {len(cells)} cells): {', '.join(counts)}."
+        f"{name}, cells with a mean entropy below log 4 / 2 = {SPECIALIZED:.3f} (in brackets: "
+        f"with p < {LEVEL} by Holm's correction for {len(cells)} cells): {', '.join(counts)}."
     )
     best = min(cells, key=lambda cell: cell.mean("entropy"))
     entropy = best.interval("entropy")
     yield Finding(
-        f"{name} fail to specialize whatever the choice: the entropy stays above {_MARK:.3f}. In "
-        f"the best of {len(cells)} cells it is {entropy.mean:.3f} ({entropy.text(3)}, uncorrected; "
-        f"{p_text(p[best])} corrected), with {best.mean('accuracy'):.2f} %; {len(sure)} cells are "
-        f"below at p < {LEVEL} corrected.",
-        False if sure else entropy.above(_MARK) is True or UNDECIDED,
+        f"{name} fail to specialize whatever the choice: the entropy stays above "
+        f"{SPECIALIZED:.3f}. In the best of {len(cells)} cells it is {entropy.mean:.3f} "
+        f"({entropy.text(3)}, uncorrected; {p_text(p[best])} corrected), with "
+        f"{best.mean('accuracy'):.2f} %; {len(sure)} cells are below at p < {LEVEL} corrected.",
+        False if sure else entropy.above(SPECIALIZED) is True or UNDECIDED,
     )
 
 

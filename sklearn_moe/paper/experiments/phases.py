@@ -4,14 +4,13 @@ import numpy as np
 
 from .._experiment import Finding
 from .._protocols import expert, paper_classifier
-from .._statistics import LEVEL, UNDECIDED, holm, p_text, p_value
-from .common import experiment, problems
+from .._statistics import LEVEL, UNDECIDED, p_text
+from .common import SPECIALIZED, entropy_tests, experiment, problems
 from .drawing import panels
 
 _RATE = 0.001  # of the experts
 _RATIOS = (1, 8, 64, 512, 4096)
 _SCALES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
-_MARK = np.log(4) / 2  # nats
 
 
 def square(z):
@@ -50,17 +49,17 @@ def _findings(results):
     for setting in results.settings:
         for degree in _DEGREES:
             cells = results.select(setting=setting, model=degree)
-            corrected = holm(p_value(cell.values("entropy"), _MARK) for cell in cells)
-            tests = list(zip(cells, corrected, strict=True))
-            below = [c for c, p in tests if p < LEVEL and c.mean("entropy") < _MARK]
-            above = [c for c, p in tests if p < LEVEL and c.mean("entropy") > _MARK]
-            best, p = min(tests, key=lambda test: test[0].mean("entropy"))
+            p = entropy_tests(cells)
+            sure = [cell for cell in cells if p[cell] < LEVEL]
+            below = [cell for cell in sure if cell.mean("entropy") < SPECIALIZED]
+            above = [cell for cell in sure if cell.mean("entropy") > SPECIALIZED]
+            best = min(cells, key=lambda cell: cell.mean("entropy"))
             entropy, accuracy = best.interval("entropy"), best.interval("accuracy")
             text = (
                 f"Setting {setting}, {degree}: of {len(cells)} starts and rates the mean entropy "
-                f"is below {_MARK:.3f} in {len(below)} and above in {len(above)}, with p < {LEVEL} "
-                f"by Holm's correction. The least is {entropy.with_mean(3)} ({p_text(p)} "
-                f"corrected), with {accuracy.with_mean(2, '%')}, at a start of "
+                f"is below {SPECIALIZED:.3f} in {len(below)} and above in {len(above)}, with p < "
+                f"{LEVEL} by Holm's correction. The least is {entropy.with_mean(3)} "
+                f"({p_text(p[best])} corrected), with {accuracy.with_mean(2, '%')}, at a start of "
                 f"{best.labels['init_scale']:g} and a ratio of {best.labels['ratio']}"
             )
             yield Finding(f"{text}.")
@@ -82,7 +81,7 @@ def _theorem(results):
         yield Finding(
             f"Setting {setting}: cubic experts specialize at a start of 0.001 and a ratio of 64: "
             f"{entropy.with_mean(3)}.",
-            entropy.below(_MARK),
+            entropy.below(SPECIALIZED),
         )
 
 
@@ -92,7 +91,7 @@ def _draw(results):
     for setting, row in zip(results.settings, axes, strict=True):
         for degree, ax in zip(_DEGREES, row, strict=True):
             cells = results.select(setting=setting, model=degree)
-            runs = np.array([cell.values("entropy") < _MARK for cell in cells])
+            runs = np.array([cell.values("entropy") < SPECIALIZED for cell in cells])
             shares = 100 * runs.mean(1).reshape(shape)
             image = ax.imshow(shares, vmin=0, vmax=100, cmap="Blues", origin="lower")
             accuracies = np.reshape([cell.mean("accuracy") for cell in cells], shape)
