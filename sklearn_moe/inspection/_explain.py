@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from .._data.tables import Table, is_frame
 from .._validation import Count, check_named, warning_once
-from ..metrics._merged import MergedExperts
+from ..metrics._merged import SAME_WEIGHTS, MergedExperts
 from ..metrics._words import find_regions, open_table
 from ._explanation import Explanation
 from ._linear import OpenedMixture, expert_outputs, find_linear, mix_rows
@@ -427,7 +427,7 @@ def _stack(X, others):
 def _conditions(mixture, rows):
     """Return the words by which each row has its expert."""
     if mixture.is_constant or mixture.ensemble:
-        return ("same weights for all rows",) * len(rows)
+        return (SAME_WEIGHTS,) * len(rows)
     experts, table = mixture.experts[:, 0], mixture.table
     words = np.full(len(rows), "", dtype=object)
     for expert, part in find_regions(table, experts, mixture.n_experts, mixture.tree).parts:

@@ -191,7 +191,7 @@ class Explanation:
             ax.barh(place, part, left=end - part, color=up if part > 0 else down)
             at = max(end, end - part), place
             style = {"textcoords": "offset points", "va": "center", "bbox": box}
-            ax.annotate(_with_error(part, error), at, (4, 0), **style)
+            ax.annotate(f"{part:+.3g}{_doubt(error)}", at, (4, 0), **style)
         ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":", zorder=0)
         ax.axvline(ends[-1], color="black", linewidth=0.8, zorder=0)
         ax.set_yticks(range(len(parts) - 1), [as_text(name) for name, *_ in parts[1:]])
@@ -279,8 +279,7 @@ class Explanation:
             numbers[0], numbers[-1] = f"{parts[0][1]:.4g}", f"{parts[-1][1]:.4g}"
             most = max(map(len, numbers))
             for (name, _, error), number in zip(parts, numbers, strict=True):
-                doubt = f" ± {error:.1g}" if error else ""
-                lines.append(f"    {name:{width}}   {number:>{most}}{doubt}")
+                lines.append(f"    {name:{width}}   {number:>{most}}{_doubt(error)}")
             if self.is_rough[row]:
                 lines.append("    (standard errors above tol: increase max_permutations)")
             texts.append("\n".join(lines))
@@ -322,8 +321,9 @@ class Explanation:
         return parts
 
 
-def _with_error(part, error):
-    return f"{part:+.3g}" + f" ± {error:.1g}" * bool(error)
+def _doubt(error):
+    """Return a standard error as it stands behind its number: nothing if there is none."""
+    return f" ± {error:.1g}" if error else ""
 
 
 def _offsets(values, step):

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import validate_params
 from .._data.tables import apart_from
 from .._data.validation import check_groups, check_weight
 from .._validation import Count, check_column, check_named, check_same_length, warning_once
-from ..metrics._merged import count_in_words
+from ..metrics._merged import SAME_WEIGHTS, count_in_words
 from ..metrics._report import report_on
 from ..metrics._words import Regions, find_regions
 from ._code import SQL, Python, write_code
@@ -413,7 +413,7 @@ def region_rules(
         share = mixture.gates[0]
         own = np.ones_like(own)
         nan = np.full(own.shape, np.nan)
-        regions = Regions(None, (("same weights for all rows",),) * len(share), nan, nan[:, 0])
+        regions = Regions(None, ((SAME_WEIGHTS,),) * len(share), nan, nan[:, 0])
     else:
         regions = find_regions(mixture.table, experts, len(share), mixture.tree, max_conditions)
     unseen = outputs if proba is None else proba

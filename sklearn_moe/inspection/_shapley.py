@@ -7,7 +7,7 @@ from scipy.special import comb
 _MOST_EXACT = 5
 # A variance is estimated by so many differences at least.
 _LEAST_DIFFERENCES = 50
-# Differences of predictions that are none, as a share of their spread.
+# Smaller differences of predictions, as a share of their spread, are rounding.
 _ROUNDING = 1e-6
 # Numbers that are predicted from at once.
 _MOST_NUMBERS = 2**22

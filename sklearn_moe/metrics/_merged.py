@@ -18,6 +18,8 @@ _ROWS_TO_COMPARE = 1000
 # How many experts a sentence names, and the weight that each must have.
 _MOST_NAMED = 8
 _LEAST_NAMED = 0.005
+# Where an expert holds if the gates do not depend on the row.
+SAME_WEIGHTS = "same weights for all rows"
 
 
 class MergedExperts:
