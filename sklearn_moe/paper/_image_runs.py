@@ -1,6 +1,10 @@
 """Images as problems of an experiment, and what is measured of a run on them."""
 
 import hashlib
+import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial, reduce
@@ -13,10 +17,11 @@ from sklearn.datasets import get_data_home
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._training import Callback
+from .._training.callbacks import Interrupts
 from .._training.checkpoint import describe
 from ..datasets import make_rotation_task
 from ..preprocessing import RandomCropFlip
-from ._run import Run, routes, seconds
+from ._run import Run, routes
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
 
@@ -68,6 +73,27 @@ def _smooth(padded, size, sigma, dim, length):
     return reduce(torch.Tensor.add_, terms)
 
 
+_BLOCK = 8  # pixels of JPEG's blocks in both directions
+
+
+def hide_grid(X, seed):
+    """Hide the borders of JPEG's blocks of 8 by 8 pixels in uint8 images, (n, channels, h, w).
+
+    Every image is shifted by 0 to 7 pixels in both directions, so that the borders lie anywhere,
+    and blurred by a normal density of one pixel, so that the steps at them become small.
+    """
+    random_state = np.random.RandomState(seed)
+    height, width = X.shape[2:]
+    padded = np.pad(X, [(0, 0), (0, 0), (0, _BLOCK - 1), (0, _BLOCK - 1)], "reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    down, right = random_state.randint(_BLOCK, size=(2, len(X)))
+    work = torch.from_numpy(windows[np.arange(len(X)), :, down, right]).to(torch.float32)
+    work = torch.nn.functional.pad(work, [2, 2, 2, 2], mode="reflect")
+    sigma = torch.ones(len(X))
+    blurred = _smooth(_smooth(work, 5, sigma, 3, width), 5, sigma, 2, height)
+    return blurred.round_().to(torch.uint8).numpy()
+
+
 @dataclass(frozen=True)
 class Images:
     """A task made of CIFAR-10, or of any images in folders.
@@ -85,6 +111,8 @@ class Images:
     padding : int, default=4
         Largest shift, in pixels, of training images where the classes themselves are the task;
         half of these are mirrored, too.
+    hide_grid : bool, default=False
+        Whether all images, of training and test, are shifted and blurred first, see `hide_grid`.
     """
 
     setting: str
@@ -92,6 +120,7 @@ class Images:
     subset: int | None = None
     blur: bool = True
     padding: int = 4
+    hide_grid: bool = False
 
     @property
     def transform(self):
@@ -109,12 +138,15 @@ class Images:
             "made": describe(TASKS[self.setting].make),
             "transform": describe(self.transform),
             "subset": self.subset,
+            "hide_grid": self.hide_grid,
             "images": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),
         }
 
     def draw(self, split, seed):
         """Return images, labels and original classes of a split."""
         X, classes = _load(self.folder, split, self.subset if split == "train" else None)
+        if self.hide_grid:
+            X = hide_grid(X, seed)
         make = TASKS[self.setting].make
         return (X, classes, classes) if make is None else make(X, classes, random_state=seed)
 
@@ -155,24 +187,67 @@ def _multiply_adds(module, x):
     return counter.get_total_flops() / 2e6
 
 
-class AccuracyCurve(Callback):
-    """Test accuracy after every epoch."""
+class Precision(Callback):
+    """What the experts are trained in, "float32" or "bf16", whatever the estimator chooses."""
 
-    def __init__(self, X, y):
-        self.X = X
-        self.y = y
+    def __init__(self, precision):
+        self.precision = precision
 
     def on_train_begin(self, net, **kwargs):
-        """Start anew."""
+        """Choose it."""
+        net.precision = self.precision
+
+
+class AccuracyCurve(Callback):
+    """Test accuracy after every epoch, and the seconds that each took without the test.
+
+    Parameters
+    ----------
+    X, y : arrays
+        The test.
+    report : callable, default=None
+        `report(accuracies, seconds)` is called after every epoch.
+    """
+
+    is_observer = True
+
+    def __init__(self, X, y, report=None):
+        self.X = X
+        self.y = y
+        self.report = report
         self.accuracy_ = []
+        self.seconds_ = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Look at the clock."""
+        self._start = time.perf_counter()
 
     def on_epoch_end(self, net, **kwargs):
         """Test."""
-        self.accuracy_.append(100 * float(np.mean(net.predict(self.X) == self.y)))
+        self.seconds_.append(time.perf_counter() - self._start)
+        try:
+            # Ctrl-C waits: a run that goes on would lack the test of this epoch.
+            with Interrupts(hold=True):
+                self.accuracy_.append(100 * float(np.mean(net.predict(self.X) == self.y)))
+        except KeyboardInterrupt:
+            # The training tells a real one, which ends the run, by its signal.
+            signal.raise_signal(signal.SIGINT)
+        if self.report is not None:
+            self.report(self.accuracy_, self.seconds_)
 
 
+@dataclass(frozen=True, eq=False)
 class ImageRun(Run):
-    """A fit on images, with as many threads as there are: its test accuracy in every epoch."""
+    """A fit on images, with as many threads as there are: its test accuracy in every epoch.
+
+    Parameters
+    ----------
+    unfinished : Path, default=None
+        Folder of the state after the last epoch, from which the same run goes on; progress is
+        shown, too. None: a run is not stored before its end.
+    """
+
+    unfinished: Path | None = None
 
     def fit(self, model):
         """Fit a model, and return it and what is measured of it."""
@@ -184,10 +259,14 @@ class ImageRun(Run):
             scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
             X, X_test = (scale(torch.from_numpy(part)).numpy() for part in (X, X_test))
         curve = AccuracyCurve(X_test, y_test)
+        if self.unfinished is not None:
+            curve.report = partial(self._show, model, len(X))
+            model.set_params(checkpoint=self.unfinished / self.key)
         callbacks = [*(model.callbacks or []), curve]
         model.set_params(train_transform=self.problem.transform, callbacks=callbacks)
+        model.fit(X, y)
         result = {
-            "fit_seconds": seconds(model.fit, X, y),
+            "fit_seconds": sum(curve.seconds_),
             "accuracy": curve.accuracy_[-1],
             "best_epoch_accuracy": max(curve.accuracy_),
             "accuracy_curve": curve.accuracy_,
@@ -195,9 +274,23 @@ class ImageRun(Run):
         }
         if model.n_experts != 1:
             result |= routes(model, X_test, classes)
+        if self.unfinished is not None:
+            shutil.rmtree(self.unfinished / self.key)
         return model, result | {
             "multiply_adds": _multiply_adds(model.module_, X_test[:1]),
             "n_train": len(X),
             "n_test": len(X_test),
             "precision": model.net_.precision,
         }
+
+    def _show(self, model, n_images, accuracies, seconds):
+        """Show how far the training is."""
+        kind = "single" if model.n_experts == 1 else f"mixture of {model.n_experts}"
+        n_done = len(seconds)
+        left = (model.max_iter - n_done) * seconds[-1] / 3600
+        print(
+            f"{self.problem.setting}, {model.expert} {kind}, seed {self.seed}: epoch {n_done} of "
+            f"{model.max_iter}, {accuracies[-1]:.2f} %, {n_images / seconds[-1]:,.0f} images a "
+            f"second, {left:.2f} hours left of this run",
+            file=sys.stderr,
+        )

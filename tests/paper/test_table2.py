@@ -1,6 +1,8 @@
 """Table 2: images as an experiment, its settings, and what was measured."""
 
 import json
+import re
+import signal
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from helpers import noise_images, seeded
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
+from sklearn_moe._training.net import MoENet
 from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.paper.__main__ import main
-from sklearn_moe.paper._image_runs import TASKS, Images, paper_blur
+from sklearn_moe.paper._image_runs import TASKS, Images, hide_grid, paper_blur
 from sklearn_moe.paper.experiments.table2 import MODELS, table2
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -65,7 +68,8 @@ def test_settings_tell_runs_apart(folder, tmp_path):
     assert len(usual) == 4
     assert folder not in "".join(usual)
     changes = {"protocol": "ours", "task": ["rotate-inscribed"], "arch": ["resnet18"], "epochs": 3}
-    changes |= {"subset": 10, "blur": False, "folder": make_folder(tmp_path / "others", 1)}
+    changes |= {"subset": 10, "blur": False, "hide_grid": True, "width": 8, "precision": "bf16"}
+    changes |= {"folder": make_folder(tmp_path / "others", 1)}
     for change in ({"folder": None}, *({name: value} for name, value in changes.items())):
         assert not keys(**change) & usual, change
     assert keys(folder=make_folder(tmp_path / "same", 2)) == usual  # wherever they lie
@@ -80,6 +84,55 @@ def test_published_numbers_are_those_of_the_best_epoch():
     assert published().alike
     assert not published(epochs=3).alike
     assert published(blur=False) is None
+
+
+def test_a_width_that_would_be_ignored_is_refused():
+    with pytest.raises(ValueError, match="'trunk'"):
+        table2(arch=["cnn"], model=["trunk"], width=8)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_run_goes_on_after_its_last_epoch(folder, tmp_path, monkeypatch, capsys):
+    what = "--task rotate-paper --arch cnn --width 4 --model mixture --protocol ours --epochs 4"
+    options = ["table2", "--data", folder, *what.split(), "--runs", "1", "--device", "cpu"]
+
+    def run(name):
+        places = ["--out", str(tmp_path / name), "--resume", str(tmp_path / f"{name}-unfinished")]
+        main([*options, *places])
+        values = json.loads((tmp_path / name / "table2.json").read_text())["cells"][0]["values"]
+        return values | {"fit_seconds": None}
+
+    whole = run("whole")
+    capsys.readouterr()
+    predict = MoENet.predict
+
+    def stop(self, X):
+        if len(self.history) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return predict(self, X)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MoENet, "predict", stop)
+        with pytest.raises(SystemExit, match="Stopped"):
+            run("stopped")
+    assert run("stopped") == whole
+    epochs = re.findall("seed 0: epoch (.) of 4,", capsys.readouterr().err)
+    assert epochs == ["1", "3", "4"]  # Ctrl-C came in the test of the second
+    assert not [*tmp_path.glob("*-unfinished/*")]
+
+
+def test_the_grid_of_jpeg_is_hidden():
+    places = np.arange(32) // 8 % 2
+    X = np.full((200, 3, 32, 32), 100, np.uint8) + 20 * (places ^ places[:, None]).astype(np.uint8)
+    hidden = hide_grid(X, 0)
+    assert hidden.dtype == np.uint8
+    assert hidden.shape == X.shape
+    for axis in (2, 3):
+        steps = np.abs(np.diff(hidden.astype(int), axis=axis)).mean((1, 5 - axis))
+        # Of 20; a normal density of one pixel has at most .4 in one.
+        assert steps.max() < 0.41 * 20
+        assert set(steps[:, 8:16].argmax(1)) == set(range(8))
+    np.testing.assert_array_equal(hide_grid(X, 0), hidden)
 
 
 @pytest.mark.slow

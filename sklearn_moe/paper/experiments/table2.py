@@ -1,14 +1,16 @@
 """Table 2: single networks against mixtures, on CIFAR-10 and CIFAR-10-Rotate."""
 
 import math
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from ..._estimators.classifier import MoEClassifier
 from ..._training import LRScheduler
 from .._experiment import Experiment, Finding
-from .._image_runs import TASKS, ImageRun, Images
+from .._image_runs import TASKS, ImageRun, Images, Precision
 from .._published import TABLE_2
 from .._run import LIVE
 from .drawing import draw_curves, draw_dispatch, labelled, legend, panels
@@ -66,19 +68,29 @@ def table2(
     model=("single", "mixture"),
     epochs=None,
     subset=None,
+    width=None,
+    precision="auto",
     blur=True,
+    hide_grid=False,
+    unfinished=None,
 ):
     """Return every model of every architecture on the tasks; `data` changes nothing here."""
     lengths = {name: epochs or _EPOCHS[name] for name in arch}
     models = {
-        f"{name} {kind}": _classifier(protocol, name, kind, lengths[name])
+        f"{name} {kind}": _classifier(protocol, name, kind, lengths[name], width, precision)
         for name, kind in product(arch, model)
     }
     usual = lengths == {name: _EPOCHS[name] for name in arch}
-    as_published = protocol == "code" and subset is None and usual
+    as_published = protocol == "code" and subset is width is None and usual
+    changes = {
+        "without blur": not blur,
+        "shifted and blurred first": hide_grid,
+        f"networks of width {width}": width,
+    }
+    title = ", ".join([*task, *(text for text, holds in changes.items() if holds)])
     return Experiment(
         name="table2",
-        title=f"Table 2: {', '.join(task)}{'' if blur else ', without blur'}",
+        title=f"Table 2: {title}",
         question=(
             "Does a mixture of experts beat a single network where images fall into clusters "
             "(is an image rotated, whatever it shows?), and where they do not (CIFAR-10)? "
@@ -90,22 +102,24 @@ def table2(
             "shows the mean of the runs with its 95 % interval, and the share of each class that "
             "the first run sends to each expert."
         ),
-        problems=tuple(Images(name, folder, subset, blur, _PADDING[protocol]) for name in task),
+        problems=tuple(
+            Images(name, folder, subset, blur, _PADDING[protocol], hide_grid) for name in task
+        ),
         models=models,
         published={
             key: TABLE_2[key]._replace(alike=as_published)
             for key in product(task, models)
-            if key in TABLE_2 and (blur or key[0] == "cifar10")
+            if key in TABLE_2 and not hide_grid and (blur or key[0] == "cifar10")
         },
         measures=_MEASURES,
         kept=("accuracy_curve", "loss_curve", "dispatch", "load", "n_train", "n_test", "precision"),
-        run=ImageRun,
+        run=partial(ImageRun, unfinished=unfinished),
         draw=_draw,
         findings=_findings,
     )
 
 
-def _classifier(protocol, architecture, model, epochs):
+def _classifier(protocol, architecture, model, epochs, width, precision):
     common = {
         "expert": architecture,
         "batch_size": 128,
@@ -117,7 +131,13 @@ def _classifier(protocol, architecture, model, epochs):
     solver = PROTOCOLS[protocol](architecture, MODELS[model]["n_experts"])
     own = MODELS[model]
     trunk = {"trunk": architecture} if own.get("expert") == "mlp" else {}
-    return MoEClassifier().set_params(**common | solver | trunk | own)
+    width = {} if width is None else {"expert_width": width}
+    if width and trunk:
+        raise ValueError(f"A width is that of whole networks, which {model!r} has none of.")
+    clf = MoEClassifier().set_params(**common | solver | trunk | width | own)
+    if precision != "auto":
+        clf.set_params(callbacks=[*(clf.callbacks or []), Precision(precision)])
+    return clf
 
 
 def add_arguments(parser):
@@ -136,8 +156,22 @@ def add_arguments(parser):
         parser.add_argument(f"--{name}", nargs="+", choices=known, default=defaults[name])
     parser.add_argument("--epochs", type=int, help="as published by default")
     parser.add_argument("--subset", type=int, help="images to train on, before rotation")
+    parser.add_argument("--width", type=int, help="of the networks, as published by default")
+    text = "of training the experts; auto is what saves time on the device"
+    choices = ("auto", "float32", "bf16")
+    parser.add_argument("--precision", choices=choices, default="auto", help=text)
     text = "leave training images of the rotation tasks sharp"
     parser.add_argument("--no-blur", dest="blur", action="store_false", help=text)
+    text = "shift all images by 0 to 7 pixels and blur them first: JPEG's grid is hidden"
+    parser.add_argument("--hide-grid", action="store_true", help=text)
+    parser.add_argument(
+        "--resume",
+        dest="unfinished",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("results/paper/unfinished"),
+        help="state of unfinished runs: the same command goes on after their last epoch",
+    )
 
 
 def _groups(results):
