@@ -66,7 +66,7 @@ def test_every_experiment_is_sound(name):
             assert keys_of(cells) <= keys_of(get_experiment("table1", protocol, data).cells(2))
         # Others have fresh problems always, or images or texts.
         fresh = (
-            *("wide", "limit", "baselines", "theorem", "scaling"),
+            *("wide", "limit", "baselines", "theorem", "scaling", "covering"),
             *("patch_routing", "single_index", "phases"),
         )
         if name not in (*fresh, *GROUPS["later"], "table2", "sentiment"):
@@ -138,7 +138,7 @@ def test_times_of_the_stages():
     assert np.isnan(times(again)["dispatch"])
     results = results_of(stages(), lambda *_: {"seed": 0, "curve": never})
     assert results.findings()[0].holds == UNDECIDED
-    assert "12 (router outweighs the noise)" in results.findings()[-1].text
+    assert "20 (router outweighs the noise)" in results.findings()[-1].text
 
 
 def test_commitments_by_chance():

@@ -162,7 +162,6 @@ def fig3_notebook(protocol="code", data="fixed"):
         "Figure 3 in the form of the authors' notebook",
         problems=form.problems,
         models=mixtures("code", **FIGURE_3),
-        n_runs=4,
         measures=form.measures,
         trace=form.trace,
         kept=form.kept,

@@ -11,7 +11,7 @@ from .common import TRACE, experiment, problems
 from .drawing import COLORS, legend, log_scale, mark, panels
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
-_RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
+_RATES = {_EXPERT: (0.00025, 0.0005, 0.001, 0.002, 0.004), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
 _COMMITTED = 50  # times what an expert's strongest inner product with a feature was at the start
 _FACTORS = (10, 20, 50, 100, 200)  # for which the order of the stages is put to the test
 _NOISE = 1.0  # range of the routing noise
@@ -48,7 +48,7 @@ def stages(protocol="code", data="fixed"):
         problems=problems((1,), data, n_train=4000, n_test=4000),
         models={"mixture cubic": paper_classifier(protocol)},
         grid=_RATES,
-        n_runs=3,
+        n_runs=10,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
         kept=("curve",),
