@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import CNNExpert, RouterSpec, TopKRouter
+from sklearn_moe.nn.experts.backbones import ResNet18Expert
 
 MB = 1e6
 N, N_STEPS, IMAGE_BATCH, N_CLASSES = 16_000, 501, 128, 10
@@ -287,18 +288,22 @@ def image_row(pairs, expert, n_steps, n_epochs, target):
 
 
 def loop_row(pairs):
-    """Compare our loop with a plain one over the same network."""
-    X, y = draw_images(5000)
-    build = partial(CNNExpert, X.shape[1:], N_CLASSES)
-    what = (
-        "epoch with n_experts=1, expert='cnn' ({0:.0f} ms), over a plain torch loop with the same "
-        f"network ({{1:.0f}} ms), {len(X):,} images, batches of {IMAGE_BATCH}"
-    )
+    """Compare our loop with a plain one over the same network, in the same precision."""
+    X, y = draw_images(2560)
+    for name, network, width in (("cnn", CNNExpert, 64), ("resnet18", ResNet18Expert, 16)):
+        model = image_model(name, 1, 4).set_params(expert_width=width)
+        precision = quiet(model.fit, X[:IMAGE_BATCH], y[:IMAGE_BATCH]).net_.precision
+        build = partial(network, X.shape[1:], N_CLASSES, width=width)
+        what = (
+            f"epoch with n_experts=1, expert={name!r}, width {width} ({{0:.0f}} ms), over a plain "
+            f"torch loop with the same network ({{1:.0f}} ms), both in {precision}, {len(X):,} "
+            f"images, batches of {IMAGE_BATCH}"
+        )
 
-    def plain():
-        return median(image_loop(X, y, build, 4, IMAGE_BATCH)[2:])
+        def plain(build=build, precision=precision):
+            return median(image_loop(X, y, build, 4, IMAGE_BATCH, precision)[2:])
 
-    yield compare(what, partial(epoch, image_model("cnn", 1, 4), X, y), plain, 1.05, pairs)
+        yield compare(what, partial(epoch, model, X, y), plain, 1.1, pairs)
 
 
 def search_row(pairs):
