@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo paper test test-slow test-all test-gpu test-kernels test-lowest test-newest lint docs \
-	benchmarks release clean
+.PHONY: demo paper test test-slow test-all test-recipes test-gpu test-kernels test-lowest \
+	test-newest lint docs benchmarks release clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -14,17 +14,23 @@ paper: $(VENV)/paper $(VENV)/baselines
 
 # A process per core, each with one thread; who has finished takes tests of the other.
 PARALLEL = -n logical --dist worksteal
-test test-slow test-all test-gpu test-kernels test-lowest test-newest: export OMP_NUM_THREADS = 1
+test test-slow test-all test-recipes test-gpu test-kernels test-lowest test-newest: \
+	export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test
 	$(VENV)/bin/python -m pytest $(PARALLEL) --durations 30
 
-test-slow: $(VENV)/test-all
+test-slow: $(VENV)/test-all $(VENV)/works-with
 	$(VENV)/bin/python -m pytest $(PARALLEL) --durations 30 -m slow
 
 # Both tiers, and what is true of CUDA alone where there is a GPU.
-test-all: $(VENV)/test-all
+test-all: $(VENV)/test-all $(VENV)/works-with
 	$(VENV)/bin/python -m pytest $(PARALLEL) --durations 30 -m ''
+
+# What docs/works_with.rst and docs/saving.rst show of other packages; test-all has it, too.
+test-recipes: $(VENV)/test $(VENV)/works-with
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m '' -k 'block_runs or saving' \
+		tests/contracts/test_documentation.py docs/saving.rst
 
 # Products round as on another processor: no word of a report, and no figure of a page, depends on it.
 KERNEL = $(if $(shell grep -s avx512f /proc/cpuinfo),Haswell,Sandybridge)
@@ -74,8 +80,8 @@ release: $(VENV)/release
 
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra. Modules are compiled when
 # they are imported, which most are not.
-$(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/test-all $(VENV)/lint \
-$(VENV)/docs $(VENV)/release: pyproject.toml
+$(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/test-all $(VENV)/works-with \
+$(VENV)/lint $(VENV)/docs $(VENV)/release: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$(@F)]'
 	touch $@

@@ -288,7 +288,7 @@ class Explanation:
         return "\n\n".join(texts)
 
     def _repr_html_(self):
-        return f"<pre>{escape(str(self))}</pre>"
+        return f'<pre style="overflow-x: auto">{escape(str(self))}</pre>'
 
     def _title(self, row):
         """Return what predicts the row, and why."""

@@ -227,8 +227,8 @@ class RegionRules:
         return "\n".join([*lines, "", self._note(linear), *self._coefficients(linear)])
 
     def _repr_html_(self):
-        """Return the text for notebooks."""
-        return f"<pre>{escape(str(self))}</pre>"
+        """Return the text for notebooks, in a box that scrolls by itself if lines are long."""
+        return f'<pre style="overflow-x: auto">{escape(str(self))}</pre>'
 
     def _title(self):
         """Return what the mixture is, and how good the words are."""
@@ -237,7 +237,8 @@ class RegionRules:
             counted = f"{self.n_experts} models"
         title = f"{self.verdict} {counted}, {self.n_samples} rows."
         if not np.isnan(self.fidelity):
-            title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
+            rows = "every row" if self.fidelity == 1 else f"{self.fidelity:.1%} of the rows"
+            title += f" The rules in words send {rows} where the model does."
         if not np.isnan(self.model_score):
             by_words = f"{self.words_score:.3f} by the words alone, "
             by_words *= not np.isnan(self.words_score)
@@ -386,7 +387,7 @@ def region_rules(
     >>> X = np.arange(20.0).reshape(-1, 1)
     >>> tree = Tree(max_depth=1).fit(X, X[:, 0] > 7)
     >>> print(region_rules(tree, X))
-    2 experts, 20 rows. The words give the right expert for 100.0% of the rows.
+    2 experts, 20 rows. The rules in words send every row where the model does.
     <BLANKLINE>
     Expert 0: 40.0% of the rows, words right for 100.0%
         x0 <= 7

@@ -10,6 +10,7 @@ from sklearn.utils import _safe_indexing, check_random_state, resample
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.parallel import Parallel, delayed
 
+from .._compat import progress_bar
 from .._validation import Count, check_same_length, final_step
 
 # A refit of which the score is larger finds the same regimes.
@@ -68,7 +69,8 @@ def routing_stability(
     """Measure how stable the split of the samples among the experts is for other samples.
 
     The estimator is fitted to all samples, and again to bootstrap samples. Each of these refits
-    splits all samples, and its split is compared with that of the first fit.
+    splits all samples, and its split is compared with that of the first fit. A terminal or a
+    notebook shows how many fits have begun.
 
     Parameters
     ----------
@@ -133,9 +135,9 @@ def routing_stability(
         resample(np.arange(n_samples), random_state=generator, stratify=strata)
         for _ in range(n_refits)
     ]
-    first, *refits = Parallel(n_jobs=n_jobs)(
-        delayed(_split)(estimator, X, y, rows) for rows in samples
-    )
+    # Samples are taken as fits begin, so that a terminal or a notebook shows how many have begun.
+    bar = progress_bar(iterable=samples, desc="fits", leave=False)
+    first, *refits = Parallel(n_jobs=n_jobs)(delayed(_split)(estimator, X, y, rows) for rows in bar)
     scores = np.array([adjusted_rand_score(first, split) for split in refits])
     null = [adjusted_rand_score(first, generator.permutation(split)) for split in refits]
     (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T

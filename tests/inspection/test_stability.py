@@ -1,5 +1,6 @@
 """Whether refits split the samples in the same way."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,13 @@ def test_a_split_that_is_there_is_stable(data):
         assert_allclose([result.low, result.high], np.quantile(result.scores, [0.025, 0.975]))
     assert stable != replace(stable)  # no comparison of arrays
     assert str(stable).startswith("20 of 20 refits agree: adjusted Rand index ")
+
+
+def test_a_terminal_shows_how_many_fits_there_are(data, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    routing_stability(tree(2), *data, n_refits=3, random_state=0)
+    assert "fits:   0%" in (shown := capsys.readouterr().err)
+    assert "/4" in shown
 
 
 def test_no_split_in_any_refit_is_agreement(data):
