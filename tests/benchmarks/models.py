@@ -4,6 +4,9 @@ import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from shutil import rmtree
+from tempfile import mkdtemp
+from weakref import finalize
 
 import numpy as np
 from sklearn.compose import TransformedTargetRegressor
@@ -13,12 +16,18 @@ MOE, ONE, MLP, TREES = "MoE", "one expert", "MLP", "HistGradientBoosting"
 STOPPED, BETTER = "MLP, stopped", "MLP, better of both"
 LIGHTGBM, CATBOOST, EBM = "LightGBM", "CatBoost", "EBM"
 REAL_MLP, TABM, HME, SOFT_TREE = "RealMLP", "TabM", "HME", "soft tree"
+# The variant that pytabkit calls its default, and the same told to be good at the log loss.
+REAL_MLP_TD, REAL_MLP_LOSS = "RealMLP TD", "RealMLP TD, log loss"
+AUTOGLUON, STACK = "AutoGluon", "stack of three"
 # Of linear models, in the fewest regions that predict as well: what one can read.
 MIXTURE = "Mixture, auto"
 # What must be installed: the name for pip, that of the module but for its hyphens.
 PACKAGES = {REAL_MLP: "pytabkit", TABM: "pytabkit", HME: "neural-trees", SOFT_TREE: "neural-trees"}
 PACKAGES |= {LIGHTGBM: "lightgbm", CATBOOST: "catboost", EBM: "interpret"}
+PACKAGES |= {REAL_MLP_TD: "pytabkit", REAL_MLP_LOSS: "pytabkit", AUTOGLUON: "autogluon.tabular"}
+PACKAGES |= {STACK: "catboost"}
 ONE_CORE = {"device": "cpu", "n_threads": 1}
+FOR_LOG_LOSS = {"val_metric_name": "cross_entropy", "use_ls": False}
 # With random_state, which its get_params() lacks unless it is set.
 QUIET_CAT = {"thread_count": 1, "verbose": 0, "allow_writing_files": False, "random_state": 0}
 
@@ -50,6 +59,31 @@ def pair(path, standardize=False, **options):
     return of(path.format("Classifier"), **options), regressor
 
 
+def autogluon(seed):
+    """Return AutoGluon of medium quality: trees and two networks, weighed by their log loss.
+
+    The limit is in seconds by the clock, and no fit should reach it. Its files go with the model.
+    """
+    folder = mkdtemp()
+    model = of(
+        "autogluon.tabular.experimental.TabularClassifier",
+        presets="medium_quality",
+        eval_metric="log_loss",
+        time_limit=1800,
+        init_args={"path": folder},
+        fit_args={"num_cpus": 1, "num_gpus": 0},
+        verbosity=0,
+    )(seed)
+    finalize(model, rmtree, folder, ignore_errors=True)
+    return model
+
+
+def stack(seed):
+    """Return our stack of the three models whose log loss is best on 23 tables."""
+    models = [PAIRS[name][0](seed) for name in (MOE, CATBOOST, LIGHTGBM)]
+    return of("sklearn_moe.MixtureClassifier", estimator=models, method="stack")(seed)
+
+
 PAIRS = {
     MOE: pair("sklearn_moe.MoE{}"),
     ONE: pair("sklearn_moe.MoE{}", n_experts=1),
@@ -73,6 +107,10 @@ PAIRS = {
         of("neural_trees.SoftDecisionTree"),
         of("neural_trees.SoftDecisionTreeRegressor", standardize=True),
     ),
+    REAL_MLP_TD: pair("pytabkit.RealMLP_TD_{}", **ONE_CORE),
+    REAL_MLP_LOSS: (of("pytabkit.RealMLP_TD_Classifier", **FOR_LOG_LOSS, **ONE_CORE), None),
+    AUTOGLUON: (autogluon, None),
+    STACK: (stack, None),
 }
 MODELS = {
     kind: {name: both[i] for name, both in PAIRS.items() if both[i]}
@@ -90,4 +128,6 @@ def warm_up(build):
 def missing_package(name):
     """Return what to install for a model that is not there, or None."""
     package = PACKAGES.get(name)
-    return package if package and find_spec(package.replace("-", "_")) is None else None
+    if package and find_spec(package.replace("-", "_").partition(".")[0]) is None:
+        return package
+    return None

@@ -10,10 +10,11 @@ are chosen on the first half of the tables, every other one by name; the second 
 Results are kept in results/tables.jsonl, a line per fit, and a second start goes on with what is
 missing. A line does not know which version of a model it is of: where the code has changed, name
 another file, `--out`. `--report FOLDER` writes what is printed as tables.rst, to be
-included by a page, and tables.png. LightGBM, CatBoost, EBM, RealMLP, TabM, HME and soft tree run
-only where --models names them, and need `pip install '.[tables]'`. For slow ones there are
-`--repeats 1 --folds 1`; `--no-fit` then reports all that is there: models that lack some fits are
-only in the tables that compare MoE with each model on the folds that both have.
+included by a page, and tables.png. LightGBM, CatBoost, EBM, RealMLP, TabM, HME, soft tree,
+AutoGluon and a stack run only where --models names them, and need `pip install '.[tables]'`. For
+slow ones there are `--tables`, the names of some, and `--repeats 1 --folds 1`; `--no-fit` then
+reports all that is there: models that lack some fits are only in the tables that compare MoE with
+each model on the folds that both have.
 """
 
 import os
@@ -26,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas
 import torch
-from joblib import delayed
+from joblib import delayed, parallel_config
 from measure import command, one_of, quiet, read_results, run_missing, seconds
 from models import MODELS, PACKAGES, missing_package, warm_up
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -107,7 +108,8 @@ def fit_and_score(kind, build, seed, X_train, X_test, y_train, y_test):
     The time of this process alone: in one thread, what a clock would say on an idle machine.
     """
     torch.set_num_threads(1)
-    with threadpool_limits(1):
+    # AutoGluon asks its forests for all cores: in processes their time would not be counted.
+    with threadpool_limits(1), parallel_config("threading", n_jobs=1):
         warm_up(build)
         model = build(seed)
         fit_seconds = seconds(model.fit, X_train, y_train, clock=time.process_time)
@@ -147,6 +149,7 @@ def main():
     known = list(MODELS["classification"])
     default = [name for name in known if name not in PACKAGES]
     parser.add_argument("--half", choices=("all", "first", "second"), default="all")
+    parser.add_argument("--tables", metavar="NAMES", help="default: all of the half")
     parser.add_argument("--models", type=one_of(known, many=True), default=default)
     parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
     parser.add_argument("--folds", type=int, default=N_FOLDS, help="of each repeat, default: all")
@@ -157,6 +160,11 @@ def main():
     first = {key for kind in MODELS for key in [k for k in tables if k[0] == kind][::2]}
     halves = {"all": set(tables), "first": first, "second": set(tables) - first}
     chosen = [key for key in tables if key in halves[options.half]]
+    if options.tables:
+        names = set(options.tables.split(","))
+        chosen = [key for key in chosen if key[1] in names]
+        if unknown := names.difference(name for _, name in chosen):
+            parser.error(f"this half has no tables {sorted(unknown)}")
     # Models side by side, so that their times are of the same state of the machine; repeats last,
     # so that a run which is cut off has seen all tables.
     wanted = [

@@ -284,7 +284,7 @@ def draw_kind(ax, results):
     ax.axvline(1, color="0.3", linewidth=1.2, label=MLP)
     others = [name for name in MODELS["classification"] if name != MLP]
     colors = np.delete(expert_colors(len(others) + 1), 6, axis=0)  # no yellow: too pale for a dot
-    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*pdH8", strict=False):
+    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*pdH8oDs", strict=False):
         if model in ratios:
             style = {"color": color, "marker": marker, "edgecolors": "white", "linewidths": 0.6}
             style |= {"s": 75, "zorder": 4} if model == MOE else {"s": 38, "zorder": 3}
