@@ -51,7 +51,7 @@ print(f"one expert: accuracy {single.score(X_test, y_test):.1%}")
 import matplotlib.pyplot as plt
 import numpy as np
 
-_, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+_, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
 for name, color in {"nonlinear": "C0", "linear": "C1"}.items():
     epochs = traces[name][0].epochs_
     entropies = np.array([trace.dispatch_entropy_ for trace in traces[name]])
@@ -65,20 +65,9 @@ plt.show()
 # %%
 # Which expert handles which cluster?
 # -----------------------------------
-# ``expert_load_`` is the share of the training samples that each expert handles. An expert without
-# samples is harmless as long as every cluster has an expert.
-
-_, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
-for ax, (name, model) in zip(axes, models.items(), strict=True):
-    ax.bar(range(len(model.expert_load_)), model.expert_load_)
-    ax.axhline(1 / len(model.expert_load_), color="0.5", linestyle="--")
-    ax.set(title=f"{name} experts", xlabel="Expert")
-axes[0].set_ylabel("Share of the samples")
-plt.show()
-
-# %%
-# :class:`~sklearn_moe.inspection.RoutingDisplay` divides them by cluster: each nonlinear expert
-# with samples handles a single cluster.
+# :class:`~sklearn_moe.inspection.RoutingDisplay` has a line for each cluster and a column for each
+# expert: each nonlinear expert with samples handles a single cluster. An expert without samples is
+# harmless as long as every cluster has an expert.
 
 from sklearn_moe.inspection import RoutingDisplay
 
@@ -105,7 +94,7 @@ products = {
     "Experts and features": np.abs(trace.expert_features_[-1]).max(axis=1),
     "Experts and centers": np.abs(trace.expert_centers_[-1]).max(axis=1),
 }
-_, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True, sharey=True, layout="constrained")
+_, axes = plt.subplots(2, 2, figsize=(9, 4.4), sharex=True, sharey=True, layout="constrained")
 for ax, (title, values) in zip(axes.flat, products.items(), strict=True):
     limit = max(v.max() for name, v in products.items() if name.split()[0] == title.split()[0])
     image = ax.imshow(values.T, cmap="Blues", vmin=0, vmax=limit, aspect="auto")
@@ -129,34 +118,11 @@ from sklearn_moe.inspection import DecisionRegionDisplay
 
 X_shown, y_shown = X_test[:400], y_test[:400]
 points = TSNE(init="pca", random_state=0).fit_transform(X_shown.sum(axis=1))
-_, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+_, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
     DecisionRegionDisplay.from_predictions(
         points, y_shown, model.apply(X_shown), model.predict(X_shown), ax=ax
     )
     ax.set_xlabel(f"{name} experts")
     ax.set(ylabel="", xticks=[], yticks=[])
-plt.show()
-
-# %%
-# How many are needed?
-# --------------------
-# A search over the number of experts: the mean over three folds. One expert is a single network
-# without a router. More experts than clusters do no harm here: each computes only its own samples,
-# and those that are not needed get none. Exactly four are a risk, because two of them may learn the
-# same cluster.
-
-from sklearn.model_selection import GridSearchCV
-
-counts = [1, 2, 4, 8, 16]
-grid = {"activation": ["cubic", "linear"], "n_experts": counts}
-search = GridSearchCV(MoEClassifier(max_iter=100, tol=None, random_state=0), grid, cv=3)
-search.fit(X_train, y_train)
-scores = search.cv_results_["mean_test_score"].reshape(2, len(counts))
-plt.plot(counts, scores.T, "o-", label=grid["activation"])
-plt.xscale("log", base=2)
-plt.xticks(counts, counts)
-plt.xlabel("Number of experts")
-plt.ylabel("Cross-validated accuracy")
-plt.legend()
 plt.show()
