@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics.pairwise import cosine_similarity
 from threadpoolctl import threadpool_limits
@@ -11,6 +12,8 @@ from threadpoolctl import threadpool_limits
 from .. import prune_experts
 from .._training import Callback
 from ..datasets import PAPER_SETTINGS
+from ..nn import MLPExpert
+from ..nn.heads import MarginHead
 from ._artificial_runs import on_clusters
 from ._run import Problem, Run, Samples, seconds, used_experts
 
@@ -106,6 +109,80 @@ class HandMadeRun(Run):
             if isinstance(callback, HandMade):
                 callback.problem, callback.dictionary = self.problem, samples.dictionary
         super().prepare(model, samples)
+
+
+# -- what training makes of a single expert ---------------------------------------------------
+
+
+class PatchNetwork(MLPExpert):
+    """The sum over the patches of a network with hidden layers and a learned readout."""
+
+    def __init__(self, input_shape, n_outputs, **options):
+        super().__init__(input_shape[1:], n_outputs, **options)
+
+    def forward(self, x):
+        """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""
+        return super().forward(x).sum(1)
+
+
+class ErrorHead(MarginHead):
+    """A smooth count of errors, 1 / (1 + exp(y F)): no convex loss, and at most 1 per sample."""
+
+    def loss(self, output, y):
+        """Return sigmoid(-F) for the second class, sigmoid(F) for the first."""
+        return (output[:, 0] * (1 - 2 * y)).sigmoid()
+
+
+class HandStart(HandMade):
+    """Start on the line from random weights (0) to those of a function made by hand (1).
+
+    As `HandMade`, for features and noise of one distribution; a strength is the readout of two
+    units, not many units. These are so flat that they have gradients, and stay within 1 %.
+    """
+
+    def __init__(self, share=0.0, problem=None, dictionary=None):
+        super().__init__(problem, dictionary)
+        self.share = share
+
+    def on_train_begin(self, net, **kwargs):
+        """Move the weights of the only expert."""
+        ((first, _, readout),) = net.module_.experts
+        weights = first.weight, first.bias, readout.weight
+        made = [torch.zeros_like(tensor) for tensor in weights]
+        # tanh(u - b) + tanh(u + b) of each vector: rows of the features, then of the centers.
+        vectors, strengths = np.vstack(self.dictionary), np.r_[_STRENGTHS, _OFFSETS]
+        bound = 5 * self.problem.options["alpha"][0]  # half of the least feature
+        n = 2 * len(vectors)
+        made[0][:n] = torch.tensor(np.r_[vectors, vectors])
+        made[1][:n] = bound * torch.tensor(np.repeat([-1.0, 1.0], len(vectors)))
+        made[2][0, :n] = torch.tensor(np.r_[strengths, strengths])
+        with torch.no_grad():
+            for tensor, other in zip(weights, made, strict=True):
+                tensor.lerp_(other, self.share)
+
+    def on_train_end(self, net, **kwargs):
+        """Leave what the training has found."""
+
+
+class BasinRun(HandMadeRun):
+    """A run of a fixed number of steps that measures the log loss at the best scale of outputs."""
+
+    n_steps = 1024
+
+    def prepare(self, model, samples):
+        """Set the epochs of the steps."""
+        super().prepare(model, samples)
+        model.set_params(max_iter=self.n_steps * model.batch_size // self.problem.n_train)
+
+    def measure(self, fitted, samples):
+        """Return the log loss on test samples, whichever loss was trained."""
+        X, y = (part[self.problem.n_train :] for part in samples[:2])
+        margin = fitted.decision_function(X) * (2 * y - 1)
+
+        def log_loss(log_scale):
+            return np.logaddexp(0, -np.exp(log_scale) * margin).mean()
+
+        return {"log_loss": float(minimize_scalar(log_loss, bounds=(-9, 5), method="bounded").fun)}
 
 
 # -- pruning ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier
@@ -66,6 +67,43 @@ def test_of_four_samples_of_the_proof_one_is_wrong():
             apart.append(outputs[0] - outputs[1])
         assert apart[0] == pytest.approx(apart[1])
         assert not all(right)
+
+
+def test_an_expert_may_start_from_one_made_by_hand():
+    experiment = get_experiment("basin")
+    problem = later.Overlap(n_train=250, n_test=6000)
+    cell = next(c for c in experiment.cells(1) if c.labels["model"] == "start 1")
+    run = replace(cell.runs[0], problem=problem)
+    untrained = clone(run.estimator).set_params(learning_rate_init=1e-9)
+    found = replace(run, estimator=untrained).perform()
+    assert found["accuracy"] == pytest.approx(87.5, abs=1.3)  # three standard errors
+    # At the best scale; the same function with equal strengths and no offsets has log(2) / 2.
+    assert found["log_loss"] == pytest.approx(0.4066, abs=0.01)
+
+
+def test_a_convex_loss_is_not_larger_without_the_centers():
+    """Of a function f and of its odd part on the features alone, on samples and their mirrors."""
+    rng = np.random.default_rng(0)
+    weights, out = rng.normal(size=(8, 30)), 10 * rng.normal(size=30)
+
+    def total(patches):
+        return (np.sin(patches @ weights) @ out).sum()
+
+    for _ in range(50):
+        features, others = rng.normal(size=(2, 2, 8))
+        outputs = [total(s * features) + total(others) for s in (1, -1)]
+        odd = (total(features) - total(-features)) / 2
+        margins = np.array([outputs[0], -outputs[1]])
+        for loss in (lambda m: np.logaddexp(0, -m), lambda m: np.maximum(0, 1 - m)):
+            assert loss(margins).mean() >= loss(odd) - 1e-12
+
+
+def test_the_smooth_count_of_errors_is_bounded_and_has_the_gradient_of_its_loss():
+    output = torch.tensor([[-50.0], [0.0], [50.0]], requires_grad=True)
+    loss = later.ErrorHead(2).loss(output, torch.ones(3, dtype=torch.long))
+    torch.testing.assert_close(loss, torch.tensor([1.0, 0.5, 0.0]))
+    loss.sum().backward()
+    torch.testing.assert_close(output.grad[:, 0], torch.tensor([0.0, -0.25, 0.0]))
 
 
 def test_rare_clusters_are_rare():

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from .ablations import departures, simplified
 from .balance import balance, balance_sweep
 from .baselines import baselines
+from .basin import basin
 from .bound import bound
 from .coverage import coverage
 from .demo import demo
@@ -29,7 +30,7 @@ __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 _TABLES = (table1, appendix, wide, balance, balance_sweep, activations)
 _FIGURES = (fig1, fig3, fig3_notebook, innerproducts)
 _CLAIMS = (
-    *(bound, limit, theorem, stages, coverage, scaling, covering),
+    *(bound, limit, basin, theorem, stages, coverage, scaling, covering),
     *(simplified, linear, phases, departures),
 )
 _ALL = (*_TABLES, *_FIGURES, *_CLAIMS, baselines, patch_routing, single_index)
