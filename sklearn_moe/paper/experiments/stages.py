@@ -150,6 +150,8 @@ def _order(table):
 
 def _draw(results):
     """Draw a row per rate: the times over it, a line per value of the other one."""
+    from matplotlib.ticker import LogFormatter
+
     table = _table(results)
     figure, axes = panels(2, len(_STAGES), (11, 6.4), grid="both", sharey="col")
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
@@ -162,8 +164,9 @@ def _draw(results):
                 levels = np.unique(x)
                 means = [np.exp(np.log(y[x == level]).mean()) for level in levels]
                 ax.plot(levels, means, color=color, label=f"{value:g}")
-            log_scale(ax, np.unique(table[rate]), "{:g}".format)
+            log_scale(ax, np.unique(table[rate]), "{:g}".format, fontsize=8)
             ax.set(xlabel=names[rate], ylabel="step", yscale="log")
+            ax.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
             ax.set_title(title, fontsize=11)
         row[-1].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     marks = {"one run": {"ls": "", "marker": "."}, "geometric mean": {}}
