@@ -146,7 +146,7 @@ def large_row(pairs):
     """Compare default fits of large tables with other models, and predict with a single network."""
     trees, single = HistGradientBoostingClassifier(), MLPClassifier(max_iter=10, random_state=0)
     for draw, n_rows, other in (
-        (smooth, 200_000, trees),
+        *((smooth, n_rows, trees) for n_rows in (1_000, 10_000, 50_000, 200_000, 1_000_000)),
         (steps, 200_000, trees),
         (smooth, 1_000_000, single),
     ):
