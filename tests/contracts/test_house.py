@@ -11,7 +11,7 @@ from sklearn_moe import MoEClassifier
 # default. Whoever makes one of these better lowers its limit.
 LIMITS = {
     "lines of code outside paper": 14_030,
-    "lines of code of paper": 4_330,
+    "lines of code of paper": 4_490,
     "lines of code of tests": 13_900,
     "lines of the largest file": 690,
     "rooms": 22,
