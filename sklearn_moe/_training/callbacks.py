@@ -223,14 +223,15 @@ class Progress(Callback):
             bar_format="{desc} |{bar}| {elapsed}{postfix}",
             leave=False,
         )
-        self.thread = threading.Thread(target=self._draw, daemon=True)
+        self.thread = None
         if not self.bar.disable:
+            self.thread = threading.Thread(target=self._draw, daemon=True)
             self.thread.start()
         return self
 
     def __exit__(self, kind, error, trace):
         self.ended.set()
-        if not self.bar.disable:
+        if self.thread is not None:
             self.thread.join()
         self.bar.close()
         history = getattr(getattr(self.fit, "net", None), "history", None)
@@ -240,6 +241,8 @@ class Progress(Callback):
                 f"{self.name}, {len(self.fit.learned.expert_kinds_)} experts: "
                 f"{len(history)} epochs, training loss {loss:.4f}, {seconds:.1f} s"
             )
+        # A Ctrl-C is lost that comes while the garbage collector takes a bar, or a thread.
+        self.bar = self.thread = None
 
     def _draw(self):
         while not self.ended.wait(_LOOK):
