@@ -54,10 +54,16 @@ def paper_blur(x):
     """
     sigma = torch.empty(len(x), device=x.device).uniform_(1.1, 2.2)
     work = x if x.is_floating_point() else x.to(torch.float32)
-    padded = torch.nn.functional.pad(work, [1, 1, 3, 3], mode="reflect")
-    sigma = sigma.to(work.dtype)
-    blurred = _smooth(_smooth(padded, 3, sigma, 3, x.shape[3]), 7, sigma, 2, x.shape[2])
+    blurred = _blurred(work, 3, 7, sigma.to(work.dtype))
     return blurred if x.is_floating_point() else blurred.round_().to(x.dtype)
+
+
+def _blurred(x, width, height, sigma):
+    """Return images smoothed by a kernel of odd width and height, each with a sigma of its own."""
+    margins = [width // 2, width // 2, height // 2, height // 2]
+    padded = torch.nn.functional.pad(x, margins, mode="reflect")
+    rows = _smooth(padded, width, sigma, 3, x.shape[3])
+    return _smooth(rows, height, sigma, 2, x.shape[2])
 
 
 def _smooth(padded, size, sigma, dim, length):
@@ -83,14 +89,11 @@ def hide_grid(X, seed):
     and blurred by a normal density of one pixel, so that the steps at them become small.
     """
     random_state = np.random.RandomState(seed)
-    height, width = X.shape[2:]
     padded = np.pad(X, [(0, 0), (0, 0), (0, _BLOCK - 1), (0, _BLOCK - 1)], "reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, X.shape[2:], axis=(2, 3))
     down, right = random_state.randint(_BLOCK, size=(2, len(X)))
-    work = torch.from_numpy(windows[np.arange(len(X)), :, down, right]).to(torch.float32)
-    work = torch.nn.functional.pad(work, [2, 2, 2, 2], mode="reflect")
-    sigma = torch.ones(len(X))
-    blurred = _smooth(_smooth(work, 5, sigma, 3, width), 5, sigma, 2, height)
+    shifted = torch.from_numpy(windows[np.arange(len(X)), :, down, right]).to(torch.float32)
+    blurred = _blurred(shifted, 5, 5, torch.ones(len(X)))
     return blurred.round_().to(torch.uint8).numpy()
 
 

@@ -131,10 +131,11 @@ def _classifier(protocol, architecture, model, epochs, width, precision):
     solver = PROTOCOLS[protocol](architecture, MODELS[model]["n_experts"])
     own = MODELS[model]
     trunk = {"trunk": architecture} if own.get("expert") == "mlp" else {}
-    width = {} if width is None else {"expert_width": width}
-    if width and trunk:
-        raise ValueError(f"A width is that of whole networks, which {model!r} has none of.")
-    clf = MoEClassifier().set_params(**common | solver | trunk | width | own)
+    if width is not None:
+        if trunk:
+            raise ValueError(f"A width is that of whole networks, which {model!r} has none of.")
+        common["expert_width"] = width
+    clf = MoEClassifier().set_params(**common | solver | trunk | own)
     if precision != "auto":
         clf.set_params(callbacks=[*(clf.callbacks or []), Precision(precision)])
     return clf
