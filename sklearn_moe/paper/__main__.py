@@ -33,7 +33,10 @@ def main(arguments=None):
         _STORED[name](parser.parse_args(rest).folders)
     else:
         builders, options = _requested(arguments)
-        experiments = [build() for build in builders.values()]
+        try:
+            experiments = [build() for build in builders.values()]
+        except ValueError as error:  # options that do not go together
+            sys.exit(f"{_PROG}: {error}")
         _run(experiments, options, f"{_PROG} {shlex.join(arguments)}")
 
 
