@@ -10,7 +10,7 @@ demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
 
 paper: $(VENV)/paper $(VENV)/baselines
-	$(VENV)/bin/python -m sklearn_moe.paper all later
+	$(VENV)/bin/python -m sklearn_moe.paper all later --runs 3
 
 # A process per core, each with one thread; who has finished takes tests of the other.
 PARALLEL = -n logical --dist worksteal
