@@ -125,7 +125,7 @@ def verdicts():
             counts["open"] += 1
     yield f"Of {len(found)} definitions, claims, numbers and figures"
     yield (
-        "{built} are implemented, {come out} confirmed, {in part} confirmed in part, {fail} fails, "
+        "{built} are implemented, {come out} confirmed, {in part} confirmed in part, {fail} fail, "
         "{depend} depend on a choice that the paper does not name, {open} are open, and {not run} "
         "were not run"
     ).format(**counts)
