@@ -29,8 +29,6 @@ _GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
-    # The same, trained like the authors' mixtures of large networks, whatever the protocol.
-    "mixture-gd": {"n_experts": 4, "solver": "normalized_sgd"} | _GRADIENT_DESCENT,
     # The default for images: one network, whose last layer is a mixture. That of "wide" is as
     # wide as all experts together.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
@@ -220,8 +218,10 @@ def _draw(results):
     axes = axes.ravel()
     for ax, ((task, architecture), cells) in zip(axes, groups.items(), strict=False):
         curves = {model: cell.values("accuracy_curve").T for model, cell in cells.items()}
-        epochs = range(1, len(next(iter(curves.values()))) + 1)
-        draw_curves(ax, epochs, curves)
+        runs = np.stack([*curves.values()])  # models, epochs, runs
+        draw_curves(ax, range(1, runs.shape[1] + 1), curves, most=100)
+        # The axis is that of the runs: intervals of two or three runs may be wider than it.
+        ax.set(ylim=(runs.min() - 2, min(runs.max() + 2, 101)))
         ax.set(title=f"{task}, {architecture}", xlabel="Epoch", ylabel="Test accuracy (%)")
     for ax, cell in zip(axes[len(groups) :], routed, strict=False):
         draw_dispatch(ax, cell)
