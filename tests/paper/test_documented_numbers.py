@@ -128,9 +128,9 @@ def verdicts():
     ).format(**counts)
 
 
-def gain(name, first, second, **labels):
+def gain(name, first, second, measure="accuracy", **labels):
     """Return the differences of two models, run by run."""
-    one, other = (values(name, **labels, model=model) for model in (first, second))
+    one, other = (values(name, measure, **labels, model=model) for model in (first, second))
     return one - other
 
 
@@ -145,16 +145,9 @@ def over_singles():
 
 def best_of_resnets():
     """Return what a mixture of ResNet-18 gains on Rotate by the best test epoch."""
-    single, mixture = (
-        values(
-            "table2-resnet18/table2",
-            "best_epoch_accuracy",
-            setting="rotate-paper",
-            model=f"resnet18 {model}",
-        )
-        for model in ("single", "mixture")
-    )
-    return mean_interval(mixture - single)
+    models = ("resnet18 mixture", "resnet18 single")
+    measure, setting = "best_epoch_accuracy", "rotate-paper"
+    return mean_interval(gain("table2-resnet18/table2", *models, measure, setting=setting))
 
 
 def table_2():

@@ -87,6 +87,8 @@ def test_published_numbers_are_those_of_the_best_epoch():
 
 
 def test_a_width_that_would_be_ignored_is_refused():
+    with pytest.raises(ValueError, match="'trunk'"):
+        table2(arch=["cnn"], model=["trunk"], width=8)
     with pytest.raises(SystemExit, match="'trunk'"):
         main("table2 --arch cnn --model trunk --width 8".split())
 
