@@ -4,15 +4,22 @@ import inspect
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from scipy.stats import t
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.utils import Bunch
 
 
 def cluster_test(
-    model: Any, X: ArrayLike, y: ArrayLike, *, n_splits: int = 5, random_state: int = 0
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_splits: int = 5,
+    n_jobs: int | None = None,
+    random_state: int = 0,
 ) -> Bunch:
     """Test whether samples have clusters that one expert cannot serve.
 
@@ -37,6 +44,9 @@ def cluster_test(
 
     n_splits : int, default=5
         The number of folds. Each takes three fits.
+
+    n_jobs : int or None, default=None
+        The number of folds that run in parallel, by joblib. None means 1, -1 all cores.
 
     random_state : int, default=0
         Seed of the folds; the models have their own.
@@ -76,17 +86,9 @@ def cluster_test(
     True
     """
     X, y = np.asarray(X), np.asarray(y)
-    is_classifier = hasattr(model, "predict_proba")
-    folds = (StratifiedKFold if is_classifier else KFold)(
-        n_splits, shuffle=True, random_state=random_state
-    )
-    means = []
-    for train, test in folds.split(X, y):
-        mixture = clone(model).fit(X[train], y[train])
-        one = clone(model).set_params(n_experts=1, expert_width=_units(mixture))
-        ensemble = clone(model).set_params(router="soft", balance=None, expert_loss_weight=1)
-        fitted = [mixture, one.fit(X[train], y[train]), ensemble.fit(X[train], y[train])]
-        means.append([_loss(m, X[test], y[test], is_classifier) for m in fitted])
+    kind = StratifiedKFold if is_classifier(model) else KFold
+    folds = kind(n_splits, shuffle=True, random_state=random_state)
+    means = Parallel(n_jobs)(delayed(_losses)(model, X, y, *fold) for fold in folds.split(X, y))
     losses = np.array(means)  # (n_splits, 3)
     gains = losses[:, 1:] - losses[:, :1]
     # Nadeau and Bengio: 1 / n_splits alone is the variance of independent folds.
@@ -106,6 +108,15 @@ def cluster_test(
     )
 
 
+def _losses(model, X, y, train, test):
+    """Return the mean losses of a mixture, one expert and an ensemble on a fold."""
+    mixture = clone(model).fit(X[train], y[train])
+    one = clone(model).set_params(n_experts=1, expert_width=_units(mixture))
+    ensemble = clone(model).set_params(router="soft", balance=None, expert_loss_weight=1)
+    fitted = [mixture, one.fit(X[train], y[train]), ensemble.fit(X[train], y[train])]
+    return [_loss(m, X[test], y[test]) for m in fitted]
+
+
 def _units(mixture):
     """Return the width of an expert that has as many units as all experts of a mixture."""
     experts, width = mixture.module_.experts, mixture.expert_width
@@ -123,9 +134,9 @@ def _units(mixture):
     return len(experts) * width
 
 
-def _loss(fitted, X, y, is_classifier):
+def _loss(fitted, X, y):
     """Return the mean loss on some samples."""
-    if not is_classifier:
+    if not is_classifier(fitted):
         return np.mean((fitted.predict(X) - y) ** 2)
     proba = fitted.predict_proba(X)[np.arange(len(y)), np.searchsorted(fitted.classes_, y)]
     return -np.log(np.clip(proba, 1e-6, 1)).mean()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.datasets import make_cluster_patches
@@ -32,9 +33,12 @@ def test_nothing_is_found_where_one_expert_does():
 
 def test_numbers_as_targets():
     X, y = bags(200, (0.5, 3))
-    found = cluster_test(MoERegressor(**BRIEF, expert="patch"), X, 2.0 * y, n_splits=2)
+    model, y = MoERegressor(**BRIEF, expert="patch"), 2.0 * y
+    found = cluster_test(model, X, y, n_splits=2)
     assert found.losses["mixture"] < 1 < found.losses["ensemble"]
     assert 0 <= found.p_value <= 1
+    with parallel_config("threading"):
+        assert cluster_test(model, X, y, n_splits=2, n_jobs=2) == found
 
 
 def test_what_has_no_single_expert_of_as_many_units_is_refused():
