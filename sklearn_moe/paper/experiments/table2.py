@@ -223,10 +223,10 @@ def _draw(results):
         # The axis is that of the runs: intervals of two or three runs may be wider than it.
         ax.set(ylim=(runs.min() - 2, min(runs.max() + 2, 101)))
         ax.set(title=f"{task}, {architecture}", xlabel="Epoch", ylabel="Test accuracy (%)")
+        ax.locator_params("x", integer=True)
     for ax, cell in zip(axes[len(groups) :], routed, strict=False):
         draw_dispatch(ax, cell)
-        title = f"{', '.join(cell.labels.values())}, first run:\n"
-        title += "share of each class that an expert gets"
+        title = f"{', '.join(cell.labels.values())}, first run:\nshare of each class, by expert"
         ax.set(title=title, xlabel="Expert", ylabel="Class")
     for ax in axes[len(groups) + len(routed) :]:
         ax.remove()
