@@ -349,6 +349,9 @@ def images():
     ):
         yield " ".join([label, *gain_on(name)])
     for label, name, task in (
+        ("CIFAR-10, 20 epochs", "table2-cnn", "cifar10"),
+        ("Rotate, crop of the paper, 20 epochs", "table2-cnn", "rotate-paper"),
+        ("Rotate, crop of the paper, 6 epochs", "table2-rotate-short", "rotate-paper"),
         ("Rotate, inscribed crop, 6 epochs", "table2-inscribed", "rotate-inscribed"),
         ("the same without blur", "table2-sharp", "rotate-inscribed"),
         ("the same without blur", "table2-sharp", "rotate-paper"),
