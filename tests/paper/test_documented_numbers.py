@@ -128,9 +128,9 @@ def verdicts():
     ).format(**counts)
 
 
-def gain(name, first, second, measure="accuracy", **labels):
+def gain(name, first, second, **labels):
     """Return the differences of two models, run by run."""
-    one, other = (values(name, measure, **labels, model=model) for model in (first, second))
+    one, other = (values(name, **labels, model=model) for model in (first, second))
     return one - other
 
 
@@ -143,11 +143,18 @@ def over_singles():
         yield means["mixture cubic"] - max(singles)
 
 
+def networks(folder, task, measure="accuracy"):
+    """Return a measure of the runs of single network and mixture, on a task of Table 2."""
+    cells = [c for c in stored(f"{folder}/table2")["cells"] if c["labels"]["setting"] == task]
+    models = [cell["labels"]["model"] for cell in cells]
+    assert [model.split()[1] for model in models] == ["single", "mixture"]
+    return [values(f"{folder}/table2", measure, setting=task, model=model) for model in models]
+
+
 def on_rotate(folder, measure="best_epoch_accuracy"):
     """Return what a mixture gains on Rotate, by default by the best test epoch."""
-    architecture = stored(f"{folder}/table2")["cells"][0]["labels"]["model"].split()[0]
-    models = (f"{architecture} mixture", f"{architecture} single")
-    return mean_interval(gain(f"{folder}/table2", *models, measure, setting="rotate-paper"))
+    single, mixture = networks(folder, "rotate-paper", measure)
+    return mean_interval(mixture - single)
 
 
 def epochs():
@@ -164,12 +171,8 @@ def table_2():
         ("table2-resnet18", "resnet18"),
         ("table2-mobilenet", "mobilenet_v2"),
     ):
-        cells = stored(f"{folder}/table2")["cells"]
-        for setting in dict.fromkeys(cell["labels"]["setting"] for cell in cells):
-            single, mixture = (
-                values(f"{folder}/table2", setting=setting, model=f"{architecture} {model}")
-                for model in ("single", "mixture")
-            )
+        for setting in ("cifar10", "rotate-paper"):
+            single, mixture = networks(folder, setting)
             mean, low, high = (number(v, 2) for v in mean_interval(mixture - single))
             published = ", ".join(
                 f"{TABLE_2[setting, f'{architecture} {model}'].best_epoch_accuracy:.2f}"
@@ -294,7 +297,7 @@ COMPUTED = {
     46: lambda: known("tight"),
     47: lambda: mean_interval(values("activations", setting=1, model="relu")),
     # How far below the published mean ours is.
-    52: lambda: [80.68 - values("table2-cnn/table2", setting="cifar10", model="cnn single").mean()],
+    52: lambda: [80.68 - networks("table2-cnn", "cifar10")[0].mean()],
     53: lambda: on_rotate("table2-cnn"),
     57: lambda: on_rotate("table2-resnet18"),
     58: lambda: [*of_sentiment(), 2.1, 0.05],
@@ -353,10 +356,7 @@ def images():
         ("the same without blur", "table2-sharp", "rotate-inscribed"),
         ("the same without blur", "table2-sharp", "rotate-paper"),
     ):
-        cells = (
-            values(f"{name}/table2", setting=task, model=f"cnn {m}") for m in ("single", "mixture")
-        )
-        yield " ".join([label, *(spread(cell, 2) for cell in cells)])
+        yield " ".join([label, *(spread(runs, 2) for runs in networks(name, task))])
 
 
 @cache
