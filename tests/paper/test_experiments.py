@@ -76,8 +76,6 @@ def test_every_experiment_is_sound(name):
 
 FOLDER = Path(__file__).parents[2] / "docs" / "results"
 PATHS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.json"))
-# Their commands have an option that is no more.
-PATHS = [path for path in PATHS if "table2-trunk" not in path]
 
 
 @pytest.mark.parametrize("path", PATHS)
