@@ -53,11 +53,11 @@ def values(name, measure="accuracy", **labels):
 
 def plain(text):
     """Return a number as the pages write it: no zero before the point."""
-    return re.sub(r"^(-?)0(?=\.)", r"\1", text)
+    return re.sub(r"^([-+]?)0(?=\.)", r"\1", text)
 
 
-def number(value, digits):
-    return plain(f"{value:.{digits}f}")
+def number(value, digits, sign=""):
+    return plain(f"{value:{sign}.{digits}f}")
 
 
 def spread(numbers, digits):
@@ -333,12 +333,12 @@ def test_lines_have_the_numbers_of_their_experiments(name):
     assert n_numbers > 60
 
 
-def gain_on(name):
-    """Return single network, mixture with shared convolutions, and what it gains, as texts."""
-    single, mixture = (values(f"{name}/table2", model=f"cnn {m}") for m in ("single", "trunk"))
-    gain = mean_interval(mixture - single)
-    difference = f"+{number(gain.mean, 2)} ± {number(gain.high - gain.mean, 2)}"
-    return number(single.mean(), 2), number(mixture.mean(), 2), difference
+def gain_on(name, model="trunk"):
+    """Return single network, another one, and what that gains, as texts."""
+    single, other = (values(f"{name}/table2", model=f"cnn {m}") for m in ("single", model))
+    gain = mean_interval(other - single)
+    difference = f"{number(gain.mean, 2, '+')} ± {number(gain.high - gain.mean, 2)}"
+    return number(single.mean(), 2), number(other.mean(), 2), difference
 
 
 def images():
@@ -357,6 +357,16 @@ def images():
         ("the same without blur", "table2-sharp", "rotate-paper"),
     ):
         yield " ".join([label, *(spread(runs, 2) for runs in networks(name, task))])
+
+
+GAINS = [*product(["trunk", "trunk-10000"], ["trunk", "wide"]), ("trunk", "mixture")]
+
+
+@pytest.mark.parametrize("page, model", GAINS)
+def test_what_a_mixture_gains_on_images(page, model):
+    single, other, gain = map(re.escape, gain_on(f"table2-{page}", model))
+    text = re.sub(r"\b0(?=\.)", "", " ".join(lines_of("images").split()))
+    assert re.search(rf"- {single} - 0 .*- {other} - {gain} ", text)
 
 
 @cache
