@@ -362,7 +362,7 @@ def images():
 GAINS = [*product(["trunk", "trunk-10000"], ["trunk", "wide"]), ("trunk", "mixture")]
 
 
-@pytest.mark.parametrize("page, model", GAINS)
+@pytest.mark.parametrize(("page", "model"), GAINS)
 def test_what_a_mixture_gains_on_images(page, model):
     single, other, gain = map(re.escape, gain_on(f"table2-{page}", model))
     text = re.sub(r"\b0(?=\.)", "", " ".join(lines_of("images").split()))
