@@ -361,11 +361,8 @@ def images():
 
 def gains():
     """Yield the rows of both tables of images.rst: the single network, and what others gain."""
-    for folder, models in (
-        ("table2-trunk", ("trunk", "wide", "mixture")),
-        ("table2-trunk-10000", ("trunk", "wide")),
-    ):
-        for single, other, gain in (gain_on(folder, model) for model in models):
+    for name, *models in (("trunk", "trunk", "wide", "mixture"), ("trunk-10000", "trunk", "wide")):
+        for single, other, gain in (gain_on(f"table2-{name}", model) for model in models):
             yield f"single network {single} 0 "
             yield f" {other} {gain} "
 
