@@ -23,53 +23,55 @@ import numpy as np
 from ..nn import NETWORKS
 from ..nn.router_parts import LinearScores, MLPScores, patches_shape
 from ..nn.routers import PatchChoiceRouter
-
-_N_EXPERTS = 8
-# Behind a trunk the mixture decides about a part of the loss: by the other part each expert learns
-# from all images.
-_OWN_LOSS_BEHIND_TRUNK = 0.7
-# Of the rates of the solver, because convolutions want smaller steps.
-_LR_FACTOR = 0.4
-# About 3,000 steps, no fewer for few images than 1,000.
-_FEWEST_STEPS, _MOST_EPOCHS = 1000, 150
-# Mixed precision copies every weight in each step. With fewer images for a network in a step this
-# takes longer than it saves: an estimate.
-_WORTH_BF16 = 100
+from .request import ModelDefaults, TrainingDefaults
 
 
-def choose_model(choices):
-    """Choose the experts, and the router that combines them."""
+def choose_model(request):
+    """Return the defaults of the model."""
     # A whole network has layers of its own, and a router of patches looks at images, not features.
-    of_patches = choices.router is not None and choices.router.router_class is PatchChoiceRouter
-    shares_layers = choices.is_auto("expert") and not of_patches
-    has_trunk = choices.pick("trunk", "cnn" if shares_layers else None) is not None
-    choices.pick("standardize", True)
-    choices.pick("n_experts", _N_EXPERTS)
-    choices.pick("expert", "mlp" if has_trunk else "cnn")
-    choices.pick("router__kind", "soft" if has_trunk and choices.can_mix else "top1")
+    of_patches = request.router is not None and request.router.router_class is PatchChoiceRouter
+    trunk = "cnn" if request.is_auto("expert") and not of_patches else None
+    has_trunk = request.get("trunk", trunk) is not None
+    return ModelDefaults(
+        trunk=trunk,
+        standardize=True,
+        n_experts=8,
+        expert="mlp" if has_trunk else "cnn",
+        router="soft" if has_trunk and request.can_mix else "top1",
+    )
 
 
-def choose_training(choices):
-    """Choose how the experts are trained, and when this ends."""
-    choices.pick_batch_size()
-    choices.pick_own_loss(_OWN_LOSS_BEHIND_TRUNK)
-    choices.pick("early_stopping", False)
-    rate, router_rate = choices.rates_of_solver()
-    if choices.solver.schedule == "cosine":
-        rate *= _LR_FACTOR
-        router_rate *= _LR_FACTOR
+def choose_training(request):
+    """Return the defaults of the training."""
+    rate, router_rate = request.rates_of_solver()
+    if request.schedule == "cosine":
+        # Convolutions want smaller steps.
+        rate, router_rate = 0.4 * rate, 0.4 * router_rate
     # The scores of so many squares are added up.
-    adds_up = choices.is_auto("router__network")
-    adds_up = adds_up or NETWORKS.resolve(choices["router__network"]) in (LinearScores, MLPScores)
-    if adds_up and choices["trunk"] is None:
-        router_rate /= patches_shape(choices.data.sample_shape)[0]
-    choices.pick_rates(rate, router_rate)
-    choices.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
+    network = request.get("router__network", "linear")
+    adds_up = NETWORKS.resolve(network) in (LinearScores, MLPScores)
+    if adds_up and request.trunk is None:
+        router_rate /= patches_shape(request.data.sample_shape)[0]
+    return TrainingDefaults(
+        # Behind a trunk the mixture decides about a part of the loss: by the other part each
+        # expert learns from all images.
+        own_loss=request.own_loss(0.7),
+        early_stopping=False,
+        rate=rate,
+        router_rate=router_rate,
+        # About 3,000 steps, no fewer for few images than 1,000.
+        fewest_steps=1000,
+        most_epochs=150,
+    )
 
 
-def may_use_bf16(choices):
-    """Tell whether mixed precision may save time on a device that is fast in it."""
-    n_per_network = choices.batch_size
-    if choices["trunk"] is None and choices.router.router_class.sparse and choices["n_experts"] > 1:
-        n_per_network *= choices.router.top_k / choices["n_experts"]
-    return choices.data.dtype != np.float64 and n_per_network >= _WORTH_BF16
+def may_use_bf16(request, batch_size):
+    """Tell whether mixed precision may save time on a device that is fast in it.
+
+    It copies every weight in each step. With fewer images for a network in a step this takes longer
+    than it saves: an estimate.
+    """
+    router = request.router
+    if request.trunk is None and router.router_class.sparse and request.n_experts > 1:
+        batch_size *= router.top_k / request.n_experts
+    return request.data.dtype != np.float64 and batch_size >= 100

@@ -19,33 +19,34 @@ max_iter               1,000 epochs, until the loss ceases to fall; 150 for regr
 """
 
 from ..nn.routers import PatchChoiceRouter
-
-_N_EXPERTS = 8
-# The router "patch_choice" has to be fast, or experts that compute all samples learn features of
-# all clusters: 99.6 % on setting 1 from 4,000 samples, with the usual rate and two patches 71 %.
-_PATCH_CHOICE_LR_FACTOR = 8
-# Behind a trunk the mixture decides about a part of the loss, as for images.
-_OWN_LOSS_BEHIND_TRUNK = 0.7
-# Of the schedule "cosine", as for images.
-_FEWEST_STEPS, _MOST_EPOCHS = 1000, 150
+from .request import ModelDefaults, TrainingDefaults
 
 
-def choose_model(choices):
-    """Choose the experts, and the router that combines them."""
-    has_trunk = choices.pick("trunk", None) is not None
-    choices.pick("standardize", False)
-    choices.pick("n_experts", _N_EXPERTS)
-    choices.pick("expert", "mlp" if has_trunk else "patch")
-    choices.pick("router__kind", "soft" if has_trunk and choices.can_mix else "top1")
+def choose_model(request):
+    """Return the defaults of the model."""
+    has_trunk = request.get("trunk", None) is not None
+    return ModelDefaults(
+        trunk=None,
+        standardize=False,
+        n_experts=8,
+        expert="mlp" if has_trunk else "patch",
+        router="soft" if has_trunk and request.can_mix else "top1",
+    )
 
 
-def choose_training(choices):
-    """Choose how the experts are trained, and when this ends."""
-    choices.pick_batch_size()
-    choices.pick_own_loss(_OWN_LOSS_BEHIND_TRUNK)
-    choices.pick("early_stopping", False)
-    rate, router_rate = choices.rates_of_solver()
-    if choices.solver.scale_by_input_norm and choices.router.router_class is PatchChoiceRouter:
-        router_rate *= _PATCH_CHOICE_LR_FACTOR
-    choices.pick_rates(rate, router_rate)
-    choices.pick_max_iter(_FEWEST_STEPS, _MOST_EPOCHS)
+def choose_training(request):
+    """Return the defaults of the training."""
+    rate, router_rate = request.rates_of_solver()
+    if request.solver.scale_by_input_norm and request.router.router_class is PatchChoiceRouter:
+        # It has to be fast, or experts that compute all samples learn features of all clusters:
+        # 99.6 % on setting 1 from 4,000 samples, with the usual rate and two patches 71 %.
+        router_rate *= 8
+    return TrainingDefaults(
+        # Behind a trunk the mixture decides about a part of the loss, as for images.
+        own_loss=request.own_loss(0.7),
+        early_stopping=False,
+        rate=rate,
+        router_rate=router_rate,
+        fewest_steps=1000,
+        most_epochs=150,
+    )

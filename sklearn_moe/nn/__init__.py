@@ -1,11 +1,11 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .balance import BALANCES, Balance
-from .dispatch import Pool
+from .build import build_mixture
 from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
-from .mixture import MixtureOfExperts, build_mixture
+from .mixture import MixtureOfExperts, Pool
 from .predictor import Predictor
 from .router_parts import GATES, NETWORKS, NOISES, Noise, Scores
 from .routers import ROUTERS, Route, Router, RouterSpec, SoftRouter, TopKRouter

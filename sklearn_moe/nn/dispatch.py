@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,6 @@ from torch.autograd.function import once_differentiable
 # Numbers that all experts read of all samples: with fewer a GPU computes all sooner than it knows
 # the groups.
 _MOST_NUMBERS_OF_ALL = 2**25
-# A weight that changes no output.
-_NONE = 1e-12
 
 
 class Experts(Protocol):
@@ -98,121 +96,6 @@ class Stack(nn.Module):
 def stack_weights(weights: Sequence[Tensor]) -> nn.Parameter:
     """Return one new parameter with a copy of the weights of each expert."""
     return nn.Parameter(torch.stack([weight.detach() for weight in weights]))
-
-
-class PieceColumns(NamedTuple):
-    """Neighbouring columns of an encoded table, of which the pieces of numbers come first."""
-
-    start: int
-    stop: int
-    # How many each number has.
-    sizes: Sequence[int]
-
-
-class Columns(nn.Module):
-    """Some neighbouring columns of an encoded table."""
-
-    def __init__(self, columns: slice):
-        super().__init__()
-        self.columns = columns
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return those columns of (n_samples, n_columns)."""
-        return x[:, self.columns]
-
-
-class Pool(nn.Module):
-    """Experts of several kinds, each of which reads its own columns of an encoded table.
-
-    The experts of a kind are computed at once if they are a stack. `pool[m]` is expert m, with what
-    it reads of a sample in front.
-
-    Parameters
-    ----------
-    kinds : sequence of sequences of modules
-        The experts of each kind.
-    columns : sequence of slice or PieceColumns
-        What each kind reads of an encoded sample.
-    kind_of : sequence of int
-        The kind of each expert of the pool. Those of a kind follow in their order.
-    router_columns : slice
-        What the router reads.
-    """
-
-    def __init__(
-        self,
-        kinds: Sequence[Experts],
-        columns: Sequence[slice | PieceColumns],
-        kind_of: Sequence[int],
-        router_columns: slice,
-    ):
-        super().__init__()
-        # Each kind is a stack or a list of modules.
-        self.kinds: Any = nn.ModuleList(
-            experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
-            for experts in kinds
-        )
-        self.columns = [slice(part.start, part.stop) for part in columns]
-        for module, part in zip(self.kinds, columns, strict=True):
-            if isinstance(part, PieceColumns) and (tell := getattr(module, "set_pieces", None)):
-                tell(part.sizes)
-        self.kind_of = list(kind_of)
-        self.router_columns = router_columns
-        self.ranks = [self.kind_of[:m].count(kind) for m, kind in enumerate(self.kind_of)]
-        # Expert m stands at `places[m]` among the outputs of all kinds, one kind after the other.
-        by_kind = sorted(range(len(self.kind_of)), key=self.kind_of.__getitem__)
-        self.register_buffer("places", torch.tensor(by_kind).argsort(), persistent=False)
-        self.places: Tensor
-
-    def __len__(self) -> int:
-        return len(self.kind_of)
-
-    def __getitem__(self, index: int) -> nn.Module:
-        m = range(len(self))[index]
-        kind = self.kind_of[m]
-        expert = self.kinds[kind][self.ranks[m]]
-        return nn.Sequential(Columns(self.columns[kind]), expert).train(self.training)
-
-    def __iter__(self) -> Iterator[nn.Module]:
-        return (self[m] for m in range(len(self)))
-
-    def members(self, kind: int) -> list[int]:
-        """Return the experts of a kind."""
-        return [m for m, other in enumerate(self.kind_of) if other == kind]
-
-    def outputs_of(self, kind: int, x: Tensor) -> Tensor:
-        """Return the outputs of the experts of a kind, (n_samples, n_members, n_outputs)."""
-        experts, x = self.kinds[kind], x[:, self.columns[kind]]
-        if isinstance(experts, nn.ModuleList):
-            each: list[Any] = [*experts]
-            # One product: of few rows each takes less time than its call.
-            one = torch.is_inference_mode_enabled() and not is_exporting()
-            if one and all(type(expert).forward is nn.Linear.forward for expert in each):
-                weight = torch.cat([expert.weight for expert in each])
-                outputs = nn.functional.linear(x, weight)
-                if each[0].bias is not None:
-                    outputs += torch.cat([expert.bias for expert in each])
-                return outputs.unflatten(1, (len(each), -1))
-            return torch.stack([expert(x) for expert in each], 1)
-        return experts(x)
-
-    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs).
-
-        With the gates of the samples, those of a kind without weight may be 0.
-        """
-        weights = [1.0] * len(self)
-        # A GPU would wait for the host.
-        if gate is not None and gate.is_cpu and not gate.requires_grad and not is_exporting():
-            weights = gate.amax(0).tolist() if len(gate) else weights
-        used = {kind for kind, weight in zip(self.kind_of, weights, strict=True) if weight > _NONE}
-        each = []
-        for kind in range(len(self.kinds)):
-            outputs = self.outputs_of(kind, x if kind in used else x[:0])
-            if kind not in used:
-                outputs = outputs.new_zeros(len(x), *outputs.shape[1:])
-            each.append(outputs)
-        return torch.cat(each, 1).index_select(1, self.places)
 
 
 # -- outputs of experts -------------------------------------------------------------------

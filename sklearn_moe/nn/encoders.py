@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .dispatch import PieceColumns, is_exporting
+from .dispatch import is_exporting
 
 # All in standard deviations: where the soft bound lies; the largest number of which float32 holds
 # the square; and where linear experts, which should follow all values, are cut off.
@@ -81,7 +81,7 @@ class TableEncoder(_FixedTypes):
 
     Attributes
     ----------
-    columns : dict of slice or PieceColumns
+    columns : dict of slice
         What an expert reads: "bounded", "piecewise" (the same and the pieces) or "linear". The
         router reads "bounded".
     """
@@ -111,14 +111,18 @@ class TableEncoder(_FixedTypes):
         start = len(pieces)
         stop = start + n_bounded
         self.n_outputs = stop + (n_numeric if self.adds_linear else 0)
-        self.columns: dict[str, Any] = {
-            "bounded": slice(start, stop),
-            "piecewise": slice(0, stop),
-            "linear": slice(start + n_numeric, self.n_outputs),
+        ends = {
+            "bounded": (start, stop),
+            "piecewise": (0, stop),
+            "linear": (start + n_numeric if self.adds_linear else start, self.n_outputs),
         }
+        everything = 0, self.n_outputs
+        self.columns = {
+            name: slice(None) if part == everything else slice(*part) for name, part in ends.items()
+        }
+        self.n_pieces = start
         if pieces:
             sizes = [len(knots) - 1 for knots in knots_of if knots]
-            self.columns["piecewise"] = PieceColumns(0, stop, sizes)
             self.is_even = len(pieces) == max(sizes) * n_numeric
         for name, values in tables.items():
             if name in ("center", "scale", "missing"):
@@ -131,13 +135,12 @@ class TableEncoder(_FixedTypes):
         first = [0, *accumulate(statistics.n_categories)][:-1]
         self.register_buffer("first", torch.tensor(first, dtype=torch.long))
 
-    def part(self, x: Tensor, columns: slice | PieceColumns) -> Tensor:
+    def part(self, x: Tensor, columns: slice) -> Tensor:
         """Return some columns of the result, without the time for pieces if none are among them."""
-        n_pieces = self.columns["bounded"].start
-        if columns.start < n_pieces:
-            return self(x)[:, columns.start : columns.stop]
-        others = self(x, with_pieces=False)
-        return others[:, columns.start - n_pieces : columns.stop - n_pieces]
+        start, stop, _ = columns.indices(self.n_outputs)
+        if start < self.n_pieces:
+            return self(x)[:, columns]
+        return self(x, with_pieces=False)[:, start - self.n_pieces : stop - self.n_pieces]
 
     def forward(self, x: Tensor, with_pieces: bool = True) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_outputs), or to what is no piece."""

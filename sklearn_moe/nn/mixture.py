@@ -1,25 +1,18 @@
-"""The mixture of experts: a router, its experts and their combined output; made from names."""
+"""The mixture of experts: a router, its experts and their combined output; and a pool of kinds."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from .._devices import default_torch_modes
-from .._registry import require_override
-from .balance import BALANCES, Balance
-from .dispatch import Experts, Pool, apply_all, stacked_form
-from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
-from .experts import ExpertSpec
-from .functional import Shape, dry_run, evaluate
-from .heads import Head
-from .router_parts import GATES, NETWORKS, NOISES, LinearScores, PoolScores
-from .routers import Route, Router, RouterSpec, SoftRouter, make_router
-from .seeding import drawing_from, is_own, use_generator
-from .trunks import TRUNKS, make_trunk, shape_after
+from .dispatch import Experts, apply_all, is_exporting
+from .encoders import TableEncoder
+from .router_parts import Scores
+from .routers import Route, Router, SoftRouter
+
+# A kind of a smaller weight is not computed.
+_NO_WEIGHT = 1e-12
 
 
 class MixtureOutput(NamedTuple):
@@ -52,6 +45,8 @@ class MixtureOfExperts(nn.Module):
         added (arXiv 2401.06066). For routers that add outputs as well.
     scales_output : bool, default=False
         Whether the output, logits, is multiplied by the buffer `sharpness`, 1 until it is set.
+    columns, router_columns : slice, default=slice(None)
+        What experts and router read of an encoded table.
     """
 
     sharpness: Tensor | None
@@ -64,8 +59,12 @@ class MixtureOfExperts(nn.Module):
         trunk: nn.Module | None = None,
         shared: Sequence[nn.Module] = (),
         scales_output: bool = False,
+        columns: slice = slice(None),
+        router_columns: slice = slice(None),
     ):
         super().__init__()
+        self.columns = columns
+        self.router_columns = router_columns
         self.encoder = encoder
         self.trunk = trunk
         self.router = router
@@ -85,30 +84,28 @@ class MixtureOfExperts(nn.Module):
     def read(self, x: Tensor, columns: slice, encoded: bool = False) -> Tensor:
         """Return some columns of encoded samples, without the time that others take."""
         if encoded or self.trunk is not None or not isinstance(self.encoder, TableEncoder):
-            return self.encode(x, encoded)[:, columns]
+            return _part(self.encode(x, encoded), columns)
         return self.encoder.part(x, columns).to(next(self.parameters()).dtype)
 
     def route(self, x: Tensor, generator: Generator | None = None, encoded: bool = False) -> Route:
         """Route a batch; `generator` switches the noise on."""
-        if self.router is not None and isinstance(self.experts, Pool):
-            return self.router(self.read(x, self.experts.router_columns, encoded), generator)
-        return self._route(self.encode(x, encoded), generator)
+        if self.router is None:
+            return self._route(self.encode(x, encoded), generator)
+        return self.router(self.read(x, self.router_columns, encoded), generator)
 
     def _route(self, x, generator=None):
         if self.router is None:
             scores = x.new_zeros(x.shape[0], len(self.experts), dtype=next(self.parameters()).dtype)
             first = scores[:, :1]
             return Route(scores, scores, first.long(), first + 1)
-        if isinstance(self.experts, Pool):
-            x = x[:, self.experts.router_columns]
-        return self.router(x, generator)
+        return self.router(_part(x, self.router_columns), generator)
 
     def forward(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
     ) -> MixtureOutput:
         """Compute the output for a batch; `generator` switches the routing noise on."""
         x = self.encode(x, encoded)
-        route = self._route(x, generator)
+        route, x = self._route(x, generator), _part(x, self.columns)
         if self.router is None:
             output = self.experts[0](x)
         else:
@@ -130,186 +127,144 @@ class MixtureOfExperts(nn.Module):
         For training with each expert's own loss.
         """
         x = self.encode(x, encoded)
-        return MixtureOutput(None, self._route(x, generator), apply_all(self.experts, x))
+        outputs = apply_all(self.experts, _part(x, self.columns))
+        return MixtureOutput(None, self._route(x, generator), outputs)
 
-    def forward_each(self, x: Tensor) -> Tensor:
-        """Return the output if each expert replaced those that the router uses.
+    def forward_each(self, x: Tensor) -> list[Tensor]:
+        """Return for each expert the output if it replaced those that the router uses.
 
         Returns
         -------
-        (n_samples, n_experts, n_outputs)
+        list of (n_samples, n_outputs)
         """
         x = self.encode(x)
+        features = _part(x, self.columns)
         if self.router is None:
-            outputs = apply_all(self.experts, x)
+            outputs = apply_all(self.experts, features)
         else:
-            outputs = self.router.combine_each(self.experts, x, self._route(x))
+            outputs = self.router.combine_each(self.experts, features, self._route(x))
         for expert in self.shared:
-            outputs = outputs + expert(x).unsqueeze(1)
-        return outputs
+            outputs = outputs + expert(features).unsqueeze(1)
+        return [*outputs.unbind(1)]
 
-    def load_weights(self, other: "MixtureOfExperts", kept: Sequence[int] | None = None) -> None:
-        """Copy the weights of a mixture of the same parts, whose experts may be stacked or not.
-
-        `kept` are the experts of the other one that this one has, None: all. Of what has an entry
-        per expert, such as the weights of a router, those of the experts are copied.
-        """
-        own = ("experts.", "encoder.")
-        rest = {k: v for k, v in other.state_dict().items() if not k.startswith(own)}
-        sources: Iterable[nn.Module] = other.experts
-        if kept is not None:
-            mine = self.state_dict()
-            rest = {k: _entries(v, mine[k].shape, kept) for k, v in rest.items() if k in mine}
-            sources = (other.experts[m] for m in kept)
+    def load_weights(self, other: "MixtureOfExperts") -> None:
+        """Copy the weights of a mixture of the same parts, whose experts may be stacked or not."""
+        parts = ("experts.", "encoder.")
+        rest = {k: v for k, v in other.state_dict().items() if not k.startswith(parts)}
         self.load_state_dict(rest, strict=False)
-        for expert, source in zip(self.experts, sources, strict=True):
+        for expert, source in zip(self.experts, other.experts, strict=True):
             expert.load_state_dict(source.state_dict())
 
 
-def _entries(value: Tensor, shape: torch.Size, kept: Sequence[int]) -> Tensor:
-    """Return a tensor of this shape: of each axis that is too long the entries that are kept."""
-    for axis, (size, wanted) in enumerate(zip(value.shape, shape, strict=True)):
-        if size != wanted:
-            value = value.index_select(axis, torch.as_tensor(kept, device=value.device))
-    return value
+def _part(x: Tensor, columns: slice) -> Tensor:
+    return x if columns == slice(None) else x[:, columns]
 
 
-@default_torch_modes()
-def build_mixture(
-    input_shape: Shape,
-    n_experts: int,
-    *,
-    head: Head,
-    kinds: Sequence[tuple[ExpertSpec, Mapping[str, Any]]],
-    kind_of: Sequence[int] | None = None,
-    router: Any = "top1",
-    router_options: Mapping[str, Any],
-    balance: str | Callable | None = None,
-    balance_weight: float = 0.01,
-    statistics: FeatureStatistics | ChannelStatistics | None = None,
-    trunk: str | nn.Module | Callable | None = None,
-    n_shared_experts: int = 0,
-    unstacked: bool = False,
-    dtype: str = "float32",
-    seed: int,
-) -> MixtureOfExperts:
-    """Return a mixture whose weights are drawn from a generator of its own.
+# -- a pool: kinds of experts, each of which is a bag of members ----------------------------------
 
-    `head` says how many outputs an expert has. `statistics` are those of the columns of a table or
-    of the channels of images, which are standardized by them; None: samples are not changed.
-    `trunk` is made for them by `make_trunk`. With `unstacked` each expert has tensors of its own,
-    which a solver may need; otherwise the weights of homogeneous experts are one `Stack` where that
-    makes a step faster. `kinds` are experts with the options of their factories, `kind_of` which of
-    them each expert is, None: the first one; `router_options` are those of `make_router`.
-    Weights are drawn in float32, whatever the default dtype of torch is, and then converted, so
-    that models of different `dtype` start from the same point. A single expert needs no router, but
-    the settings of a router are checked.
 
-    Raises
-    ------
-    ValueError
-        If a name is unknown, an expert does not fit `input_shape`, or the parts of the router do
-        not go together.
-    TypeError
-        If a factory returns something else than asked for, or the router mixes distributions and
-        the head cannot.
+class EqualScores(Scores):
+    """The same score for all experts: their mixture is a bag.
+
+    Parameters
+    ----------
+    n_experts : int
     """
-    router = RouterSpec.of(router)
-    mixes = router.router_class.mixes_distributions
-    if mixes:
-        require_override(head, Head, "mix", f"router={router}")
-    if mixes and n_shared_experts:
-        raise ValueError(
-            f"router={router} mixes the distributions of the experts and cannot add outputs of "
-            f"router__n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
-        )
-    target, generator = getattr(torch, dtype), torch.Generator().manual_seed(seed)
-    encoder: nn.Module | None = None
-    # What each kind, and the router, read of a sample. Before a trunk there is no choice.
-    columns, router_columns = [slice(None)] * len(kinds), slice(None)
-    if isinstance(statistics, FeatureStatistics):
-        encoder = TableEncoder(statistics)
-        input_shape = (encoder.n_outputs,)
-        if trunk is None:
-            columns = [encoder.columns[spec.columns] for spec, _ in kinds]
-            router_columns = encoder.columns["bounded"]
-    elif statistics is not None:
-        encoder = ImageEncoder(statistics)
-    kind_of = list(kind_of or [0] * n_experts)
-    members: list[list[nn.Module]] = [[] for _ in kinds]
-    of_experts = [
-        part
-        for spec, options in kinds
-        for part in (spec.factory, *spec.options.values(), *options.values())
-    ]
-    of_router = (
-        router.router_class,
-        NETWORKS.resolve(router.network),
-        GATES.resolve(router.gate),
-        NOISES.resolve(router.noise),
-        *router.options.values(),
-    )
-    others = TRUNKS.resolve(trunk), BALANCES.resolve(balance)
-    with drawing_from(generator, *of_experts, *of_router, *others):
-        # Modules of the user may have any dtype: they are converted before they are checked.
-        if trunk is not None:
-            trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
-            input_shape = shape_after(trunk, input_shape, target)
-        shapes = [_part_of(input_shape, part) for part in columns]
-        for kind in [*kind_of, *[0] * n_shared_experts]:
-            (spec, options), shape = kinds[kind], shapes[kind]
-            members[kind].append(spec.build(shape, head.n_outputs, **options).to(target))
-        if not all(map(is_own, of_experts)):
-            for (spec, _), shape, (expert, *_) in zip(kinds, shapes, members, strict=False):
-                expected = (
-                    f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
-                    f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
-                )
-                x = torch.zeros(1, *shape, dtype=target)
-                dry_run(expected, evaluate, expert, x, shape=(1, head.n_outputs))
-        is_linear = router.network in (None, "linear", LinearScores)
-        if len(kinds) > 1 and is_linear and router.router_class is SoftRouter:
-            router = replace(router, network=partial(PoolScores, kind_of=kind_of))
-        if balance is not None:
-            balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
-        made = make_router(
-            router,
-            _part_of(input_shape, router_columns),
-            n_experts,
-            balance=balance,
-            mix=head.mix,
-            normalize=trunk is not None,
-            **router_options,
-        )
-    n_of_first = kind_of.count(0)
-    shared = members[0][n_of_first:]
-    groups: list[Experts] = [members[0][:n_of_first], *members[1:]]
-    for kind, (spec, _) in enumerate(kinds):
-        # Only of the factory itself: a wrapped one may return compiled or changed modules.
-        stack = getattr(spec.factory, "stack", None)
-        if unstacked or stack is None or len(groups[kind]) < 2:
-            continue
-        stacked = stack(groups[kind])
-        if stacked is not None and (mixes or stacked_form(stacked) is not None):
-            groups[kind] = stacked
-    experts = groups[0]
-    if len(kinds) > 1 or columns[0] != router_columns:
-        experts = Pool(groups, columns, kind_of, router_columns)
-    own_router = made if n_experts > 1 else None
-    scales = own_router is not None and mixes and head.has_logits
-    mixture = MixtureOfExperts(own_router, experts, encoder, trunk, shared, scales).to(target)
-    if own_router is not None and not is_own(router.router_class):
-        expected = (
-            f"router={router} must have forward(x, generator=None), which returns a Route, and "
-            "combine(experts, x, route), which returns the outputs"
-        )
-        inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
-        x = torch.zeros(1, *input_shape, dtype=target)
-        with use_generator(torch.Generator().manual_seed(seed)):
-            dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
-    return mixture
+
+    def __init__(self, n_experts: int):
+        super().__init__()
+        self.n_experts = n_experts
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores of 0."""
+        return x.new_zeros(len(x), self.n_experts, dtype=dtype)
 
 
-def _part_of(shape: Shape, columns: slice) -> Shape:
-    """Return the shape of a part of a sample."""
-    return shape if columns == slice(None) else (columns.stop - columns.start,)
+class Pool(MixtureOfExperts):
+    """Kinds of experts, and a router that weighs the distributions of the kinds.
+
+    Each kind is a bag: its members count the same. `experts[k]` are the members of kind k.
+
+    Parameters
+    ----------
+    router : SoftRouter
+        Of the kinds; its `mix` also combines the members of a kind.
+    kinds : sequence of modules
+        Each is a list of modules, or one module that maps a batch to the outputs of all members.
+    n_members : sequence of int
+        Of each kind.
+    columns : sequence of slice
+        What each kind reads of an encoded table.
+    encoder, scales_output, router_columns
+        As of `MixtureOfExperts`.
+    """
+
+    shares: Tensor
+    kind_of: Tensor
+    router: SoftRouter
+
+    def __init__(
+        self,
+        router: SoftRouter,
+        kinds: Sequence[nn.Module],
+        n_members: Sequence[int],
+        columns: Sequence[slice],
+        encoder: nn.Module | None = None,
+        scales_output: bool = False,
+        router_columns: slice = slice(None),
+    ):
+        super().__init__(
+            router, kinds, encoder, scales_output=scales_output, router_columns=router_columns
+        )
+        self.columns_of = list(columns)
+        kind_of = torch.arange(len(n_members)).repeat_interleave(torch.tensor(n_members))
+        self.register_buffer("kind_of", kind_of, persistent=False)
+        shares = 1 / torch.tensor(n_members, dtype=torch.float64)[kind_of]
+        self.register_buffer("shares", shares, persistent=False)
+
+    def bag(self, kind: int) -> MixtureOfExperts:
+        """Return the members of a kind as a mixture in which all count the same.
+
+        Its weights are those of the pool.
+        """
+        n_members = int((self.kind_of == kind).sum())
+        equal = SoftRouter(EqualScores(n_members), mix=self.router.mix)
+        bag = MixtureOfExperts(
+            equal, self.experts[kind], self.encoder, columns=self.columns_of[kind]
+        )
+        return bag.train(self.training)
+
+    def outputs_of(self, kind: int, x: Tensor) -> Tensor:
+        """Return the outputs of the members for encoded samples, (n_samples, n_members, ...)."""
+        return apply_all(self.experts[kind], _part(x, self.columns_of[kind]))
+
+    def forward(
+        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
+    ) -> MixtureOutput:
+        """Compute the output for a batch."""
+        x = self.encode(x, encoded)
+        route = self._route(x, generator)
+        gate = route.gate
+        used = [True] * len(self.experts)
+        # A GPU would wait for the host.
+        if gate.is_cpu and len(gate) and not (gate.requires_grad or is_exporting()):
+            used = (gate.amax(0) > _NO_WEIGHT).tolist()
+        outputs = [self.outputs_of(k, x) for k in range(len(used)) if used[k]]
+        places = self.kind_of
+        if not all(used):
+            places = torch.cat([places[places == k] for k in range(len(used)) if used[k]])
+        gate = (gate[:, places] * self.shares[places]).to(outputs[0].dtype)
+        log_gate = gate.clamp(min=torch.finfo(gate.dtype).tiny).log()
+        output = self.router.mix(log_gate, torch.cat(outputs, 1))
+        if self.sharpness is not None:
+            output = output * self.sharpness
+        return MixtureOutput(output, route, None)
+
+    def forward_each(self, x: Tensor) -> list[Tensor]:
+        """Return the output of each kind, of (n_samples, n_outputs) or what `mix` returns."""
+        x = self.encode(x)
+        return [self.bag(kind)(x, encoded=True).output for kind in range(len(self.experts))]
+
+    def load_weights(self, other: MixtureOfExperts) -> None:
+        """Copy the weights of a pool of the same kinds."""
+        self.load_state_dict(other.state_dict())

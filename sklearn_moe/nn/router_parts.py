@@ -7,7 +7,7 @@ the weights of all experts. Noise is added to the scores that choose the experts
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -102,52 +102,6 @@ class LinearScores(Scores):
         if self.bias is not None:
             scores = scores + self.bias.to(dtype)
         return scores.T
-
-
-class PoolScores(Scores):
-    """Linear scores of kinds of experts, and of the experts of a kind among themselves.
-
-    The score of an expert is that of its kind and the logarithm of its share in it: a softmax over
-    the experts of a kind that has a gate of its own, otherwise equal shares.
-
-    Parameters
-    ----------
-    input_shape : (n_features,)
-    n_experts : int
-    kind_of : sequence of int
-        The kind of each expert. In the beginning all experts have the same score.
-    """
-
-    gated: Tensor
-    by_kind: Tensor
-    places: Tensor
-
-    def __init__(self, input_shape: Shape, n_experts: int, *, kind_of: Sequence[int]):
-        super().__init__()
-        n_kinds = 1 + max(kind_of)
-        self.sizes = [list(kind_of).count(kind) for kind in range(n_kinds)]
-        # The experts of one kind after those of the other, and where each of them then is.
-        by_kind = torch.tensor(sorted(range(n_experts), key=kind_of.__getitem__))
-        self.register_buffer("by_kind", by_kind, persistent=False)
-        self.register_buffer("places", by_kind.argsort(), persistent=False)
-        sizes = torch.tensor(self.sizes, dtype=torch.float).unsqueeze(1)
-        self.weight = nn.Parameter(torch.zeros(n_kinds, *input_shape))
-        self.bias = nn.Parameter(sizes.log())
-        self.own_weight = nn.Parameter(torch.zeros(n_experts, *input_shape))
-        self.own_bias = nn.Parameter(torch.zeros(n_experts, 1))
-        self.register_buffer("gated", torch.zeros(n_experts, dtype=torch.bool))
-
-    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map samples to (n_samples, n_experts) scores."""
-        x = x.T.to(dtype)
-        kinds, own = (
-            weight.to(dtype) @ x + bias.to(dtype)
-            for weight, bias in ((self.weight, self.bias), (self.own_weight, self.own_bias))
-        )
-        own = torch.where(self.gated.unsqueeze(1), own, 0.0).index_select(0, self.by_kind)
-        each = zip(kinds.split(1), own.split(self.sizes), strict=True)
-        scores = torch.cat([kind + members.log_softmax(0) for kind, members in each])
-        return scores.index_select(0, self.places).T
 
 
 class MLPScores(Scores):

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from .._registry import Registry, call_factory, did_you_mean
 from .balance import Balance
-from .dispatch import Experts, Pool, apply_all, apply_groups, dispatch, is_exporting
+from .dispatch import Experts, apply_all, apply_groups, dispatch, is_exporting
 from .functional import Shape, batch_size, batch_weight, dry_run, softmax, sum_over_shards
 from .router_parts import (
     GATES,
@@ -218,10 +218,7 @@ class SoftRouter(Router):
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Mix the experts' distributions."""
-        if isinstance(experts, Pool):
-            outputs = experts(x, route.gate)
-        else:
-            outputs = apply_all(experts, x)
+        outputs = apply_all(experts, x)
         log_gate = route.gate.to(outputs.dtype).clamp(min=torch.finfo(outputs.dtype).tiny).log()
         assert self.mix is not None
         return self.mix(log_gate, outputs)

@@ -14,6 +14,7 @@ from ..._registry import Registry
 from ..functional import Shape
 from ..seeding import looking_at_draws
 from .cnn import CNNExpert, CNNTrunk
+from .fitted import FittedMembers
 from .mlp import LinearExpert, MLPExpert
 from .patch import PatchExpert
 
@@ -22,6 +23,7 @@ __all__ = [
     "CNNExpert",
     "CNNTrunk",
     "ExpertSpec",
+    "FittedMembers",
     "LinearExpert",
     "MLPExpert",
     "PatchExpert",
@@ -56,6 +58,8 @@ class ExpertSpec:
         deviations; these and their piecewise-linear encoding; or numbers without a bound.
     options : dict, default={}
         Further arguments of the factory.
+    estimator : estimator of scikit-learn or None, default=None
+        Copies of it are the members of this kind in a pool, in place of networks.
     """
 
     factory: Callable[..., nn.Module]
@@ -65,15 +69,22 @@ class ExpertSpec:
     init_scale: Callable[[Shape, float], float] | None = None
     columns: Literal["bounded", "piecewise", "linear"] = "bounded"
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    estimator: Any = None
 
     @classmethod
-    def of(cls, expert: "ExpertSpec | Callable[..., nn.Module]") -> "ExpertSpec":
-        """Return a spec as it is, and one without defaults for a factory."""
-        return expert if isinstance(expert, ExpertSpec) else cls(expert)
+    def of(cls, expert: Any) -> "ExpertSpec":
+        """Return a spec as it is, and one without defaults for a factory or an estimator."""
+        if isinstance(expert, ExpertSpec):
+            return expert
+        if hasattr(expert, "fit") and not isinstance(expert, type):
+            return cls(FittedMembers, ndim=2, columns="linear", estimator=expert)
+        return cls(expert)
 
     @property
     def name(self) -> str:
-        """Name in `EXPERTS` with the options that differ, or that of the factory."""
+        """Name in `EXPERTS` with the options that differ, or that of factory or estimator."""
+        if self.estimator is not None:
+            return type(self.estimator).__name__
         options = {}
         for name, entry in EXPERTS.items():
             spec = ExpertSpec.of(entry)
