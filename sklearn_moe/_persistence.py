@@ -27,7 +27,7 @@ _estimators.classifier.MoEClassifier _estimators.regressor.MoERegressor
 _training.net.MoENet optim.SolverSpec.build
 _parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
 _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
-_data.statistics.FirstRows _data.tables.Categories
+_data.tables.Categories
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.ColumnEncoder
 _mixtures._families.Gaussian _mixtures._families.LogLoss _mixtures._families.OwnDensity

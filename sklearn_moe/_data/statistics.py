@@ -1,10 +1,7 @@
 """Statistics of X: of the columns of a table, and of the channels of images."""
 
-import math
-from typing import Any, NamedTuple
-
 import numpy as np
-from scipy.sparse import csr_array, issparse, vstack
+from scipy.sparse import issparse
 from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
@@ -12,9 +9,6 @@ from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .indexing import _SLICE, draw_rows, row_slices, select
 
-# Columns, and y, are known by so many rows, or by fewer rows of so many numbers.
-_ENOUGH_ROWS = 1000
-_ENOUGH_NUMBERS = 2**24
 # Rows, drawn at random, that tell which values are far, and how many numbers are sorted at a time.
 _ROWS_LOOKED_AT = 4000
 _NUMBERS_SORTED = 2**13
@@ -120,90 +114,6 @@ def _some_rows(X, weight, n_rows):
         rows = draw_rows(X.shape[0], n_rows)
         X, weight = select(X, rows), weight[rows]
     return X.tocsc() if issparse(X) else X[:], weight
-
-
-class FirstRows(NamedTuple):
-    """Rows by which some columns are measured, until there are enough of them."""
-
-    # The indices of the columns.
-    columns: np.ndarray
-    # An array or CSR matrix of shape (n_rows, n_columns).
-    rows: Any
-    weight: np.ndarray
-
-    @classmethod
-    def of(cls, columns, rows, weight):
-        """Return a copy of rows of an array, IndexedView or matrix; None if these are enough."""
-        size = rows.nnz if issparse(rows) else math.prod(rows.shape)
-        if rows.shape[0] >= _ENOUGH_ROWS or size > _ENOUGH_NUMBERS:
-            return None
-        return cls(columns, rows if issparse(rows) else np.array(rows[:]), weight)
-
-
-def measure_further(units, first, X, weight, measure):
-    """Measure columns again by more rows, which come chunk by chunk.
-
-    Columns are measured on the first thousand rows. One that is constant in them has no effect; it
-    is measured when it begins to vary, by its value so far and the next thousand rows.
-
-    Parameters
-    ----------
-    units : ndarray of shape (n_units, n_columns)
-        The center of each column, its scale, infinite if the column is constant, and more.
-    first : FirstRows or None
-        The rows by which columns are being measured.
-    X : array, IndexedView or CSR matrix of shape (n_rows, n_columns)
-        More rows.
-    weight : ndarray of shape (n_rows,)
-        In the same units in all calls.
-    measure : callable
-        `measure(rows, weight)` returns the units of some columns.
-
-    Returns
-    -------
-    units, first
-        The same after these rows; `units` itself if nothing was measured.
-    """
-    columns = np.flatnonzero(np.isinf(units[1])) if first is None else first.columns
-    if not len(columns):
-        return units, None
-    if issparse(X):
-        rows = X[:, columns]
-    else:
-        parts = [X[part][:, columns] for part in row_slices(X)]
-        rows = np.concatenate(parts, dtype=np.float64)
-    if first is None:
-        values = np.array(min_max_axis(rows, axis=0)) if issparse(X) else rows
-        # A column does not begin to vary by NaN, which is neither less nor more.
-        center = units[0, columns]
-        begins = ((values < center) | (values > center)).any(axis=0)
-        if not begins.any():
-            return units, None
-        columns, rows = columns[begins], rows[:, begins]
-        before = units[:1, columns]
-        first = FirstRows(columns, csr_array(before) if issparse(X) else before, weight[:1])
-    rows = (vstack if issparse(X) else np.concatenate)([first.rows, rows])
-    weight = np.append(first.weight, weight)
-    units = units.copy()
-    units[:, columns] = measure(rows, weight / weight.max())
-    return units, FirstRows.of(columns, rows, weight)
-
-
-def describe_further(columns, first, X, weight):
-    """Return the `FeatureStatistics` after more rows, and the first rows, by `measure_further`."""
-    numeric = [*columns.numeric]
-    before = np.ones((3, X.shape[1]))
-    before[:, numeric] = columns.center, columns.scale, columns.missing
-    units, first = measure_further(before, first, X, weight, _measure)
-    if units is not before:
-        center, scale, missing = map(tuple, units[:, numeric].tolist())
-        columns = columns._replace(center=center, scale=scale, missing=missing)
-    return columns, first
-
-
-def _measure(rows, weight):
-    columns = describe_columns(rows, weight)
-    return columns.center, columns.scale, columns.missing
 
 
 def _find_bounds(X, weight):

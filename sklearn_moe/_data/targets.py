@@ -9,7 +9,6 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .._validation import refuse_overflow
-from .statistics import FirstRows, measure_further
 from .validation import as_row_counts
 
 # All of so many positive counts are hardly multiples of the same number by chance.
@@ -29,7 +28,15 @@ def check_classes(y):
     return column_or_1d(y, warn=True)
 
 
-class ClassTarget:
+class Target:
+    """What y means."""
+
+    def updated(self, y, weight):
+        """Return what y means once these samples are trained on, too."""
+        return self
+
+
+class ClassTarget(Target):
     """One of several classes; the code is its index.
 
     Parameters
@@ -64,16 +71,12 @@ class ClassTarget:
             )
         return codes
 
-    def updated(self, y, weight):
-        """Return what y means once these samples are trained on, too."""
-        return self
-
     def decode(self, proba):
         """Return the most probable class."""
         return self.classes[proba.argmax(axis=1)]
 
 
-class LabelTarget:
+class LabelTarget(Target):
     """Several labels that a sample has or has not."""
 
     kind = "multilabel"
@@ -91,16 +94,12 @@ class LabelTarget:
             )
         return np.asarray(y, dtype=dtype)
 
-    def updated(self, y, weight):
-        """Return what y means once these samples are trained on, too."""
-        return self
-
     def decode(self, proba):
         """Return the labels of probability above one half, as zeros and ones."""
         return (proba > 0.5).astype(int)
 
 
-class NumberTarget:
+class NumberTarget(Target):
     """Numbers, in standard deviations from their mean.
 
     Parameters
@@ -108,23 +107,14 @@ class NumberTarget:
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         What mean and standard deviation are taken of.
     weight : ndarray of shape (n_samples,)
-    chunk_weight : ndarray of shape (n_samples,) or None
-        The weights in the units of all chunks, if this is the first one.
     """
 
     kind = "regression"
 
-    def __init__(self, y, weight, chunk_weight=None):
+    def __init__(self, y, weight):
         self.is_column = y.ndim == 1
         self.n_targets = math.prod(y.shape[1:])
-        self.first = None
-        y = self._as_columns(y)
-        self._set(*self._measure(y, weight))
-        if chunk_weight is not None:
-            self.first = FirstRows.of(np.arange(self.n_targets), y, chunk_weight)
-
-    def _set(self, mean, scale):
-        self.mean = mean
+        self.mean, scale = self._measure(self._as_columns(y), weight)
         self.varies = np.isfinite(scale)
         # A constant target has the scale 1.
         self.scale = np.where(self.varies, scale, 1.0)
@@ -138,17 +128,8 @@ class NumberTarget:
 
     @property
     def deviation(self):
-        """Standard deviation of each output, 0 of one that was constant so far."""
+        """Standard deviation of each output, 0 of one that is constant."""
         return np.where(self.varies, self.scale, 0.0)
-
-    def updated(self, y, weight):
-        """Return what y means once these samples are trained on, too; see `measure_further`."""
-        twin = copy.copy(self)
-        units = np.array([self.mean, np.where(self.varies, self.scale, np.inf)])
-        y = self._as_columns(y)
-        units, twin.first = measure_further(units, self.first, y, weight, self._measure)
-        twin._set(*units)
-        return twin
 
     def encode(self, y, dtype):
         """Return standardized numbers, (n_samples, n_outputs)."""
@@ -201,15 +182,15 @@ class RateTarget(NumberTarget):
         Whether all were whole numbers so far, and no rates of other exposures that happen to be.
     """
 
-    def __init__(self, y, weight, chunk_weight=None):
+    def __init__(self, y, weight):
         self.is_count = True
         self._divisor = self._n_positive = 0
-        super().__init__(y, weight, chunk_weight)
+        super().__init__(y, weight)
         self._count(y, weight)
 
     def updated(self, y, weight):
         """Return what y means once these samples are trained on, too."""
-        twin = super().updated(y, weight)
+        twin = copy.copy(self)
         twin._count(y, weight)
         return twin
 

@@ -264,11 +264,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
-        The first call sets the categories, the learning rates and the batch size. It should have a
-        thousand samples or more, drawn at random. The scales of X are measured anew by each call
-        until they are those of a thousand samples; a column that is constant until then is measured
-        when it begins to vary. The state of the solver, such as momentum, is kept between calls,
-        but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`,
+        The first call sets the scales of X, the categories, the learning rates and the batch size.
+        It should have a thousand samples or more, drawn at random: what has a single value in it is
+        warned of, as other values will have no effect later. The state of the solver, such as
+        momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`,
         `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
         values. `early_stopping=True` is an error: hold out samples yourself.
 
@@ -317,7 +316,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _check_y = staticmethod(check_classes)
 
-    def _learn_target(self, y, weight, classes, chunk_weight, make_head):
+    def _learn_target(self, y, weight, classes, make_head):
         classes = np.unique(y) if classes is None else classes
         if y.ndim == 1 and len(classes) < 2:
             raise ValueError(

@@ -17,13 +17,7 @@ from sklearn.utils.validation import _check_feature_names
 from .. import _devices
 from .._data import SamplesLike
 from .._data.rows import Rows
-from .._data.statistics import (
-    FirstRows,
-    describe_channels,
-    describe_columns,
-    describe_further,
-    find_knots,
-)
+from .._data.statistics import describe_channels, describe_columns, find_knots
 from .._data.tables import refuse_repeated_names
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
@@ -207,7 +201,7 @@ class Fit:
         self.goes_on = goes_on
         self.is_chunk = is_chunk
         self.checkpoint = self.validation = None
-        kept = (*FITTED, "feature_names_in_", "_first_rows") if goes_on else ()
+        kept = (*FITTED, "feature_names_in_") if goes_on else ()
         self.learned = SimpleNamespace(**{k: v for k, v in vars(estimator).items() if k in kept})
         seed = estimator._next_seed if goes_on else estimator.random_state
         self.random_state = check_random_state(seed)
@@ -257,42 +251,23 @@ class Fit:
             learned._weights_seen = WeightsSeen()
         learned._weights_seen = learned._weights_seen.updated(samples.weight)
         if self.goes_on:
-            self._learn_further(samples)
+            self.head = estimator.net_.criterion_
+            learned._target = learned._target.updated(samples.y, samples.weight)
         else:
             self._learn_format(samples, classes)
         self.samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
 
     def _learn_format(self, samples, classes):
         """Learn what y means, and of which shape X is."""
-        learned, X, given = self.learned, samples.X, samples.weight
-        weight = learned._weights_seen.relative(given)
-        first_weight = given if self.is_chunk else None
+        learned = self.learned
+        weight = learned._weights_seen.relative(samples.weight)
         learned._target, self.head = self.estimator._learn_target(
-            samples.y, weight, classes, first_weight, self._make_head
+            samples.y, weight, classes, self._make_head
         )
         if hasattr(learned._target, "classes"):
             learned.classes_ = learned._target.classes
         learned.n_features_in_ = learned._format.n_features
         learned.input_shape_ = learned._format.input_shape
-        learned._first_rows = None
-        if self.is_chunk and (single := learned._format.single_categories()):
-            warn(
-                f"Columns {single} hold a single category in the first chunk: all others will "
-                "count as missing. Let the first chunk hold samples of all categories.",
-                UserWarning,
-            )
-        if self.is_chunk and X.ndim == 2 and self.estimator.standardize is not False:
-            learned._first_rows = FirstRows.of(np.arange(X.shape[1]), X, given)
-
-    def _learn_further(self, samples):
-        """Measure y and the columns of X further, until they are known."""
-        learned = self.learned
-        self.head = self.estimator.net_.criterion_
-        learned._target = learned._target.updated(samples.y, samples.weight)
-        if isinstance(learned._scales, FeatureStatistics):
-            learned._scales, learned._first_rows = describe_further(
-                learned._scales, learned._first_rows, samples.X, samples.weight
-            )
 
     def _make_head(self, kind, n_targets):
         """Return the head of the loss: it tells the plan what it needs, and then is trained."""
@@ -532,9 +507,9 @@ class Fit:
             self.net = estimator.net_
         else:
             self.make_net()
+            self._warn_of_constants()
         settings = self._settings() | {"balance_weight": plan.model.balance_weight}
         with undone_if_failed(self.net, **settings):
-            self.net.standardize_by(learned._scales)
             seen, device = learned._weights_seen, self.net.device
             rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
             self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
@@ -543,6 +518,26 @@ class Fit:
             if self.train():
                 self.hurry()
             finish_chunk(self, said, vars(estimator) if said else {})
+
+    def _warn_of_constants(self):
+        """Warn of what has a single value in the first chunk, as others will have no effect."""
+        learned, found = self.learned, []
+        if single := learned._format.single_categories():
+            found.append(
+                f"Columns {single} hold a single category: all others will count as missing"
+            )
+        if isinstance(learned._scales, FeatureStatistics):
+            numeric, scale = np.array([learned._scales.numeric, learned._scales.scale])
+            if constant := numeric[np.isinf(scale)].astype(int).tolist():
+                found.append(f"Columns {constant} hold a single value: they will have no effect")
+        if not np.all(getattr(learned._target, "varies", True)):
+            found.append("y holds a single value: it will be predicted for all samples")
+        for what in found:
+            warn(
+                f"{what}. The first chunk sets categories and scales: let it hold a thousand "
+                "random samples or more.",
+                UserWarning,
+            )
 
     def train(self):
         """Train to the end, or a chunk for one epoch.

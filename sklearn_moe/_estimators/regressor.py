@@ -250,13 +250,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
-        The first call sets the categories, the learning rates and the batch size. It should have a
-        thousand samples or more, drawn at random. The scales of X and y are measured anew by each
-        call until they are those of a thousand samples; a column, or y, that is constant until then
-        is measured when it begins to vary. The state of the solver, such as momentum, is kept
-        between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`,
-        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep
-        their highest values. `early_stopping=True` is an error: hold out samples yourself.
+        The first call sets the scales of X and y, the categories, the learning rates and the batch
+        size. It should have a thousand samples or more, drawn at random: what has a single value in
+        it is warned of, as other values will have no effect later. The state of the solver, such as
+        momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`,
+        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
+        values. `early_stopping=True` is an error: hold out samples yourself.
 
         What is set between two calls acts at once: learning rates, `batch_size`, the options of the
         solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
@@ -497,10 +496,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     _check_y = staticmethod(check_numbers)
 
-    def _learn_target(self, y, weight, classes, chunk_weight, make_head):
+    def _learn_target(self, y, weight, classes, make_head):
         head = make_head(NumberTarget.kind, math.prod(y.shape[1:]))
         target = RateTarget if getattr(head, "is_rate", False) else NumberTarget
-        return target(y, weight, chunk_weight), head
+        return target(y, weight), head
 
     def __sklearn_tags__(self):
         """Declare that y may have several columns, and whether it must not be negative."""

@@ -368,14 +368,12 @@ def undone_if_failed(net, **settings):
     """Change settings of a net, and all of it back if the training in the block fails."""
     parts = copy.deepcopy({name: getattr(net, name).state_dict() for name in net.with_state})
     n_epochs, before = len(net.history), {name: getattr(net, name) for name in settings}
-    statistics = net.module.keywords["statistics"]
     try:
         net.change(**settings)
         yield
     except BaseException:
         # Ctrl-C is included.
         net.change(**before)
-        net.standardize_by(statistics)
         for name, state in parts.items():
             getattr(net, name).load_state_dict(state)
         del net.history[n_epochs:]

@@ -163,12 +163,6 @@ class MoENet(NeuralNet):
             groups = self.initialize_optimizer().optimizer_.state_dict()["param_groups"]
             self.optimizer_.load_state_dict(state | {"param_groups": groups})
 
-    def standardize_by(self, statistics):
-        """Standardize the columns of a table by other statistics, also in a net that is stored."""
-        if statistics is not self.module.keywords["statistics"]:
-            self.module = partial(self.module, statistics=statistics)
-            self.module_.encoder = TableEncoder(statistics).to(self.device)
-
     def router_parameters(self):
         """Return the parameters of the router, none without one."""
         router = self.module_.router

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from helpers import hook, raises, refuses, throw, weights_of
-from scipy.sparse import csr_array
 from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -52,66 +51,25 @@ def test_chunks_are_learned_from(table):
     assert reg.score(X[500:], X[500:, 1]) > 0.8
 
 
-def units_of(model):
-    """Return center and scale of the columns and of y."""
-    known, target = model._scales, model._target
-    return np.array([*zip(known.center, known.scale, strict=True), (*target.mean, *target.scale)])
-
-
-@pytest.mark.parametrize("form", [np.asarray, csr_array])
-def test_columns_are_known_by_the_first_thousand_rows(table, form):
+def test_the_first_chunk_sets_the_scales(table):
     X = table[0].astype(float)
     y = 5 * X[:, 1] + 1e6
-    far = X.copy()
-    far[3, 0] = 1e5  # is far from the others as soon as there are enough of these
-    whole, model = (MoERegressor(**BRIEF) for _ in range(2))
-    for rows in (slice(1), slice(1, 4), slice(4, 300), slice(300, None)):
-        model.partial_fit(form(far[rows]), y[rows])
-    expected = units_of(whole.partial_fit(form(far), y))
-    np.testing.assert_allclose(units_of(model), expected, rtol=1e-6)
-    scale = model.module_.encoder.scale
-    np.testing.assert_array_equal(scale, model._scales.scale)  # that which is computed with
-    assert model._first_rows.rows.shape == (600, 5)
-    model.partial_fit(form(X), y)
-    for other in (model, MoERegressor(**BRIEF, max_iter=1).fit(form(X), y)):
-        last = units_of(other)
-        other.partial_fit(form(9 * X), 9 * y)
-        np.testing.assert_array_equal(units_of(other), last)
-        assert other._first_rows is other._target.first is None
+    model, whole = (MoERegressor(**BRIEF, **more) for more in ({}, {"max_iter": 1}))
+    for fitted in (model.partial_fit(X, y), whole.fit(X, y)):
+        np.testing.assert_allclose(fitted._scales.scale, X.std(axis=0))
+        before = joblib.hash((fitted._scales, fitted._target))
+        fitted.partial_fit(9 * X, 9 * y)
+        assert joblib.hash((fitted._scales, fitted._target)) == before
 
 
-@pytest.mark.parametrize("n_first", [1, 30, 1200])
-def test_a_column_that_begins_to_vary_is_learned(table, n_first):
-    X, y = table[0].repeat(2, axis=0), table[0][:, 3].repeat(2)
-    constant = X.copy()
-    constant[:, 3] = 0.3
-    options = {"random_state": 0, "learning_rate_init": 0.02}
-    model = MoERegressor(**options).partial_fit(constant[:n_first], np.full(n_first, 7.0))
-    before = joblib.hash(model)
-    refuses("bad", "4 features", model.partial_fit, X[:, :4], y)
-    assert joblib.hash(model) == before
-    loaded = pickle.loads(pickle.dumps(model.partial_fit(X, y)))
-    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
-    torch_model = model.to_torch()
-    np.testing.assert_allclose(torch_model(torch.from_numpy(X)).detach(), model.predict(X), 1e-4)
-    whole = MoERegressor(**options).partial_fit(X, y)
-    for _ in range(8):
-        whole.partial_fit(X, y)
-        model.partial_fit(X, y)
-    assert model.score(X, y) > whole.score(X, y) - 0.05 > 0.8
-
-
-def test_a_single_category_in_the_first_chunk_is_worth_a_warning(table):
-    X = pd.DataFrame({"x": table[0][:, 0], "c": "u", "d": ["u", "v"] * 300})
-    with pytest.warns(UserWarning, match=r"Columns \['c'\] hold a single category in the first"):
-        start(X, table[1])
-
-
-def test_a_warm_start_learns_a_column_that_begins_to_vary(table):
-    X, y = table[0], table[0][:, 3]
-    constant = X * [1, 1, 1, 0, 1]
-    model = MoERegressor(**BRIEF, warm_start=True, max_iter=1).fit(constant, X[:, 0])
-    assert model.set_params(max_iter=10).fit(X, y).score(X, y) > 0.8
+def test_a_single_value_in_the_first_chunk_is_worth_a_warning(table):
+    X = pd.DataFrame({"x": table[0][:, 0], "c": "u", "d": ["u", "v"] * 300, "e": 0.3})
+    for name, match in (("c", r"Columns \['c'\] hold a single c"), ("e", r"Columns \[1\] hold")):
+        with pytest.warns(UserWarning, match=match):
+            start(X[["x", name, "d"]], table[1])
+    with pytest.warns(UserWarning, match="y holds a single value"):
+        model = MoERegressor(**BRIEF).partial_fit(table[0], np.full(600, 7.0))
+    np.testing.assert_array_equal(model.partial_fit(*table).predict(table[0]), 7)
 
 
 def test_batches_grow_with_the_chunks(table):
