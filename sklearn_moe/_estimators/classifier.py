@@ -409,7 +409,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         -------
         proba : ndarray of shape (n_samples, n_experts, n_classes)
         """
-        return self._expert_outputs(X)
+        return np.stack(self._expert_outputs(X), axis=1)
 
     def sample_y(
         self,

@@ -4,7 +4,6 @@ import copy
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,20 +24,20 @@ from .._parameters.estimator_params import FitCheckpoint
 from .._parameters.plan import resolve
 from .._persistence import ModuleBlueprint
 from .._threads import threads_for
-from .._training.callbacks import Interrupts, KindStopping, Progress, Stopping
+from .._training.callbacks import Interrupts, Progress, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
 from .._training.loop import Training, undone_if_failed
 from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
+from .._training.pool import fit_pool, train_pool_further
 from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
-from ..nn.experts import LinearExpert
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import drawing_from
-from .fitted import FITTED, MEASURED, FittedMoE
+from .fitted import Fitted, FittedMoE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,9 +121,7 @@ class BaseMoE(FittedMoE):
             fit.read(X, y, sample_weight, groups)
             fit.make_plan()
             fit.build()
-            if fit.train():
-                fit.hurry()
-            oob_loss = finish(fit)
+            oob_loss = finish(fit, fit.train())
             self._take(fit.learned)
             if fit.hurries:
                 raise KeyboardInterrupt
@@ -155,9 +152,7 @@ class BaseMoE(FittedMoE):
     def _take(self, learned):
         """Take over all that was learned, in one step: the only one that changes the estimator."""
         with Interrupts(hold=True):
-            for name in MEASURED:
-                vars(self).pop(name, None)
-            vars(self).update(vars(learned))
+            learned.give_to(self)
 
 
 class Fit:
@@ -174,7 +169,7 @@ class Fit:
 
     Attributes
     ----------
-    learned : SimpleNamespace
+    learned : Fitted
         The fitted attributes, as far as they are known.
     samples : Samples
         What is trained on.
@@ -182,8 +177,8 @@ class Fit:
     net : MoENet
     rows, validation : Rows
         The samples, and those that are held out or None, as the net takes them.
-    stopping : Callback
-        What ends the training.
+    stopping : Stopping
+        What ends the training, of a pool that of the last kind.
     n_before : int
         Epochs of earlier fits.
     progress : Progress or None
@@ -201,8 +196,7 @@ class Fit:
         self.goes_on = goes_on
         self.is_chunk = is_chunk
         self.checkpoint = self.validation = None
-        kept = (*FITTED, "feature_names_in_") if goes_on else ()
-        self.learned = SimpleNamespace(**{k: v for k, v in vars(estimator).items() if k in kept})
+        self.learned = Fitted.of(estimator) if goes_on else Fitted()
         seed = estimator._next_seed if goes_on else estimator.random_state
         self.random_state = check_random_state(seed)
         # The first process shows what all do.
@@ -264,8 +258,7 @@ class Fit:
         learned._target, self.head = self.estimator._learn_target(
             samples.y, weight, classes, self._make_head
         )
-        if hasattr(learned._target, "classes"):
-            learned.classes_ = learned._target.classes
+        learned.classes_ = getattr(learned._target, "classes", None)
         learned.n_features_in_ = learned._format.n_features
         learned.input_shape_ = learned._format.input_shape
 
@@ -347,18 +340,16 @@ class Fit:
         """Return the plan with as many epochs as a single network should learn.
 
         Some such networks are trained, until the loss of each sample by the network that is not
-        trained on it ceases to fall. What a solver finds needs no steps.
+        trained on it ceases to fall.
         """
-        head, is_linear = self.head, self.plan.model.expert.factory is LinearExpert
-        best = 1 if is_linear and head.n_outputs >= head.n_targets else self._rehearse()
-        found, plan = {"max_iter": best, "tol": None}, self.plan
+        found, plan = {"max_iter": self._rehearse(), "tol": None}, self.plan
         training = replace(plan.training, **found)
         return replace(plan, training=training, resolved=plan.resolved | found)
 
     def _rehearse(self):
         """Return after how many epochs a single network is best."""
         rehearsal = copy.copy(self)
-        rehearsal.learned = SimpleNamespace(**vars(self.learned))
+        rehearsal.learned = copy.copy(self.learned)
         rehearsal.estimator = type(self.estimator)(**self.estimator.get_params(deep=False))
         rehearsal.estimator.set_params(
             n_experts=self.plan.training.n_rehearsing,
@@ -373,7 +364,8 @@ class Fit:
         rehearsal.plan = rehearsal._resolve()
         rehearsal.head = None
         rehearsal.build()
-        if rehearsal.train():
+        rehearsal.train()
+        if rehearsal.hurries:
             raise KeyboardInterrupt
         return 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
 
@@ -396,9 +388,7 @@ class Fit:
         learned, plan = self.learned, self.plan
         if not self.goes_on:
             learned._scales = self._describe_columns() if plan.standardize else None
-        of_kinds = [kind.name for kind, _ in plan.model.kinds]
-        names = [of_kinds[kind] for kind in plan.model.kind_of]
-        learned.expert_kinds_ = np.array(names, dtype=object)
+        learned.expert_kinds_ = plan.model.expert_kinds
         learned._noise_at_predict = plan.model.router.noise_at_predict
         learned._architecture = plan.architecture
         net = self.net = self._draw_net(self.random_state.randint(_MAX_SEED))
@@ -430,22 +420,20 @@ class Fit:
     def _draw_net(self, seed):
         """Return a net with drawn weights, on the CPU."""
         learned, plan = self.learned, self.plan
-        model = vars(plan.model)
+        model = {name: value for name, value in vars(plan.model).items() if name != "solved"}
         router = plan.model.router
         training = plan.training
         solver = training.solver
         # An optimizer without units would move an expert that has no samples if its weights were a
-        # part of a larger tensor. Experts that read columns of their own have no common tensor.
-        reads_own = any(kind.columns != "bounded" for kind, _ in plan.model.kinds)
+        # part of a larger tensor.
         unstacked = not (router.router_class.mixes_distributions or solver.units)
         if solver.per_expert:
-            unstacked = reads_own or not solver.units
+            unstacked = not solver.units
         if isinstance(plan.model.trunk, torch.nn.Module):
             model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
         module = partial(
             build_mixture,
             learned.input_shape_,
-            len(plan.model.kind_of),
             statistics=learned._scales,
             unstacked=unstacked,
             dtype=learned._dtype,
@@ -484,8 +472,6 @@ class Fit:
     def _make_stopping(self):
         """Return what ends the training."""
         training, n_wait = self.plan.training, self.estimator.n_iter_no_change
-        if training.n_out_of_bag and training.learns_router:
-            return KindStopping(training.tol, max(n_wait / 2, training.max_iter / 20), "oob_loss")
         if training.n_out_of_bag:
             patience = max(n_wait, training.max_iter // 10)
             return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
@@ -515,8 +501,7 @@ class Fit:
             self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
             # What the net says of rows before it is trained on them.
             said = describe_density(self, self.rows) if self.goes_on else None
-            if self.train():
-                self.hurry()
+            self.train()
             finish_chunk(self, said, vars(estimator) if said else {})
 
     def _warn_of_constants(self):
@@ -539,37 +524,37 @@ class Fit:
                 UserWarning,
             )
 
-    def train(self):
-        """Train to the end, or a chunk for one epoch.
-
-        Return whether Ctrl-C ended it after at least one epoch.
-        """
-        learned, net, plan = self.learned, self.net, self.plan.training
-        epochs = 1 if self.is_chunk else plan.max_iter
-        callbacks, n_before = [*(self.estimator.callbacks or ())], len(net.history)
-        self.phase = "epoch"
+    def make_callbacks(self, stopping):
+        """Return the callbacks of a training."""
+        callbacks = [*(self.estimator.callbacks or ())]
         if self.progress is not None:
             callbacks.append(self.progress)
-        if not self.is_chunk:
-            callbacks.append(self.stopping)
+        return callbacks if self.is_chunk else [*callbacks, stopping]
+
+    def train(self):
+        """Train to the end, or a chunk for one epoch; return the `PoolFit` of a pool."""
+        learned, net, plan = self.learned, self.net, self.plan.training
         # The last draws of a fit. Store a seed: a generator takes more space.
         learned._predict_seed = self.random_state.randint(_MAX_SEED)
         learned._next_seed = self.random_state.randint(_MAX_SEED)
+        if self.plan.is_pool:
+            return train_pool_further(self) if self.is_chunk else fit_pool(self)
+        self.phase, n_before = "epoch", len(net.history)
         training = Training(
             net,
             self.rows,
             self.validation,
-            epochs,
+            1 if self.is_chunk else plan.max_iter,
             seed=learned._predict_seed,
-            by_kind=plan.learns_router,
             is_chunk=self.is_chunk,
-            callbacks=callbacks,
+            callbacks=self.make_callbacks(self.stopping),
             checkpoint=self.checkpoint,
         )
         try:
             training.run()
         except KeyboardInterrupt:
+            # Of the first epoch nothing is kept.
             if len(net.history) == n_before:
                 raise
-            return True
-        return False
+            self.hurry()
+        return None

@@ -2,9 +2,10 @@
 
 import copy
 import inspect
+from dataclasses import dataclass, field, fields
 from numbers import Number
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,26 +24,80 @@ from .._training.density import density_of
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes
+from ..nn.experts import FittedMembers
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FITTED", "MEASURED", "FittedMoE"]
+__all__ = ["Fitted", "FittedMoE"]
 
-# What a fitted estimator has beside its net, and cannot predict without.
-FITTED = (
-    *("_architecture", "_target", "_format", "_dtype", "_weights_seen", "_predict_seed"),
-    *("_scales", "_noise_at_predict", "input_shape_", "resolved_params_", "expert_kinds_"),
-)
-# What some fitted estimators have, depending on the data and on the last fit.
-MEASURED = (
-    *("feature_names_in_", "oob_loss_curve_", "validation_scores_"),
-    *("oob_prediction_", "oob_decision_function_"),
-    *("scale_", "scale_slope_", "dispersion_", "_n_measured", "_levels", "_shares"),
-)
 _VERSION = "_sklearn_moe_version"
+
+
+@dataclass
+class Fitted:
+    """What a fit has learned: attributes of an estimator by their names, once it has ended.
+
+    Those without a default are known of every fitted estimator; it cannot predict without them.
+    """
+
+    n_features_in_: int = field(init=False)
+    input_shape_: tuple[int, ...] = field(init=False)
+    resolved_params_: dict = field(init=False)
+    expert_kinds_: np.ndarray = field(init=False)
+    expert_load_: np.ndarray = field(init=False)
+    n_iter_: int = field(init=False)
+    net_: Any = field(init=False)
+    # What y means, and how X is read.
+    _target: Any = field(init=False)
+    _format: Any = field(init=False)
+    _dtype: str = field(init=False)
+    _scales: Any = field(init=False)
+    _weights_seen: Any = field(init=False)
+    # Seeds of the noise at prediction, and of a training that goes on.
+    _predict_seed: int = field(init=False)
+    _next_seed: int = field(init=False)
+    _noise_at_predict: bool = field(init=False)
+    # What cannot change while it is trained further.
+    _architecture: dict = field(init=False)
+
+    # Depending on the data and on the kind of fit.
+    classes_: Any = None
+    feature_names_in_: Any = None
+    oob_loss_curve_: Any = None
+    validation_scores_: Any = None
+    oob_prediction_: Any = None
+    oob_decision_function_: Any = None
+    # The density of numbers.
+    scale_: Any = None
+    scale_slope_: Any = None
+    dispersion_: Any = None
+    _n_measured: Any = None
+    _levels: Any = None
+    _shares: Any = None
+
+    @classmethod
+    def of(cls, estimator):
+        """Return what a training that goes on keeps of a fitted estimator."""
+        fitted = cls()
+        for name in (*cls.always(), "classes_", "feature_names_in_"):
+            setattr(fitted, name, vars(estimator).get(name))
+        return fitted
+
+    @classmethod
+    def always(cls):
+        """Return the names of what every fitted estimator has."""
+        return [part.name for part in fields(cls) if not part.init]
+
+    def give_to(self, estimator):
+        """Set the attributes of an estimator; those of its last fit are gone."""
+        for part in fields(self):
+            vars(estimator).pop(part.name, None)
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        # Columns that are not standardized have no scales.
+        vars(estimator).update({"_scales": None} | known)
 
 
 class FittedMoE(EstimatorParams):
@@ -76,14 +131,10 @@ class FittedMoE(EstimatorParams):
         return net.map_batches(lambda x: function(net.module_(x, generator).output), X)
 
     def _expert_outputs(self, X, method="predict"):
-        """Return what a method of the head makes of every expert, (n_samples, n_experts, ...)."""
+        """Return what a method of the head makes of each expert, a list of (n_samples, ...)."""
         X, function, module = self._read(X), getattr(self.net_.criterion_, method), self.module_
-
-        def map_each(x):
-            outputs = module.forward_each(x)
-            return function(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
-
-        return self.net_.map_batches(map_each, X)
+        found = self.net_.map_batches(lambda x: tuple(map(function, module.forward_each(x))), X)
+        return found if isinstance(found, list) else [found]
 
     def _encode_y(self, X, y):
         """Return y as the net takes it, in float64."""
@@ -142,8 +193,9 @@ class FittedMoE(EstimatorParams):
         ValueError
             If the loss belongs to no density, or a class was not in `fit`.
         """
+        y = self._encode_y(X, y)
         outputs = self._expert_outputs(X, self._density_method())
-        log_density = self._log_density(outputs, self._encode_y(X, y)[:, np.newaxis])
+        log_density = np.stack([self._log_density(output, y) for output in outputs], axis=1)
         route = self.module_.route
         scores = self.net_.map_batches(lambda x: route(x).scores, self._read(X))
         log_gate = special.log_softmax(scores.astype(np.float64), axis=1)
@@ -218,7 +270,10 @@ class FittedMoE(EstimatorParams):
     def _linear_experts(self):
         """Return the coefficients and the intercepts of linear experts."""
         module, scales = self.module_, self._scales
-        experts = [e[1] if isinstance(module.experts, Pool) else e for e in module.experts]
+        experts = [*module.experts]
+        if isinstance(module, Pool):
+            # A bag of several has no coefficients of its own.
+            experts = [members[0] if len(members) == 1 else None for members in experts]
         is_linear = [getattr(expert, "is_linear", False) for expert in experts]
         if module.trunk is not None or not any(is_linear):
             raise AttributeError(
@@ -292,6 +347,12 @@ class FittedMoE(EstimatorParams):
                 "generator that a module does not have. Fit with a router of "
                 "noise_at_predict=False."
             )
+        for name, members in zip(self.expert_kinds_, self.module_.experts, strict=True):
+            if isinstance(members, FittedMembers):
+                raise ValueError(
+                    f"The kind {name!r} of expert={self._architecture['expert']!r} is no network: "
+                    "it cannot be exported. Fit without it."
+                )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
         found, target, units = self._format, self._target, {}
         if target.kind == "regression":
@@ -373,7 +434,7 @@ class FittedMoE(EstimatorParams):
                 original_sklearn_version=version,
             )
             warn(warning, InconsistentVersionWarning)
-        missing = [key for key in FITTED if "net_" in state and key not in state]
+        missing = [key for key in Fitted.always() if "net_" in state and key not in state]
         if missing:
             raise ValueError(
                 f"The stored {name} cannot be read: it lacks {missing}. It was stored by "

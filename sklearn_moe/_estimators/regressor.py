@@ -344,7 +344,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         -------
         y : ndarray of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
         """
-        outputs = self._expert_outputs(X)
+        outputs = np.stack(self._expert_outputs(X), axis=1)
         return self._target.decode(outputs)
 
     def predict_quantiles(self, X: SamplesLike, q: ArrayLike) -> np.ndarray:

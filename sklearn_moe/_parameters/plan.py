@@ -41,6 +41,8 @@ class ModelPlan:
     kinds: tuple[tuple[nn.ExpertSpec, dict[str, Any]], ...]
     # Of each kind of a pool; None: no pool.
     n_members: tuple[int, ...] | None
+    # The kinds of a pool that are found by a solver of linear models.
+    solved: tuple[int, ...]
     n_experts: int
     trunk: Any
     router: nn.RouterSpec
@@ -225,7 +227,7 @@ def _choose_kinds(request, choices, defaults):
         specs = specs[:n_experts]
     is_line = n_experts == 1 and specs[0].factory is nn.LinearExpert and obstacle is None
     if n_experts == 1 and specs[0].estimator is None:
-        is_pool = is_line and is_solved(specs[0], request.head)
+        is_pool = is_line and _is_solved(specs[0], request.head)
     if not is_pool:
         specs = specs[:n_experts]
         specs = specs if len(specs) == 1 else [*islice(cycle(specs), n_experts)]
@@ -235,7 +237,7 @@ def _choose_kinds(request, choices, defaults):
     return specs
 
 
-def is_solved(spec, head):
+def _is_solved(spec, head):
     """Tell whether the members of a kind are found by a solver of linear models, not in steps."""
     if spec.factory is not nn.LinearExpert:
         return False
@@ -282,12 +284,14 @@ def _plan_model(request, choices, defaults, budget):
     if request.trunk is None:
         n_numbers = shape[0] if len(shape) == 2 else np.prod(shape)
         init_std = 1 / (data.scale * np.sqrt(n_numbers))
+    solved = tuple(k for k, spec in enumerate(kinds) if _is_solved(spec, request.head))
     n_members = None
     if request.is_pool:
-        n_members = [1 if is_solved(k, request.head) else budget.n_members for k in kinds]
+        n_members = tuple(1 if k in solved else budget.n_members for k in range(n_experts))
     return ModelPlan(
         kinds=tuple((kind, _expert_options(request, choices, kind, kinds)) for kind in kinds),
-        n_members=n_members and tuple(n_members),
+        n_members=n_members,
+        solved=solved,
         n_experts=n_experts,
         trunk=request.trunk,
         router=request.router,

@@ -1,33 +1,27 @@
 """Out-of-bag rows: from which experts a row is hidden, and what these say of it."""
 
-import copy
+import math
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from scipy.optimize import minimize_scalar
 
+from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS
 from .._validation import warn
-from ..nn import Pool
-from ..nn.dispatch import is_stack
-from ..nn.experts import LinearExpert
 from ..nn.seeding import hash_rows
 
 # Rows that tell what a table is like.
 _N_LOOKED_AT = 2000
 # Distinct rows of which a new one will equal some.
 _FEW_DISTINCT = 5
-# Numbers of columns that a solver is given at once.
-MOST_NUMBERS = 2**21
-
-
-# -- from which experts a row is hidden ------------------------------------------------------
 
 
 def hide_rows(net, rows, plan, groups=None):
     """Return the rows with a mask that hides each of them from `n_out_of_bag` experts.
+
+    Of a pool the mask has a column for each bag: member m of every kind is trained on bag m.
 
     Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
     groups equal rows are, unless the table has few distinct rows: otherwise an expert would be
@@ -40,14 +34,12 @@ def hide_rows(net, rows, plan, groups=None):
     plan : Plan
     groups : ndarray of int or None
     """
-    module = net.module_
-    experts, n_out_of_bag = module.experts, plan.training.n_out_of_bag
-    ranks, n_bags = [*range(len(experts))], len(experts)
-    if plan.training.learns_router:
-        # From one expert of each kind; of few, each still sees most rows.
-        ranks, n_bags = experts.ranks, 1 + max(experts.ranks)
-        if n_bags < N_FOLDS:
-            n_bags = max(n_bags, plan.budget.fewest_bags)
+    module, n_out_of_bag = net.module_, plan.training.n_out_of_bag
+    n_bags = len(module.experts)
+    if plan.is_pool:
+        n_bags = max(plan.model.n_members)
+        # Of few members, each still sees most rows.
+        n_bags = n_bags if n_bags >= N_FOLDS else max(n_bags, plan.budget.fewest_bags)
     if groups is not None and np.ptp(groups) == 0:
         warn(
             "groups holds a single group, which cannot be out-of-bag as a whole. Its samples are "
@@ -67,14 +59,14 @@ def hide_rows(net, rows, plan, groups=None):
         in_bag = _all_but_largest(draws, n_out_of_bag)
     else:
         encode = module.encoder or torch.nn.Identity()
-        if isinstance(experts, Pool) and not plan.budget.hashes_pieces:
-            encode = partial(module.read, columns=experts.router_columns)
+        if plan.is_pool and not plan.budget.hashes_pieces:
+            encode = partial(module.read, columns=module.router_columns)
         in_bag = torch.from_numpy(
             net.map_batches(
                 lambda x: in_bag_mask(encode(x).flatten(1), n_bags, n_out_of_bag), rows.x
             )
         )
-    return rows._replace(in_bag=in_bag[:, ranks].to(rows.y.device))
+    return rows._replace(in_bag=in_bag.to(rows.y.device))
 
 
 def _balanced_bags(sizes, n_bags, n_out_of_bag):
@@ -123,150 +115,44 @@ def has_few_distinct_rows(X):
     return distinct < _FEW_DISTINCT or most**2 <= distinct
 
 
-# -- what linear experts of a pool are ----------------------------------------------------------
+# -- what experts say of rows that are hidden from them -------------------------------------------
 
 
-class Rules(NamedTuple):
-    """What the experts of a linear kind are, and which of them holds where."""
+@torch.no_grad()
+def predict_out_of_bag(net, rows):
+    """Return what the head predicts by experts that are not trained on a row, and the load.
 
-    # (n_rules, n_outputs, n_columns): one rule for all members, or one for each.
-    coef: Tensor
-    # (n_rules, n_outputs)
-    intercept: Tensor
-    # (n_rules, n_router_columns + 1); None: of a single rule.
-    gate: Tensor | None = None
-
-    def outputs(self, z):
-        """Return the outputs of all rules, (n_rows, n_rules, n_outputs)."""
-        return torch.einsum("nd,mod->nmo", z, self.coef) + self.intercept
-
-    def shares(self, features):
-        """Return the share of each rule in what the kind says, (n_rows, n_rules)."""
-        if self.gate is None:
-            return features.new_ones(len(features), 1)
-        return (features @ self.gate[:, :-1].T + self.gate[:, -1]).softmax(1)
-
-
-def solved_kinds(net):
-    """Return the kinds whose weights are found by a solver, not in steps."""
-    pool = net.module_.experts
-    if net.criterion_.n_outputs < net.criterion_.n_targets:
-        return []
-    # An expert of a stack is made when it is asked for.
-    lists = [kind for kind, experts in enumerate(pool.kinds) if not is_stack(experts)]
-    return [kind for kind in lists if type(pool.kinds[kind][0]) is LinearExpert]
-
-
-# -- what experts say of rows that are hidden from them ----------------------------------------
-
-
-class UnseenOutputs:
-    """What the experts of a pool say of rows that they have not seen.
-
-    The outputs of networks are kept from one pass over the rows; those of linear experts follow
-    from their rules. Both are parts of what their kinds say, in which each has a share.
-
-    Parameters
-    ----------
-    net : MoENet
-    rows : Rows
-    hidden : Tensor of shape (n_rows,), int, or None
-        The member of each kind that has not seen a row, -1 if there is none. None: no expert has
-        seen any of the rows.
-    lines : dict of list
-        Of each kind with a solver its rules, and those that were fitted without the rows of each
-        fold; they may be replaced.
+    Before, logits are scaled so that the loss of some of these predictions is least.
     """
+    head, module = net.criterion_, net.module_
+    scales = module.sharpness is not None
 
-    def __init__(self, net, rows, hidden, lines):
-        self.net, self.rows, self.lines = net, rows, lines
-        self.is_out_of_bag = hidden is not None
-        self.hidden = hidden if self.is_out_of_bag else torch.zeros(len(rows.y), dtype=torch.long)
-        n_kinds = len(net.module_.experts.kinds)
-        self.networks = [kind for kind in range(n_kinds) if kind not in lines]
-        self.kept = torch.from_numpy(net.map_batches(self._keep, rows, self.hidden))
+    def mix(x, in_bag, weight, *, encoded):
+        mixed = module.forward_experts(x, encoded=encoded)
+        log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+        output = head.mix(log_gate, mixed.expert_outputs)
+        if not scales:
+            output = head.predict(output)
+        return output, mixed.route.per_expert(weight).unsqueeze(0)
 
-    def _keep(self, x, hidden, *, encoded):
-        """Return the outputs of networks: of one of each kind, or of all members."""
-        module = self.net.module_
-        is_new = hidden >= 0
-        x = module.encode(x[is_new], encoded)
-        each = [x.new_empty(len(x), 0, self.net.criterion_.n_outputs)]
-        for kind in self.networks:
-            outputs = module.experts.outputs_of(kind, x)
-            if self.is_out_of_bag:
-                places = torch.arange(len(x), device=x.device), hidden[is_new]
-                outputs = outputs[places].unsqueeze(1)
-            each.append(outputs)
-        found = torch.cat(each, 1)
-        # All of the other rows count for nothing.
-        return found.new_zeros(len(hidden), *found.shape[1:]).masked_scatter(
-            is_new.view(-1, 1, 1), found
-        )
+    outputs, loads = net.map_batches(mix, rows, rows.in_bag, rows.weight)
+    if scales:
+        some = torch.from_numpy(draw_rows(len(rows.y), _N_LOOKED_AT))
+        logits = torch.from_numpy(outputs)
+        sharpen(net, logits[some], rows.y.cpu()[some], rows.weight.cpu()[some])
+        outputs = head.predict(logits * module.sharpness.cpu()).numpy()
+    return outputs, loads.sum(axis=0)
 
-    def some(self, places):
-        """Return the same of some rows, by an index tensor."""
-        part = copy.copy(self)
-        part.rows = self.rows.take(places.to(self.rows.y.device), self.rows.y.device)
-        part.hidden, part.kept = self.hidden[places], self.kept[places]
-        return part
 
-    def parts(self):
-        """Return features of the router, outputs of the parts and their shares, in float64."""
-        parts = self.net.map_batches(self._parts, self.rows, self.hidden, self.kept)
-        return map(torch.from_numpy, parts)
+def sharpen(net, outputs, y, weight):
+    """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
+    outputs, loss = outputs.double(), net.criterion_.loss
+    weight = torch.as_tensor(weight).double().numpy()
 
-    def _parts(self, x, hidden, kept, *, encoded):
-        module, hidden, kept = self.net.module_, hidden.cpu().clamp(min=0), kept.double().cpu()
-        features = module.read(x, module.experts.router_columns, encoded).double().cpu()
-        # All that is kept of a kind has the same share in it.
-        n_kept = kept.shape[1]
-        n_each = n_kept // max(1, len(self.networks))
-        outputs, shares = [kept], [kept.new_full((len(x), n_kept), 1 / max(1, n_each))]
-        for kind, (whole, *others) in self.lines.items():
-            others = others or [whole]
-            z = module.read(x, module.experts.columns[kind], encoded).double().cpu()
-            outputs.append(z.new_empty(len(z), len(whole.coef), kept.shape[2]))
-            shares.append(z.new_empty(len(z), len(whole.coef)))
-            for fold, rules in enumerate(others):
-                its = (hidden % N_FOLDS == fold) | (len(others) == 1)
-                outputs[-1][its] = rules.outputs(z[its])
-                shares[-1][its] = rules.shares(features[its])
-        return features, torch.cat(outputs, 1), torch.cat(shares, 1)
-
-    def kind_of(self):
-        """Return the kind of each part, (n_parts,)."""
-        kinds = self.net.module_.experts.kinds
-        sizes = {kind: 1 if self.is_out_of_bag else len(kinds[kind]) for kind in self.networks}
-        sizes |= {kind: len(rules[0].coef) for kind, rules in self.lines.items()}
-        return torch.tensor([kind for kind, size in sizes.items() for _ in range(size)])
-
-    def values(self, outputs, shares, y):
-        """Return what the loss of a mixture of kinds depends on, and that loss."""
-        values, losses = self.net.criterion_.mixing_parts(outputs, y)
-        n_kinds = len(self.net.module_.experts.kinds)
-        sums = values.new_zeros(len(values), n_kinds, values.shape[2])
-        return sums.index_add(1, self.kind_of(), values * shares.unsqueeze(2)), losses
-
-    def mix(self, features, outputs, shares, weights):
-        """Return the output of the mixture by weights of the kinds."""
-        gate = torch.from_numpy(weights.gates(features.numpy()))
-        log_gate = (gate[:, self.kind_of()] * shares).log().log_softmax(1)
-        return self.net.criterion_.mix(log_gate, outputs)
-
-    def predict(self, weights):
-        """Return what the head makes of the mixture, and the load of each expert."""
-        head, module = self.net.criterion_, self.net.module_
-
-        def predict(x, hidden, kept, weight, *, encoded):
-            mixed = self.mix(*self._parts(x, hidden, kept, encoded=encoded), weights)
-            load = module.route(x, encoded=encoded).per_expert(weight)
-            if module.sharpness is not None:
-                mixed = mixed * module.sharpness.cpu()
-            return head.predict(mixed), load.unsqueeze(0)
-
-        columns = self.hidden, self.kept, self.rows.weight
-        predictions, loads = self.net.map_batches(predict, self.rows, *columns)
-        # The experts of some kind have all seen the row.
-        predictions[self.hidden.numpy() < 0] = np.nan
-        return predictions, loads.sum(axis=0)
+    best = minimize_scalar(
+        lambda log_factor: weight @ loss(outputs * math.exp(log_factor), y).numpy(),
+        bounds=(-1, 1),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    net.module_.sharpness.fill_(math.exp(best.x))

@@ -20,6 +20,9 @@ class FittedMembers(nn.Module):
         super().__init__()
         self.members: list[Callable[[np.ndarray], np.ndarray]] = []
 
+    def __len__(self) -> int:
+        return len(self.members)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of all members, (n_samples, n_members, n_outputs)."""
         rows = x.detach().cpu().numpy()

@@ -1,0 +1,153 @@
+"""Kinds of experts that are estimators of scikit-learn, or of anybody who follows its rules."""
+
+import inspect
+
+import numpy as np
+from scipy.special import logit
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+
+from .linear import scale_output
+
+# A probability of 0 would rule out what may be true; the least rate, in means of y.
+_LEAST_PROBABILITY, _LEAST_RATE = 1e-6, 1e-3
+
+
+class Member:
+    """A fitted estimator, whose predictions are outputs of a head.
+
+    Parameters
+    ----------
+    estimator : estimator
+    head : Head
+    """
+
+    def __init__(self, estimator, head):
+        self.estimator = estimator
+        self.kind, self.n_targets, self.n_outputs = head.kind, head.n_targets, head.n_outputs
+        self.is_rate = getattr(head, "is_rate", False)
+        # Of heads with a scale: the output that stands for it.
+        self.of_scale = None
+
+    def __call__(self, X):
+        """Return the outputs for rows, (n_rows, n_outputs)."""
+        if self.kind == "regression":
+            outputs = self.estimator.predict(X).reshape(len(X), -1)
+            if self.is_rate:
+                outputs = np.log(np.maximum(outputs, _LEAST_RATE))
+        elif self.kind == "multilabel":
+            outputs = np.column_stack(
+                [
+                    proba @ estimator.classes_
+                    for estimator, proba in zip(
+                        self.estimator.estimators_, self.estimator.predict_proba(X), strict=True
+                    )
+                ]
+            )
+            outputs = logit(outputs.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY))
+        else:
+            proba = np.zeros((len(X), self.n_targets))
+            proba[:, self.estimator.classes_] = self.estimator.predict_proba(X)
+            outputs = np.log(np.maximum(proba, _LEAST_PROBABILITY))
+            if self.n_outputs == 1:
+                outputs = outputs[:, 1:] - outputs[:, :1]
+        if self.of_scale is not None:
+            outputs = np.column_stack([outputs, np.tile(self.of_scale, (len(X), 1))])
+        return outputs
+
+
+def fit_members(fit, kind, estimator, in_bag):
+    """Fit copies of an estimator to the rows of each bag; give them to the pool.
+
+    They read the columns that linear experts read: standardized numbers without a bound, marks of
+    missing values, and a column for each category.
+
+    Parameters
+    ----------
+    fit : Fit
+    kind : int
+    estimator : estimator
+    in_bag : ndarray of shape (n_rows, n_members), bool
+    """
+    net, rows, head = fit.net, fit.rows, fit.net.criterion_
+    module, columns = net.module_, net.module_.columns_of[kind]
+    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
+    y, weight = rows.y.cpu().numpy(), rows.weight.double().cpu().numpy()
+    weights = _weights_of(estimator, weight) if rows.is_weighted else lambda part: {}
+    seeds = np.random.RandomState(fit.learned._predict_seed)
+    members, errors = [], np.full((len(y), head.n_targets), np.nan)
+    for bag in in_bag.T:
+        copy = _with_seeds(_check_kind(clone(estimator), head), seeds)
+        if head.kind == "multilabel":
+            copy, y = MultiOutputClassifier(copy), y.astype(int)
+        elif head.n_targets > 1 and head.kind == "regression":
+            copy = MultiOutputRegressor(copy)
+        target = y[bag, 0] if y.ndim == 2 and y.shape[1] == 1 else y[bag]
+        member = Member(copy.fit(X[bag], target, **weights(bag)), head)
+        members.append(member)
+        has_scale = head.n_outputs > head.n_targets and head.kind == "regression"
+        if has_scale and not bag.all():
+            errors[~bag] = y[~bag] - member(X[~bag])
+    if head.n_outputs > head.n_targets and head.kind == "regression":
+        known = ~np.isnan(errors[:, 0])
+        scale = np.ones(head.n_targets)
+        if known.any():
+            scale = np.sqrt(np.average(errors[known] ** 2, 0, weight[known]))
+        for member in members:
+            member.of_scale = scale_output(scale)
+    module.experts[kind].members = members
+
+
+def _check_kind(estimator, head):
+    """Refuse an estimator that cannot predict what the head is about."""
+    if head.kind == "regression":
+        if not is_regressor(estimator):
+            raise ValueError(f"expert={estimator!r} is no regressor, which MoERegressor needs.")
+    elif not is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            f"expert={estimator!r} must be a classifier with `predict_proba`, whose probabilities "
+            "can be mixed. Wrap it in sklearn.calibration.CalibratedClassifierCV."
+        )
+    return estimator
+
+
+def _weights_of(estimator, weight):
+    """Return a function from rows to the arguments of `fit` with their weights."""
+    name, last = "sample_weight", estimator
+    while isinstance(last, Pipeline):
+        name, last = f"{last.steps[-1][0]}__{name}", last.steps[-1][1]
+    if "sample_weight" not in inspect.signature(last.fit).parameters:
+        raise ValueError(
+            f"expert={estimator!r} was given sample_weight, which its `fit` does not take. Use "
+            "estimators whose `fit` does, or no weights."
+        )
+    return lambda part: {name: weight[part]}
+
+
+def _with_seeds(estimator, random_state):
+    """Set what is None of the sources of random numbers of an estimator, and of its parts."""
+    seeds = {
+        name: random_state.randint(2**31 - 1)
+        for name, value in sorted(estimator.get_params().items())
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    return estimator.set_params(**seeds)
+
+
+def fit_members_further(fit, kind, members):
+    """Fit estimators further to the rows of a chunk, by their `partial_fit`."""
+    net, rows, head = fit.net, fit.rows, fit.net.criterion_
+    if not members or not all(hasattr(member.estimator, "partial_fit") for member in members):
+        estimator = fit.plan.model.kinds[kind][0].estimator
+        raise ValueError(
+            f"expert={estimator!r} cannot be trained chunk by chunk: it has no `partial_fit`, or "
+            "was not fitted by `fit` before. Use `fit`, or kinds of networks."
+        )
+    module, columns = net.module_, net.module_.columns_of[kind]
+    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
+    y = rows.y.cpu().numpy()
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    y = y.astype(int) if head.kind == "multilabel" else y
+    for member in members:
+        member.estimator.partial_fit(X, y)

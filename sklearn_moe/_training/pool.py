@@ -1,0 +1,355 @@
+"""A pool on a table: its kinds are fitted one after the other, then the router that weighs them.
+
+A kind is what can be fitted to rows with weights, and then predicts rows that it has not seen:
+networks that are trained in steps, a linear function, copies of an estimator.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._data.indexing import draw_rows
+from .._data.router import N_FOLDS, fit_router, mixed_losses
+from .._data.rows import Rows, SparseRows
+from .._threads import threads_for, work_of_table
+from .callbacks import Stopping
+from .estimators import fit_members, fit_members_further
+from .linear import fit_line
+from .loop import Training
+from .out_of_bag import sharpen
+
+# Rows by which a router is learned, and numbers in them.
+_N_ROUTER_ROWS, _MOST_NUMBERS = 20_000, 2**21
+# Rows by which lines are found, and for each column: by 50,000 of 30 columns a line has a log loss
+# that is higher by 30 / (2 * 50,000) = .0003 than by all rows.
+_N_LINE_ROWS, _N_ROWS_OF_A_COLUMN = 50_000, 1000
+# Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
+_LAST_EPOCHS, _LEAST_WEIGHT = 0.4, 0.01
+
+
+class PoolFit(NamedTuple):
+    """What a fit tells of rows that experts have not seen; None without such."""
+
+    # The rows, those that were held out if there are any.
+    rows: Rows
+    # What the head predicts of each row, NaN where all members of some kind have seen it.
+    predictions: np.ndarray | None = None
+    # The mean weight of each kind.
+    load: np.ndarray | None = None
+    # Mean loss of the mixture.
+    loss: float | None = None
+
+
+def fit_pool(fit):
+    """Fit the kinds of a pool and its router; return a `PoolFit`."""
+    rows, lines, best_epochs = fit.rows, {}, {}
+    hidden = find_hidden(rows, fit.plan)
+    for kind, name in enumerate(fit.learned.expert_kinds_):
+        spec = fit.plan.model.kinds[kind][0]
+        if spec.estimator is not None:
+            fit.phase = name
+            fit_members(fit, kind, spec.estimator, _bags(fit, kind))
+        elif kind in fit.plan.model.solved:
+            fit.phase = name
+            lines[kind] = _fit_line(fit, kind, hidden)
+        else:
+            best_epochs[kind] = train_kind(fit, kind)
+            if fit.hurries:
+                hidden = find_hidden(fit.rows, fit.plan)
+    weights, found = _learn_router(fit, lines, hidden)
+    if not fit.hurries:
+        _train_last_epochs(fit, best_epochs, weights)
+    return found
+
+
+def find_hidden(rows, plan):
+    """Return for each row the member of the kinds that has not seen it, -1 if there is none.
+
+    None if no row is hidden.
+    """
+    if rows.in_bag is None:
+        return None
+    trained = [n for k, n in enumerate(plan.model.n_members) if k not in plan.model.solved]
+    out_of_bag = ~rows.in_bag[:, : min(trained, default=rows.in_bag.shape[1])].cpu()
+    return torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
+
+
+def _bags(fit, kind):
+    """Return the rows of each member, (n_rows, n_members)."""
+    n_members = fit.plan.model.n_members[kind]
+    if fit.rows.in_bag is None:
+        return np.ones((len(fit.rows.y), n_members), dtype=bool)
+    return fit.rows.in_bag[:, :n_members].cpu().numpy()
+
+
+@torch.no_grad()
+def _fit_line(fit, kind, hidden):
+    """Fit the linear kind; return the coefficients and intercepts of its models."""
+    rows, n_rows = fit.rows, len(fit.rows.y)
+    folds = np.full(n_rows, -1)
+    if hidden is not None:
+        folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
+    # Penalties depend on the number of rows: a row of weight 2 may be two.
+    weighted = rows._replace(weight=torch.from_numpy(rows.counts()).to(rows.y.device))
+    n_most = max(_N_LINE_ROWS, _N_ROWS_OF_A_COLUMN * rows.x.shape[1])
+    # Rows of a sparse matrix would become dense.
+    if n_rows > n_most and not isinstance(rows.x, SparseRows):
+        drawn = draw_rows(n_rows, n_most)
+        folds = folds[drawn]
+        weighted = weighted.take(torch.from_numpy(drawn), rows.y.device)
+    with threads_for(work_of_table(rows.x), "blas", "openmp"):
+        coef, intercept = map(torch.from_numpy, fit_line(fit, kind, weighted, folds))
+    fit.net.module_.experts[kind][0].become_linear(coef[0], intercept[0])
+    return coef, intercept
+
+
+def train_kind(fit, kind):
+    """Train the members of a kind in steps; return the number of epochs until the best one.
+
+    After Ctrl-C, which ends the training of another kind, a single epoch with few rows.
+    """
+    name, plan = fit.learned.expert_kinds_[kind], fit.plan.training
+    n_before = len(fit.net.history)
+    epochs = 1 if fit.is_chunk or fit.hurries else plan.max_iter
+    stopping = fit.stopping = _make_stopping(fit)
+    in_bag = fit.rows.in_bag
+    if in_bag is not None:
+        in_bag = in_bag[:, : fit.plan.model.n_members[kind]]
+    fit.phase = f"{name}, epoch"
+    training = Training(
+        fit.net,
+        fit.rows._replace(in_bag=in_bag),
+        fit.validation,
+        epochs,
+        seed=fit.learned._predict_seed,
+        module=fit.net.module_.bag(kind),
+        is_chunk=fit.is_chunk,
+        callbacks=fit.make_callbacks(stopping),
+        checkpoint=fit.checkpoint and fit.checkpoint.part(name),
+    )
+    try:
+        training.run()
+    except KeyboardInterrupt:
+        if fit.hurries or len(fit.net.history) == fit.n_before:
+            raise
+        fit.hurry()
+        if len(fit.net.history) == n_before:
+            return train_kind(fit, kind)
+    finally:
+        for row in fit.net.history[n_before:]:
+            row["kind"] = name
+    return stopping.best_epoch_
+
+
+def _make_stopping(fit):
+    """Return what ends the training of a kind."""
+    training, n_wait = fit.plan.training, fit.estimator.n_iter_no_change
+    if fit.validation is not None:
+        return Stopping(training.tol, n_wait, "valid_loss")
+    if not training.n_out_of_bag:
+        return Stopping(training.tol, n_wait)
+    # Or 15 % of the epochs until the best one.
+    patience = max(n_wait / 2, training.max_iter / 20)
+    return Stopping(training.tol, patience, "oob_loss", share=0.13, least_steps=0)
+
+
+# -- the router, by what members say of rows that they have not seen ------------------------------
+
+
+class _Unseen(NamedTuple):
+    """Outputs for rows that are new to those who made them."""
+
+    outputs: Tensor  # (n_rows, n_parts, n_outputs), in float64
+    kind_of: Tensor  # (n_parts,)
+    shares: Tensor  # (n_parts,), that of a part in its kind
+
+    def values(self, head, y):
+        """Return what the loss of a mixture of kinds depends on, and that loss."""
+        values, losses = head.mixing_parts(self.outputs, y)
+        sums = values.new_zeros(len(values), int(self.kind_of.max()) + 1, values.shape[2])
+        return sums.index_add(1, self.kind_of, values * self.shares.unsqueeze(1)), losses
+
+    def mix(self, head, gates):
+        """Return the output of the mixture by gates of the kinds, (n_rows, n_kinds)."""
+        gates = torch.from_numpy(gates)[:, self.kind_of] * self.shares
+        return head.mix(gates.log().log_softmax(1), self.outputs)
+
+
+@torch.no_grad()
+def _predict_unseen(net, rows, lines, hidden):
+    """Return the outputs for rows by members that have not seen them; by all, if hidden is None."""
+    pool = net.module_
+    kinds = range(len(pool.experts))
+    if hidden is None:
+        outputs = net.map_batches(
+            lambda x, encoded: torch.cat(
+                [pool.outputs_of(kind, pool.encode(x, encoded)) for kind in kinds], 1
+            ).double(),
+            rows,
+        )
+        return _Unseen(torch.from_numpy(outputs), pool.kind_of.cpu(), pool.shares.cpu().double())
+
+    def outputs_of(x, hidden, *, encoded):
+        x = pool.encode(x, encoded)
+        parts = []
+        for kind in kinds:
+            if kind in lines:
+                parts.append(_line_outputs(x[:, pool.columns_of[kind]], hidden, *lines[kind]))
+            else:
+                members = pool.outputs_of(kind, x)[torch.arange(len(x)), hidden.clamp(min=0)]
+                parts.append(members.cpu().double())
+        return torch.stack(parts, 1)
+
+    outputs = torch.from_numpy(net.map_batches(outputs_of, rows, hidden))
+    return _Unseen(outputs, torch.arange(len(kinds)), torch.ones(len(kinds), dtype=torch.double))
+
+
+def _line_outputs(z, hidden, coef, intercept):
+    """Return the outputs of linear models without the fold of each row."""
+    z, hidden = z.cpu().double(), hidden.cpu()
+    outputs = z @ coef[0].T + intercept[0]
+    for fold in range(len(coef) - 1):
+        is_new = (hidden % N_FOLDS == fold) & (hidden >= 0)
+        outputs[is_new] = z[is_new] @ coef[fold + 1].T + intercept[fold + 1]
+    return outputs
+
+
+@torch.no_grad()
+def _learn_router(fit, lines, hidden):
+    """Give the router what each kind is worth on unseen rows; return the weights and a `PoolFit`."""
+    fit.phase = "router"
+    net, rows, head = fit.net, fit.validation or fit.rows, fit.net.criterion_
+    pool = net.module_
+    places = np.arange(len(rows.y))
+    if fit.validation is not None:
+        hidden = None
+    elif hidden is None:
+        return None, PoolFit(rows)
+    else:
+        places = np.flatnonzero(hidden >= 0)
+    # There may be no out-of-bag rows.
+    if not len(places):
+        return None, PoolFit(rows)
+    unseen = _predict_unseen(net, rows, lines, hidden)
+    n_numbers = unseen.outputs[0].numel() + pool.router.network.weight.shape[1]
+    n_most = min(_N_ROUTER_ROWS, max(1, _MOST_NUMBERS // n_numbers))
+    places = places[draw_rows(len(places), n_most)]
+    some = unseen._replace(outputs=unseen.outputs[places])
+    drawn = rows.take(torch.from_numpy(places).to(rows.y.device), rows.y.device)
+    y, weight = drawn.y.cpu(), rows.counts()[places]
+    features = _features(net, drawn)
+    values, losses = some.values(head, y)
+    # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
+    # be as good by chance: the mean of several kinds is the better guess.
+    is_wide = features.shape[1] >= len(rows.y)
+    alone = [*lines] if head.kind == "regression" or is_wide else []
+    bags = places if hidden is None else hidden[places].numpy()
+    weights = fit_router(values, losses, weight, features, bags, alone)
+    gates = weights.gates(features)
+    pool.router.network.weight.copy_(torch.from_numpy(weights.slopes))
+    pool.router.network.bias.copy_(torch.from_numpy(weights.intercept).unsqueeze(1))
+    if pool.sharpness is not None:
+        sharpen(net, some.mix(head, gates), y, weight)
+    loss = float(np.average(mixed_losses(values, losses, gates), weights=weight))
+    if hidden is None:
+        return weights, PoolFit(rows, loss=loss)
+    depends = weights.slopes.any()
+    every = _features(net, rows) if depends else np.zeros((len(rows.y), features.shape[1]))
+    gates = weights.gates(every)
+    mixed = unseen.mix(head, gates)
+    if pool.sharpness is not None:
+        mixed = mixed * pool.sharpness.cpu()
+    predictions = head.predict(mixed).to(net.dtype).numpy()
+    predictions[hidden.numpy() < 0] = np.nan
+    load = rows.weight.cpu().double().numpy() @ gates
+    return weights, PoolFit(rows, predictions, load, loss)
+
+
+def _features(net, rows):
+    """Return what the router reads of rows, in float64."""
+    pool = net.module_
+    return net.map_batches(
+        lambda x, encoded: pool.read(x, pool.router_columns, encoded).double(), rows
+    )
+
+
+# -- the last epochs ------------------------------------------------------------------------------
+
+
+def _train_last_epochs(fit, best_epochs, weights):
+    """Train the networks of a pool on all rows, each kind for a share of its best epoch.
+
+    Not after a given number of epochs. These are no part of the history, which says how many epochs
+    are best. The rate of each kind goes on from that of its best epoch, and the optimizer with what
+    it knows of the gradients: first steps without that would be far too long. Kinds of next to no
+    weight have none of these epochs.
+    """
+    net, training = fit.net, fit.plan.training
+    if weights is None or training.tol is None or fit.validation is not None:
+        return
+    gates = weights.gates(np.zeros((1, weights.slopes.shape[1])))[0]
+    n_before = len(net.history)
+    for kind, best in best_epochs.items():
+        group = _group_of(net, kind)
+        weight = 1.0 if weights.slopes.any() else gates[kind]
+        n_epochs = math.ceil(_LAST_EPOCHS * best) * (weight >= _LEAST_WEIGHT)
+        rate = group.get("initial_lr", group["lr"])
+        if net.schedule == "cosine":
+            rate *= (1 + math.cos(math.pi * min(1, best / training.max_iter))) / 2
+        group["lr"] = group["initial_lr"] = rate
+        # Of a best epoch that was the last one the rate is 0: no weight would move.
+        if not rate * n_epochs:
+            continue
+        fit.phase = f"{fit.learned.expert_kinds_[kind]}, last epoch"
+        rows, seed = fit.rows._replace(in_bag=None), fit.learned._predict_seed
+        try:
+            Training(net, rows, None, n_epochs, seed=seed, module=net.module_.bag(kind)).run()
+        except KeyboardInterrupt:
+            fit.hurry()
+            return
+        finally:
+            del net.history[n_before:]
+
+
+def _group_of(net, kind):
+    """Return the parameters of a kind, with their rate, in the optimizer."""
+    first = next(net.module_.experts[kind].parameters())
+    return next(g for g in net.optimizer_.param_groups if g["params"][0] is first)
+
+
+# -- chunks ---------------------------------------------------------------------------------------
+
+
+def train_pool_further(fit):
+    """Train the kinds of a pool for an epoch on a chunk, whose rows teach the router before.
+
+    Linear experts are trained in steps, too; estimators by their own `partial_fit`.
+    """
+    pool = fit.net.module_
+    if fit.goes_on:
+        _weigh_further(fit)
+    for kind, (spec, _) in enumerate(fit.plan.model.kinds):
+        if spec.estimator is None:
+            train_kind(fit, kind)
+        else:
+            fit_members_further(fit, kind, pool.experts[kind].members)
+
+
+@torch.no_grad()
+def _weigh_further(fit):
+    """Change constant weights of the kinds by what these predict of a chunk that is new to them."""
+    net, head, seen = fit.net, fit.net.criterion_, fit.learned._weights_seen.n_samples
+    network = net.module_.router.network
+    if network.weight.any():
+        return
+    rows = fit.rows.sample(_N_ROUTER_ROWS, torch.device(net.device))
+    values, losses = _predict_unseen(net, rows, {}, None).values(head, rows.y.cpu())
+    n_rows = len(rows.y)
+    new = fit_router(values, losses, rows.counts(), np.zeros((n_rows, 0)), np.arange(n_rows))
+    share = len(fit.rows.y) / seen
+    before = network.bias.double().softmax(0).cpu().numpy()[:, 0]
+    weights = (1 - share) * before + share * new.gates(np.zeros((1, 0)))[0]
+    network.bias.copy_(torch.from_numpy(np.log(weights)).unsqueeze(1))
