@@ -1,7 +1,6 @@
 """The fit of both estimators as one story, and `partial_fit`."""
 
 import copy
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,10 +21,9 @@ from .._data.validation import WeightsSeen, as_row_counts, check_training_data, 
 from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
 from .._parameters.plan import resolve
-from .._persistence import ModuleBlueprint
 from .._threads import threads_for
-from .._training.callbacks import Interrupts, Progress, Stopping
-from .._training.checkpoint import Checkpoint, FitFile, identity_of
+from .._training.callbacks import Interrupts, Stopping, show_progress
+from .._training.checkpoint import Checkpoint
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
 from .._training.loop import Training, undone_if_failed
 from .._training.net import MoENet, place
@@ -117,14 +115,13 @@ class BaseMoE(FittedMoE):
             does not fit X or other parameters, or the training loss is not finite.
         """
         fit = Fit(self, goes_on=self.warm_start and self.__sklearn_is_fitted__())
-        with fit.progress or nullcontext():
-            fit.read(X, y, sample_weight, groups)
-            fit.make_plan()
-            fit.build()
-            oob_loss = finish(fit, fit.train())
-            self._take(fit.learned)
-            if fit.hurries:
-                raise KeyboardInterrupt
+        fit.read(X, y, sample_weight, groups)
+        fit.make_plan()
+        fit.build()
+        oob_loss = finish(fit, fit.train())
+        self._take(fit.learned)
+        if fit.hurries:
+            raise KeyboardInterrupt
         warn_of(fit, oob_loss)
         return self
 
@@ -141,12 +138,11 @@ class BaseMoE(FittedMoE):
                 "when to stop, is up to the caller. Use early_stopping='auto' or False."
             )
         fit = Fit(self, goes_on=self.__sklearn_is_fitted__(), is_chunk=True)
-        with fit.progress or nullcontext():
-            fit.read(X, y, sample_weight, classes=classes)
-            fit.train_chunk()
-            self._take(fit.learned)
-            if fit.hurries:
-                raise KeyboardInterrupt
+        fit.read(X, y, sample_weight, classes=classes)
+        fit.train_chunk()
+        self._take(fit.learned)
+        if fit.hurries:
+            raise KeyboardInterrupt
         return self
 
     def _take(self, learned):
@@ -181,8 +177,8 @@ class Fit:
         What ends the training, of a pool that of the last kind.
     n_before : int
         Epochs of earlier fits.
-    progress : Progress or None
-        Shows the `phase`, what is done now, with `verbose`.
+    progress : skorch callback or None
+        Shows the epochs, with `verbose`.
     hurries : bool
         Whether Ctrl-C was pressed after the first epoch: what is left is done with few rows.
     """
@@ -201,8 +197,7 @@ class Fit:
         self.random_state = check_random_state(seed)
         # The first process shows what all do.
         if estimator.verbose and not getattr(CURRENT_GROUP.get(), "rank", 0):
-            name = type(estimator).__name__
-            self.progress = Progress(self, name, has_rows=estimator.verbose > 1)
+            self.progress = show_progress(type(estimator).__name__, estimator.verbose)
 
     def hurry(self):
         """Go on with few rows: who has pressed Ctrl-C does not want to wait."""
@@ -322,19 +317,11 @@ class Fit:
     def _find_checkpoint(self):
         """Return what stores the training; draw again what was drawn by a fit that goes on."""
         estimator = self.estimator
-        before = self.random_state.get_state(legacy=False)
         weights = estimator.net_.module_.state_dict() if self.goes_on else None
-        callbacks = estimator.callbacks or ()
-        identity = identity_of(estimator, self.samples, self.plan, before, callbacks, weights)
         place = FitCheckpoint.of(estimator.checkpoint)
-        file = FitFile(place, identity, self.plan.training.max_iter)
-        if file.state is not None:
-            before = file.state["random_state"]
-            if estimator.random_state is None:
-                self.random_state = np.random.RandomState()
-            self.random_state.set_state(before)
-        is_callers = self.random_state is estimator.random_state
-        return Checkpoint(file, before, self.random_state if is_callers else None)
+        found = Checkpoint(place, estimator, self.samples, self.plan, self.random_state, weights)
+        self.random_state = found.random_state
+        return found
 
     def _find_n_epochs(self):
         """Return the plan with as many epochs as a single network should learn.
@@ -429,8 +416,6 @@ class Fit:
         unstacked = not (router.router_class.mixes_distributions or solver.units)
         if solver.per_expert:
             unstacked = not solver.units
-        if isinstance(plan.model.trunk, torch.nn.Module):
-            model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
         module = partial(
             build_mixture,
             learned.input_shape_,
@@ -539,7 +524,7 @@ class Fit:
         learned._next_seed = self.random_state.randint(_MAX_SEED)
         if self.plan.is_pool:
             return train_pool_further(self) if self.is_chunk else fit_pool(self)
-        self.phase, n_before = "epoch", len(net.history)
+        n_before = len(net.history)
         training = Training(
             net,
             self.rows,
@@ -548,7 +533,7 @@ class Fit:
             seed=learned._predict_seed,
             is_chunk=self.is_chunk,
             callbacks=self.make_callbacks(self.stopping),
-            checkpoint=self.checkpoint,
+            checkpoint=self.checkpoint and self.checkpoint.part(),
         )
         try:
             training.run()

@@ -19,7 +19,6 @@ from .._data import SamplesLike
 from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
-from .._persistence import StoredModule
 from .._training.density import density_of
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
@@ -417,11 +416,8 @@ class FittedMoE(EstimatorParams):
     # -- how it is kept -------------------------------------------------------------------
 
     def __getstate__(self):
-        """Return the attributes and the version; a network in a form that hashes by its values."""
-        state = super().__getstate__() | {_VERSION: __version__}
-        if isinstance(self.trunk, torch.nn.Module):
-            state = _swap_trunk(state, StoredModule(self.trunk))
-        return state
+        """Return the attributes and the version."""
+        return super().__getstate__() | {_VERSION: __version__}
 
     def __setstate__(self, state):
         """Take the attributes; warn of another version, refuse a state that lacks some."""
@@ -441,22 +437,10 @@ class FittedMoE(EstimatorParams):
                 f"sklearn_moe {version}, this is {__version__}. Load it with the version that "
                 "stored it, or fit it again."
             )
-        # A pickle has restored the network by now; `copy.copy` leaves the trunk wrapped.
-        if isinstance(state.get("trunk"), StoredModule):
-            state = _swap_trunk(state, state["trunk"].module)
         parameters = inspect.signature(type(self)).parameters
         defaults = {key: value.default for key, value in parameters.items()}
         # A parameter that the other version did not have is at its default.
         super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
-
-
-def _swap_trunk(state, trunk):
-    """Return the state with another trunk, also where it is part of what was chosen."""
-    before, state = state["trunk"], state | {"trunk": trunk}
-    for name in ("_architecture", "resolved_params_"):
-        if state.get(name, {}).get("trunk") is before:
-            state[name] = state[name] | {"trunk": trunk}
-    return state
 
 
 def _category_codes(found):

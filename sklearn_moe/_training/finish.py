@@ -55,7 +55,6 @@ def finish(fit, found=None):
     if oob is not None and is_regression:
         oob = learned._target.decode(oob)
     if is_regression:
-        fit.phase = "calibration"
         measured = _by_few_rows_after_ctrl_c(
             fit, lambda fit: measure_density(fit, describe_density(fit, found.rows), {}, oob)
         )
@@ -87,7 +86,6 @@ def _predict_hidden(fit):
     """Return out-of-bag predictions and the load, None without them."""
     if fit.rows.in_bag is None:
         return None, None
-    fit.phase = "out-of-bag predictions"
     return predict_out_of_bag(fit.net, fit.rows)
 
 

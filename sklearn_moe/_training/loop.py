@@ -15,9 +15,7 @@ from .._registry import call_factory
 from .._threads import threads_for
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
-from ..nn.experts.mlp import MLPStack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
-from ..nn.mixture import MixtureOutput
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from .callbacks import Interrupts, StopTraining, check_callbacks, has_batch_hooks
 from .process_group import CURRENT_GROUP
@@ -27,7 +25,7 @@ _LARGEST_BLOCK = 31 * 2**20
 # The rates are full after this share of the steps: a twentieth.
 _RISE = 20
 # What a step returns that is recorded of an epoch.
-_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "kind_losses", "score")
+_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")
 
 
 class Cosine:
@@ -77,14 +75,12 @@ class Training:
         How many at most.
     seed : int
         Of shuffling, noise and transforms.
-    by_kind : bool, default=False
-        Whether each kind of experts of a pool is trained by its own losses, without the router.
     is_chunk : bool, default=False
         Whether the rows are one of many chunks, for which the rates of "cosine" stay at their
-        highest. They are new to the experts, so that they teach the router of a pool, too.
+        highest.
     callbacks : sequence of skorch callbacks
-    checkpoint : Checkpoint or None
-        Stores the state of the training, and may know one to go on from.
+    checkpoint : CheckpointPart or None
+        Stores the state of the training, and may know one to go on from; see `Checkpoint.part`.
     """
 
     def __init__(
@@ -95,7 +91,6 @@ class Training:
         epochs,
         *,
         seed,
-        by_kind=False,
         is_chunk=False,
         callbacks=(),
         checkpoint=None,
@@ -107,7 +102,6 @@ class Training:
         self.rows = rows
         self.validation = validation
         self.epochs = epochs
-        self.by_kind = by_kind
         self.is_chunk = is_chunk
         self.checkpoint = checkpoint
         self.group = CURRENT_GROUP.get()
@@ -141,13 +135,18 @@ class Training:
         is_raw = self.has_batch_hooks or net.train_transform or rows.encoded is None
         self.encodes_once = not is_raw
 
+    @property
+    def n_epochs(self):
+        """Number of epochs so far, those of a stored part included."""
+        return len(self.net.history) - self.n_before
+
     def run(self):
         """Train for the epochs that are left.
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
         net = self.net
-        self.step = PoolStep(self) if self.by_kind else Step(self)
+        self.step = Step(self)
         work = net.work_of_a_row_ * self.batch_size
         try:
             with (
@@ -179,9 +178,6 @@ class Training:
         if self.checkpoint:
             self.checkpoint.restore(self)
         self.notify("on_train_begin", **known)
-        if self.checkpoint:
-            # Once more: callbacks have begun anew, or loaded weights.
-            self.checkpoint.restore(self)
         n_epochs = (self.epochs - self.n_done) * (not self.stopped)
         if self.group is not None:
             self.group.begin(self, n_epochs, interrupts)
@@ -330,13 +326,6 @@ class Training:
         else:
             score = float(metrics["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
-        if "kind_losses" in metrics:
-            means = [math.inf] * len(net.module_.experts.kinds)
-            sums = metrics["kind_losses"].sum(0).T.tolist()
-            for kind, (of_losses, of_weights) in zip(self.step.kinds, sums, strict=True):
-                means[kind] = of_losses / of_weights if of_weights else math.inf
-            epoch["kind_oob_losses"] = means
-            self._record(epoch, "oob_loss", min(means), 1)
         if "oob_loss" in metrics:
             self._record(epoch, "oob_loss", float(share @ metrics["oob_loss"]), 1)
         self._record(epoch, prefix + "_loss", loss, 1)
@@ -394,8 +383,6 @@ class Step:
         self.training, self.net = training, training.net
         self.is_stochastic = is_stochastic(self.net.module_)
         self.router_parameters = self.net.router_parameters()
-        # Of networks whose gradients are computed without autograd.
-        self.traces = []
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its metrics."""
@@ -496,12 +483,7 @@ class Step:
         if net.module_.router is not None and mixed.route is not None:
             balance = net.module_.router.balance_loss(mixed.route, batch.weight)
             total = loss if balance is None else loss + balance
-        # Not so where the gradients of all outputs are known.
-        if total.requires_grad:
-            total.backward()
-        for experts, x, hidden, outputs in self.traces:
-            experts.set_gradients(x, hidden, outputs.grad)
-        self.traces.clear()
+        total.backward()
         if training.group is not None:
             training.group.all_reduce_gradients(training.parameters)
         if training.has_batch_hooks:
@@ -532,106 +514,6 @@ class Step:
         values = [multipliers] if stacked else multipliers
         for group, value in zip(net.optimizer_.param_groups, values, strict=False):
             group["lr_multiplier"] = value
-
-
-class PoolStep(Step):
-    """A step of a pool: each kind of experts is trained by its own losses.
-
-    The router of a pool learns when its experts are trained: until then few ask for gates. Experts
-    are taken in the order of their kinds.
-    """
-
-    def __init__(self, training):
-        super().__init__(training)
-        self.pool = self.net.module_.experts
-        # Experts that hold in a region, beside others of their kind.
-        gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
-        self.gated = gated if gated is not None and gated.any() else None
-        self.needs_gate = self.gated is not None or training.is_chunk or training.needs_outputs
-        head = self.net.criterion_
-        # Losses of others, and of a head that learns itself, are left to autograd.
-        self.differentiate = vars(type(head)).get("losses_and_gradients")
-        if self.needs_gate or any(True for _ in head.parameters()):
-            self.differentiate = None
-        self.kinds = None
-        self.train_kinds([True] * len(self.pool.kinds))
-
-    def train_kinds(self, are_active):
-        """Train some of the kinds only: callbacks choose them."""
-        kinds = [kind for kind, is_active in enumerate(are_active) if is_active]
-        if kinds == self.kinds:
-            return
-        self.kinds = kinds
-        members = [m for kind in self.kinds for m in self.pool.members(kind)]
-        self.members = torch.tensor(members, device=self.net.device)
-        places = torch.tensor([self.kinds.index(self.pool.kind_of[m]) for m in members])
-        one_hot = torch.nn.functional.one_hot(places, len(self.kinds))
-        self.kind_of = one_hot.to(self.net.device, self.net.dtype)
-
-    def losses(self, x, batch):
-        """Return outputs, the mean loss of the kinds, and sums of losses of out-of-bag rows.
-
-        The rows of a chunk are new to the experts: they teach the router, too.
-        """
-        training, module, head = self.training, self.net.module_, self.net.criterion_
-        dtype = batch.weight.dtype
-        x = module.encode(x, training.encodes_once)
-        each = [self.outputs_of(kind, x) for kind in self.kinds]
-        by_hand = self.differentiate is not None and len(self.traces) == len(each)
-        if not by_hand:
-            for *_, traced in self.traces:
-                traced.requires_grad_()
-        # Samples last.
-        outputs = torch.cat(each).to(dtype)
-        if by_hand:
-            losses, gradients = self.differentiate(head, outputs, batch.y)
-        else:
-            outputs = outputs.permute(2, 0, 1)
-            losses = head.losses(outputs, batch.y)
-        mixed = MixtureOutput(None, None, None)
-        in_bag = taught = torch.ones_like(losses)
-        if batch.in_bag is not None:
-            in_bag = taught = batch.in_bag.index_select(1, self.members).to(dtype)
-        if self.needs_gate:
-            mixed = mixed._replace(route=module.route(x, training.generator, encoded=True))
-            gate = mixed.route.gate.index_select(1, self.members)
-        if training.needs_outputs:
-            share = gate / gate.sum(1, keepdim=True)
-            mixed = mixed._replace(output=self.mix(share, outputs))
-        if self.gated is not None:
-            # By the responsibility of each among those of its kind.
-            gated = self.gated[self.members]
-            log_joint = (gate.detach().log() - losses.detach()).masked_fill(~gated, -torch.inf)
-            taught = torch.where(gated, log_joint.softmax(1), in_bag)
-        # The gradient of a kind does not depend on how many others are still trained: Adam would
-        # take a sudden change of its size for long steps.
-        n_taught = (taught @ self.kind_of).clamp(min=1) * len(self.pool.kinds)
-        share = taught / (n_taught @ self.kind_of.T)
-        loss = (losses * share).sum(1)
-        if by_hand:
-            share *= (batch.weight / batch_size(batch.weight)).unsqueeze(1)
-            gradients *= share.T.unsqueeze(1)
-            for traced, its in zip(each, gradients.split([*map(len, each)]), strict=True):
-                traced.grad = its
-        n_times = len(self.pool.kinds) / len(self.kinds)
-        loss = loss + (n_times - 1) * loss.detach()
-        if batch.in_bag is None:
-            if training.is_chunk:
-                loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
-            return mixed, loss, None
-        out_of_bag = 1 - in_bag
-        sums = torch.stack([losses.detach() * out_of_bag, out_of_bag]) @ self.kind_of
-        return mixed, loss, {"kind_losses": batch.weight @ sums}
-
-    def outputs_of(self, kind, x):
-        """Return the outputs of the experts of a kind, (n_members, n_outputs, n_samples)."""
-        experts = self.pool.kinds[kind]
-        if x.requires_grad or not isinstance(experts, MLPStack) or not experts.has_own_gradient(x):
-            return self.pool.outputs_of(kind, x).permute(1, 2, 0)
-        x = x[:, self.pool.columns[kind]]
-        outputs, hidden = experts.trace(x)
-        self.traces.append((experts, x, hidden, outputs))
-        return outputs
 
 
 # -- around a training -----------------------------------------------------------------------------

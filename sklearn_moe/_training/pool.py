@@ -45,20 +45,17 @@ class PoolFit(NamedTuple):
 
 def fit_pool(fit):
     """Fit the kinds of a pool and its router; return a `PoolFit`."""
-    rows, lines, best_epochs = fit.rows, {}, {}
-    hidden = find_hidden(rows, fit.plan)
-    for kind, name in enumerate(fit.learned.expert_kinds_):
-        spec = fit.plan.model.kinds[kind][0]
-        if spec.estimator is not None:
-            fit.phase = name
-            fit_members(fit, kind, spec.estimator, _bags(fit, kind))
-        elif kind in fit.plan.model.solved:
-            fit.phase = name
-            lines[kind] = _fit_line(fit, kind, hidden)
-        else:
-            best_epochs[kind] = train_kind(fit, kind)
-            if fit.hurries:
-                hidden = find_hidden(fit.rows, fit.plan)
+    model = fit.plan.model
+    estimators = {k: spec.estimator for k, (spec, _) in enumerate(model.kinds) if spec.estimator}
+    for kind in estimators:
+        # A checkpoint holds weights of networks alone.
+        fit.net.module_.experts[kind].members = []
+    trained = [k for k in range(model.n_experts) if k not in model.solved and k not in estimators]
+    best_epochs = {kind: train_kind(fit, kind) for kind in trained}
+    hidden = find_hidden(fit.rows, fit.plan)
+    lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
+    for kind, estimator in estimators.items():
+        fit_members(fit, kind, estimator, _bags(fit, kind))
     weights, found = _learn_router(fit, lines, hidden)
     if not fit.hurries:
         _train_last_epochs(fit, best_epochs, weights)
@@ -118,7 +115,6 @@ def train_kind(fit, kind):
     in_bag = fit.rows.in_bag
     if in_bag is not None:
         in_bag = in_bag[:, : fit.plan.model.n_members[kind]]
-    fit.phase = f"{name}, epoch"
     training = Training(
         fit.net,
         fit.rows._replace(in_bag=in_bag),
@@ -220,7 +216,6 @@ def _line_outputs(z, hidden, coef, intercept):
 @torch.no_grad()
 def _learn_router(fit, lines, hidden):
     """Give the router what each kind is worth on unseen rows; return the weights and a `PoolFit`."""
-    fit.phase = "router"
     net, rows, head = fit.net, fit.validation or fit.rows, fit.net.criterion_
     pool = net.module_
     places = np.arange(len(rows.y))
@@ -303,7 +298,6 @@ def _train_last_epochs(fit, best_epochs, weights):
         # Of a best epoch that was the last one the rate is 0: no weight would move.
         if not rate * n_epochs:
             continue
-        fit.phase = f"{fit.learned.expert_kinds_[kind]}, last epoch"
         rows, seed = fit.rows._replace(in_bag=None), fit.learned._predict_seed
         try:
             Training(net, rows, None, n_epochs, seed=seed, module=net.module_.bag(kind)).run()
