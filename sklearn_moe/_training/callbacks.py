@@ -13,9 +13,6 @@ from skorch.callbacks import Callback, PassthroughScoring, PrintLog
 
 from .._compat import progress_bar
 
-# Steps that are waited for: with one step per epoch, ten epochs say little about a noisy loss.
-_MIN_WAIT = 50
-
 
 class StopTraining(Exception):
     """Raised by a callback at the end of an epoch to end the training without an error."""
@@ -29,13 +26,16 @@ class Stopping(Callback):
     tol : float or None
         Least improvement that counts. None: never stop.
     patience : int
-        Epochs without improvement that are waited for, and 50 steps at least.
+        Epochs without improvement that are waited for.
     score : str or None, default=None
         Entry of the history that is maximized, such as "valid_acc", or minimized if its name ends
         with "loss"; the best weights are restored in the end. None: the training loss, whose best
         epoch is the last one.
     share : float, default=0.0
         Part of the epochs run so far that is waited for at least.
+    least_steps : int, default=50
+        Steps that are waited for at least: with one step per epoch, ten epochs say little about a
+        noisy loss.
 
     Attributes
     ----------
@@ -44,11 +44,12 @@ class Stopping(Callback):
         Number of epochs that had been done when the best one ended, 0 if there is none.
     """
 
-    def __init__(self, tol, patience, score=None, share=0.0):
+    def __init__(self, tol, patience, score=None, share=0.0, least_steps=50):
         self.tol = tol
         self.patience = patience
         self.score = score
         self.share = share
+        self.least_steps = least_steps
         self.best_ = -math.inf
         self.best_weights_ = None
         self.n_epochs_ = self.best_epoch_ = 0
@@ -66,7 +67,7 @@ class Stopping(Callback):
             score = sign * net.history[-1, self.score]
             if score > self.best_:
                 self.best_epoch_ = self.n_epochs_
-                self.best_weights_ = _keep(net.module_, self.best_weights_)
+                self.best_weights_ = _keep(net.training_.module, self.best_weights_)
         before, self.best_ = self.best_, max(self.best_, score)
         if self.tol is None:
             return
@@ -76,8 +77,8 @@ class Stopping(Callback):
             self.waited_ = self.steps_waited_ = 0
         # A training loss below the tolerance leaves nothing to improve by it.
         exhausted = self.score is None and -self.tol < score <= 0
-        patience = max(self.patience, self.share * len(net.history))
-        patient = self.waited_ >= patience and self.steps_waited_ >= _MIN_WAIT
+        patience = max(self.patience, self.share * self.n_epochs_)
+        patient = self.waited_ >= patience and self.steps_waited_ >= self.least_steps
         if exhausted or patient:
             self.converged_ = True
             raise StopTraining
@@ -85,7 +86,7 @@ class Stopping(Callback):
     def on_train_end(self, net, **kwargs):
         """Return to the best weights."""
         if self.best_weights_ is not None:
-            net.module_.load_state_dict(self.best_weights_)
+            net.training_.module.load_state_dict(self.best_weights_)
             self.best_weights_ = None
 
 

@@ -25,7 +25,7 @@ _LARGEST_BLOCK = 31 * 2**20
 # The rates are full after this share of the steps: a twentieth.
 _RISE = 20
 # What a step returns that is recorded of an epoch.
-_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")
+_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "oob_sums", "score")
 
 
 class Cosine:
@@ -75,6 +75,10 @@ class Training:
         How many at most.
     seed : int
         Of shuffling, noise and transforms.
+    module : MixtureOfExperts or None, default=None
+        What is trained of the net, with weights of its module: a bag of a pool. None: all.
+    make_step : callable or None, default=None
+        `make_step(training)` returns what makes the steps. None: `Step`.
     is_chunk : bool, default=False
         Whether the rows are one of many chunks, for which the rates of "cosine" stay at their
         highest.
@@ -91,6 +95,8 @@ class Training:
         epochs,
         *,
         seed,
+        module=None,
+        make_step=None,
         is_chunk=False,
         callbacks=(),
         checkpoint=None,
@@ -99,6 +105,8 @@ class Training:
         # free up to twice that size: steps with arrays of some megabytes take a third less time.
         torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
         self.net = net
+        self.module = net.module_ if module is None else module
+        self.make_step = make_step or Step
         self.rows = rows
         self.validation = validation
         self.epochs = epochs
@@ -146,7 +154,7 @@ class Training:
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
         net = self.net
-        self.step = Step(self)
+        self.step = self.make_step(self)
         work = net.work_of_a_row_ * self.batch_size
         try:
             with (
@@ -260,8 +268,9 @@ class Training:
     def _run_batches(self, rows, cuts, *, training=True):
         """Return the metrics of every step, which stay where they were computed."""
         net, group, prefix = self.net, self.group, "train" if training else "valid"
-        if net.module_.training != training:
+        if self.module.training != training:
             net._set_training(training)
+            self.module.train(training)
         run_step = self.step if training else self._validate
         device = torch.device(net.device)
         if group is None:
@@ -291,8 +300,8 @@ class Training:
     def _validate(self, batch):
         """Return the loss of held-out rows, and the sum of their scores."""
         net, head = self.net, self.net.criterion_
-        with fixed_draws(net.module_, net.device) if net.draws_ else nullcontext():
-            output = net.module_(net.as_input(batch.x)).output
+        with fixed_draws(self.module, net.device) if net.draws_ else nullcontext():
+            output = self.module(net.as_input(batch.x)).output
         weight = batch_weight(batch.weight)
         loss = batch.weight @ head.loss(output, batch.y) / weight
         # In float64 a sum of hits is exact, however they fall into batches.
@@ -328,6 +337,10 @@ class Training:
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
         if "oob_loss" in metrics:
             self._record(epoch, "oob_loss", float(share @ metrics["oob_loss"]), 1)
+        if "oob_sums" in metrics:
+            # Of losses and of weights: of a bag some rows may be hidden from none.
+            total, weight = metrics["oob_sums"].sum(0).tolist()
+            self._record(epoch, "oob_loss", total / weight if weight else math.inf, 1)
         self._record(epoch, prefix + "_loss", loss, 1)
 
     def _record(self, epoch, name, value, sign):
@@ -381,7 +394,8 @@ class Step:
 
     def __init__(self, training):
         self.training, self.net = training, training.net
-        self.is_stochastic = is_stochastic(self.net.module_)
+        self.module = training.module
+        self.is_stochastic = is_stochastic(self.module)
         self.router_parameters = self.net.router_parameters()
 
     def __call__(self, batch):
@@ -452,9 +466,9 @@ class Step:
         on them, by name; otherwise None.
         """
         net, training, head = self.net, self.training, self.net.criterion_
-        forward, dtype = net.module_, batch.weight.dtype
+        forward, dtype = self.module, batch.weight.dtype
         if net.expert_loss_weight or batch.in_bag is not None:
-            forward = net.module_.forward_experts
+            forward = self.module.forward_experts
         mixed = forward(x, training.generator, training.encodes_once)
         if mixed.output is not None:
             mixed = mixed._replace(output=mixed.output.to(dtype))
@@ -480,8 +494,8 @@ class Step:
         # Not over the weight of the batch, see `weighted_mean`.
         loss = batch.weight / batch_size(batch.weight) @ losses
         total = loss
-        if net.module_.router is not None and mixed.route is not None:
-            balance = net.module_.router.balance_loss(mixed.route, batch.weight)
+        if self.module.router is not None and mixed.route is not None:
+            balance = self.module.router.balance_loss(mixed.route, batch.weight)
             total = loss if balance is None else loss + balance
         total.backward()
         if training.group is not None:
@@ -502,7 +516,7 @@ class Step:
         A batch of twice the mean weight makes a step of twice the length. With "residual" the
         steps become shorter as the expert's own mistakes become rare.
         """
-        net, experts, factors = self.net, self.net.module_.experts, []
+        net, experts, factors = self.net, self.module.experts, []
         if self.training.is_weighted:
             factors.append(batch_weight(batch.weight) / batch_size(batch.weight))
         if net.schedule == "residual":

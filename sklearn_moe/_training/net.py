@@ -118,12 +118,12 @@ class MoENet(NeuralNet):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
         module = self.module_
-        is_pool = isinstance(module.experts, Pool)
+        is_pool = isinstance(module, Pool)
         units = [module.experts, *module.shared, module.trunk]
         units = [unit for unit in units if unit is not None]
         groups = [{"params": list(unit.parameters())} for unit in units]
         if not self.solver.per_expert:
-            kinds = module.experts.kinds if is_pool else [module.experts]
+            kinds = module.experts if is_pool else [module.experts]
             groups = [{"params": list(kind.parameters())} for kind in kinds]
             groups[-1]["params"] += [p for unit in units[1:] for p in unit.parameters()]
         elif is_stack(module.experts) and not is_pool:

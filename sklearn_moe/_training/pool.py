@@ -18,7 +18,9 @@ from .._threads import threads_for, work_of_table
 from .callbacks import Stopping
 from .estimators import fit_members, fit_members_further
 from .linear import fit_line
-from .loop import Training
+from ..nn.dispatch import apply_all
+from ..nn.mixture import MixtureOutput
+from .loop import Step, Training
 from .out_of_bag import sharpen
 
 # Rows by which a router is learned, and numbers in them.
@@ -122,6 +124,7 @@ def train_kind(fit, kind):
         epochs,
         seed=fit.learned._predict_seed,
         module=fit.net.module_.bag(kind),
+        make_step=BagStep,
         is_chunk=fit.is_chunk,
         callbacks=fit.make_callbacks(stopping),
         checkpoint=fit.checkpoint and fit.checkpoint.part(name),
@@ -140,12 +143,36 @@ def train_kind(fit, kind):
     return stopping.best_epoch_
 
 
+class BagStep(Step):
+    """A step of the members of a bag, each of which has a loss of its own."""
+
+    def losses(self, x, batch):
+        """Return no outputs, the mean losses of members in the bag, and the loss of the others."""
+        training, head, dtype = self.training, self.net.criterion_, batch.weight.dtype
+        x = self.module.encode(x, training.encodes_once)
+        outputs = apply_all(self.module.experts, x[:, self.module.columns]).to(dtype)
+        losses = head.losses(outputs, batch.y)
+        mixed = MixtureOutput(None, None, outputs)
+        if training.needs_outputs:
+            equal = torch.full_like(losses, 1 / losses.shape[1])
+            mixed = mixed._replace(output=self.mix(equal, outputs))
+        if batch.in_bag is None:
+            return mixed, losses.mean(1), None
+        in_bag = batch.in_bag.to(dtype)
+        loss = (losses * (in_bag / in_bag.sum(1, keepdim=True))).sum(1)
+        with torch.no_grad():
+            # Some rows may be hidden from none.
+            weight = batch.weight.unsqueeze(1) * (1 - in_bag)
+            sums = torch.stack([(losses * weight).sum(), weight.sum()])
+        return mixed, loss, {"oob_sums": sums}
+
+
 def _make_stopping(fit):
     """Return what ends the training of a kind."""
     training, n_wait = fit.plan.training, fit.estimator.n_iter_no_change
     if fit.validation is not None:
         return Stopping(training.tol, n_wait, "valid_loss")
-    if not training.n_out_of_bag:
+    if fit.plan.resolved["early_stopping"] != "out_of_bag":
         return Stopping(training.tol, n_wait)
     # Or 15 % of the epochs until the best one.
     patience = max(n_wait / 2, training.max_iter / 20)
@@ -300,7 +327,8 @@ def _train_last_epochs(fit, best_epochs, weights):
             continue
         rows, seed = fit.rows._replace(in_bag=None), fit.learned._predict_seed
         try:
-            Training(net, rows, None, n_epochs, seed=seed, module=net.module_.bag(kind)).run()
+            options = {"module": net.module_.bag(kind), "make_step": BagStep}
+            Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:
             fit.hurry()
             return

@@ -192,7 +192,7 @@ class DataParallelGroup:
 
     def collect(self, numbers):
         """Return the numbers of all steps; weights and gradients are those of all already."""
-        names = [name for name in ("loss", "oob_loss", "score") if name in numbers]
+        names = [name for name in ("loss", "oob_loss", "oob_sums", "score") if name in numbers]
         sums = self.all_reduce(*(numbers[name] for name in names))
         return numbers | dict(zip(names, sums, strict=True))
 
