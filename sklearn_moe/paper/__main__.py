@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
-from ._provenance import changes_since
-from ._report import from_json, to_markdown, write_report
+from ._check import check, is_made_by
+from ._report import from_json, write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
 from .experiments.sentiment import add_arguments as add_sentiment
@@ -29,8 +29,10 @@ def main(arguments=None):
     name, rest = (arguments or [""])[0], arguments[1:]
     if name in _STORED:
         parser = argparse.ArgumentParser(f"{_PROG} {name}", description=_STORED[name].__doc__)
-        parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-        _STORED[name](parser.parse_args(rest).folders)
+        parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of results")
+        if name == "check":
+            _add_check(parser)
+        _STORED[name](parser.parse_args(rest))
     else:
         builders, options = _requested(arguments)
         try:
@@ -94,65 +96,65 @@ def _run(experiments, options, command):
         print(f"\n{paths[0].read_text(encoding='utf-8')}")
 
 
-def stored_results(folders):
-    """Yield path, data, experiment and cells of today of all results that lie in some folders."""
-    for path in sorted(path for folder in folders for path in folder.glob("*.json")):
-        yield path, *stored_result(path)
+def stored_results(folders, **data):
+    """Yield path, data, experiment and cells of today of all results in some folders, and below."""
+    for path in sorted(path for folder in folders for path in folder.rglob("*.json")):
+        if "command" in (found := json.loads(path.read_text(encoding="utf-8"))):
+            yield path, *stored_result(found, **data)
 
 
-def stored_result(path):
+def stored_result(data, **folders):
     """Return data, experiment and cells of today of a stored result.
 
-    The experiment is None if the command that made it is not understood any more.
+    The experiment is None if the command that made it is not understood.
+
+    Parameters
+    ----------
+    data : dict
+    **folders : path-like
+        Of images and texts, by the name of the experiment, in place of that of the command.
     """
-    data = json.loads(path.read_text(encoding="utf-8"))
+    arguments = shlex.split(data["command"].removeprefix(_PROG))
+    if folders.get(data["name"]):
+        arguments += ["--data", str(folders[data["name"]])]
     try:
         with redirect_stderr(StringIO()):
-            builders, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
+            builders, options = _requested(arguments)
     except SystemExit:
         return data, None, []
     experiment = builders[data["name"]]()
     return data, experiment, experiment.cells(options.runs, options.seed, options.device)
 
 
-def _redraw(folders):
+def _redraw(options):
     """Write findings, tables and figures of stored results anew: nothing is run."""
-    for path, data, experiment, cells in stored_results(folders):
-        if [len(cell.runs) for cell in cells] == [cell["runs"] for cell in data["cells"]]:
+    for path, data, experiment, cells in stored_results(options.folders):
+        if is_made_by(cells, data):
             print(*write_report([from_json(data, experiment, cells)], path.parent))
         else:
             print(f"{path}: its cells are not those of today, run it again.")
 
 
-def _check(folders):
-    """Say which stored results this code would make otherwise, and why, and whose texts are old."""
-    complaints = []
-    for path, data, experiment, cells in stored_results(folders):
-        reasons = reasons_of(data, experiment, cells)
-        if reasons:
-            made = data.get("commit") or "unknown"
-            complaints.append(f"{path}: stale, made by commit {made}; {'; '.join(reasons)}.")
-            continue
-        text = path.with_suffix(".md").read_text(encoding="utf-8")
-        if to_markdown(from_json(data, experiment, cells)) != text:
-            complaints.append(f"{path}: its texts are not those of its numbers: redraw it.")
+def _check(options):
+    """Repeat the quickest run of each stored result, and compare its figures with the stored ones.
+
+    Of images the first epoch is repeated. Other processors round differently: the line of a result
+    says what is equal, what is as close as they differ, and what came out otherwise.
+    """
+    stored = stored_results(options.folders, table2=options.images, sentiment=options.texts)
+    complaints = check(stored, options.longest)
     if complaints:
-        sys.exit("\n".join(complaints))
-    print("All results are those that this code makes.")
+        sys.exit("\n".join(["", "These are not what this code makes:", *complaints]))
+    print("\nWhat was repeated is what this code makes.")
 
 
-def reasons_of(data, experiment, cells):
-    """Return why results are not those of today: empty if they are."""
-    if experiment is None:
-        return ["its command has an option, or a name, that is no more"]
-    reasons = []
-    keys = [[run.key for run in cell.runs] for cell in cells]
-    if keys != [cell.get("keys") for cell in data["cells"]]:
-        reasons.append("its command makes other runs now")
-    if not data.get("functions"):
-        return [*reasons, "it does not say which functions its runs called"]
-    changes = changes_since(data["functions"])
-    return reasons + [f"{kind}: {', '.join(names)}" for kind, names in changes.items()]
+def _add_check(parser):
+    text = "images, for table2: train/<class>/*.jpg and test/; default: SKLEARN_MOE_CIFAR10"
+    known = os.environ.get("SKLEARN_MOE_CIFAR10")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", default=known, help=text)
+    parser.add_argument("--texts", type=Path, metavar="FOLDER", help="archives, for sentiment")
+    text = "seconds that a run, or an epoch on images, may have taken to be repeated"
+    parser.add_argument("--longest", type=float, default=20, metavar="SECONDS", help=text)
 
 
 _STORED = {"check": _check, "redraw": _redraw}

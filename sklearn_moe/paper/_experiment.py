@@ -196,8 +196,8 @@ class Results:
     cells : sequence of Cell
         Their runs are what was found.
     origin : mapping, default={}
-        What made them: of stored results commit, date, machine and more, of new ones the
-        "functions" of the library that were called.
+        What made stored results: command, commit, date, machine, versions. Of new ones each run
+        says it.
     """
 
     experiment: Experiment

@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import get_data_home
 from torch.utils.flop_counter import FlopCounterMode
 
-from .._training import Callback
+from .._training import Callback, StopTraining
 from .._training.callbacks import Interrupts
 from .._training.checkpoint import describe
 from ..datasets import make_rotation_task
@@ -210,14 +210,17 @@ class AccuracyCurve(Callback):
         The test.
     report : callable, default=None
         `report(accuracies, seconds)` is called after every epoch.
+    n_epochs : int, default=None
+        After which the training is stopped, None: when it ends.
     """
 
     is_observer = True
 
-    def __init__(self, X, y, report=None):
+    def __init__(self, X, y, report=None, n_epochs=None):
         self.X = X
         self.y = y
         self.report = report
+        self.n_epochs = n_epochs
         self.accuracy_ = []
         self.seconds_ = []
 
@@ -237,6 +240,8 @@ class AccuracyCurve(Callback):
             signal.raise_signal(signal.SIGINT)
         if self.report is not None:
             self.report(self.accuracy_, self.seconds_)
+        if len(self.accuracy_) == self.n_epochs:
+            raise StopTraining
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,9 +253,12 @@ class ImageRun(Run):
     unfinished : Path, default=None
         Folder of the state after the last epoch, from which the same run goes on; progress is
         shown, too. None: a run is not stored before its end.
+    n_epochs : int, default=None
+        After which the run is stopped, with the rates of a whole one. None: it goes to its end.
     """
 
     unfinished: Path | None = None
+    n_epochs: int | None = None
 
     def fit(self, model):
         """Fit a model, and return it and what is measured of it."""
@@ -261,7 +269,7 @@ class ImageRun(Run):
 
             scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
             X, X_test = (scale(torch.from_numpy(part)).numpy() for part in (X, X_test))
-        curve = AccuracyCurve(X_test, y_test)
+        curve = AccuracyCurve(X_test, y_test, n_epochs=self.n_epochs)
         if self.unfinished is not None:
             curve.report = partial(self._show, model, len(X))
             model.set_params(checkpoint=self.unfinished / self.key)

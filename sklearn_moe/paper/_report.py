@@ -28,7 +28,7 @@ def to_json(results):
         Plain values; None for what is not a number.
     """
     experiment = results.experiment
-    return _plain(
+    return plain(
         {
             "name": experiment.name,
             "title": experiment.title,
@@ -59,11 +59,10 @@ def from_json(data, experiment, cells):
     read = []
     for cell, stored in zip(cells, data["cells"], strict=True):
         values = stored["values"] | {"seed": stored["seeds"]}
-        values |= {"key": stored["keys"]} if "keys" in stored else {}
         rows = zip(*values.values(), strict=True)
         runs = [dict(zip(values, map(_number, row), strict=True)) for row in rows]
         read.append(replace(cell, runs=runs))
-    others = ("name", "title", "question", "findings", "cells", "code")
+    others = ("name", "title", "question", "findings", "cells")
     return Results(experiment, read, {n: value for n, value in data.items() if n not in others})
 
 
@@ -105,13 +104,13 @@ def _json_cell(cell, experiment):
         "runs": len(cell.runs),
         "values": {name: [run.get(name) for run in cell.runs] for name in measured},
     }
-    for name in ("seed", "key"):
-        if any(name in run for run in cell.runs):
-            data[f"{name}s"] = [run.get(name) for run in cell.runs]
+    if any("seed" in run for run in cell.runs):
+        data["seeds"] = [run.get("seed") for run in cell.runs]
     return data
 
 
-def _plain(value):
+def plain(value):
+    """Return a value as JSON has it: plain, None for what is not a number."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if value is None or isinstance(value, bool | int | str):
@@ -119,9 +118,9 @@ def _plain(value):
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {str(name): plain(part) for name, part in value.items()}
     return _text(value)
 
 
@@ -168,9 +167,7 @@ def to_markdown(results):
         made = {"command": "by `{}`", "commit": "at commit {}", "date": "{}", "machine": "on {}"}
         origin = _origin(results)
         made = [text.format(origin[name]) for name, text in made.items() if origin.get(name)]
-        text = "Repeated at commit {commit}, with equal numbers: {runs} of its runs."
-        again = text.format(**origin["repeated"]) if origin.get("repeated") else ""
-        parts.append(f"Made {', '.join(made)}. {again}".strip())
+        parts.append(f"Made {', '.join(made)}.")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

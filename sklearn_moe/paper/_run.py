@@ -127,12 +127,8 @@ class Run:
     @cached_property
     def key(self):
         """Return a hash of the settings."""
-        return _hash(self.settings)
-
-    @cached_property
-    def kind(self):
-        """Return a hash of the settings but for the seed."""
-        return _hash(self.settings | {"estimator": describe(self.estimator)})
+        text = json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def _routes(self):
@@ -191,11 +187,6 @@ class Run:
     def measure(self, fitted, samples):
         """Return what else is measured of the fitted model, as plain values: here nothing."""
         return {}
-
-
-def _hash(settings):
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def seconds(function, *arguments):

@@ -2,24 +2,22 @@
 
 import json
 import os
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from joblib import Parallel, delayed
 
+from .. import __version__
 from .._compat import progress_bar
 from .._training.callbacks import Interrupts
 from ._experiment import Results
-from ._provenance import changes_since, digest, merged, traced
+from ._provenance import origin
 
 
 class RunStore:
-    """A folder with one file per finished run, and one per kind of run with the functions it calls.
+    """A folder with one file per finished run, by its settings and by the commit that made it.
 
-    Runs of one kind differ in their seeds; the first one is traced. Its functions, by their code,
-    are part of the names of the files: a changed setting or other code is another file. A
-    half-written file is never read: it gets its name when it is complete.
+    A half-written file is never read: it gets its name when it is complete.
 
     Parameters
     ----------
@@ -29,37 +27,24 @@ class RunStore:
 
     def __init__(self, folder):
         self.folder = Path(folder)
+        self.commit = origin()["commit"] or __version__
 
-    def functions(self, run):
-        """Return the functions that runs of this kind call, None if not known or changed since."""
-        functions = _read(self.folder / "functions" / f"{run.kind}.json")
-        return None if functions is None or changes_since(functions) else functions
-
-    def path(self, run, functions):
-        """Return the file of a run that calls these functions."""
-        return self.folder / "runs" / f"{run.key}-{digest(functions)}.json"
+    def path(self, run):
+        """Return the file of a run."""
+        return self.folder / "runs" / f"{run.key}-{self.commit}.json"
 
     def get(self, run):
-        """Return what a finished run has found, and its key; None if it is not there."""
-        functions = self.functions(run)
-        stored = functions and _read(self.path(run, functions))
-        return stored and stored["result"] | {"key": run.key}
+        """Return what a finished run has found, None if it is not there."""
+        path = self.path(run)
+        return json.loads(path.read_text())["result"] if path.exists() else None
 
-    def put(self, run, result, functions):
-        """Keep what a run has found, all of it or nothing, and which functions its kind calls."""
-        _write(self.folder / "functions" / f"{run.kind}.json", functions)
-        _write(self.path(run, functions), {"settings": run.settings, "result": result})
-
-
-def _read(path):
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _write(path, data):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(data))
-    part.replace(path)
+    def put(self, run, result):
+        """Keep what a run has found, all of it or nothing."""
+        path = self.path(run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps({"settings": run.settings, "result": result}))
+        part.replace(path)
 
 
 def run_experiment(experiment, out, **options):
@@ -90,7 +75,8 @@ def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto
     experiments : sequence of Experiment
     out : path-like
         Folder in which finished runs are kept. A second start goes on from them; a run of other
-        settings, or by other code, is another run.
+        settings, or of another commit, is another run. What was edited since the commit is not
+        seen: empty the folder after a change.
     runs : int, default=None
         Seeds of each cell; None: as many as each experiment says.
     seed : int, default=0
@@ -119,19 +105,19 @@ def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto
     # The first seed of every cell comes first: a table takes shape early.
     queue = [(i, run) for cells in tables for cell in cells for i, run in enumerate(cell.runs)]
     wanted = {run.key: run for _, run in sorted(queue, key=lambda item: item[0])}
-    perform_missing([*wanted.values()], store, jobs, progress)
-    results = []
-    for experiment, cells in zip(experiments, tables, strict=True):
-        functions = merged(store.functions(cell.runs[0]) for cell in cells)
-        found = [replace(cell, runs=[store.get(run) for run in cell.runs]) for cell in cells]
-        results.append(Results(experiment, found, {"functions": functions}))
-    return results
+    _perform_missing([*wanted.values()], store, jobs, progress)
+    return [
+        Results(
+            experiment,
+            [replace(cell, runs=[store.get(run) for run in cell.runs]) for cell in cells],
+        )
+        for experiment, cells in zip(experiments, tables, strict=True)
+    ]
 
 
-def perform_missing(runs, store, jobs, progress=True):
-    """Perform runs that are not stored, of every kind that is not known one by itself before."""
+def _perform_missing(runs, store, jobs, progress):
+    """Perform runs that are not stored."""
     missing = [run for run in runs if store.get(run) is None]
-    firsts = {run.kind: run for run in reversed(missing) if not store.functions(run)}
     bar = progress_bar(
         total=len(runs),
         initial=len(runs) - len(missing),
@@ -142,13 +128,9 @@ def perform_missing(runs, store, jobs, progress=True):
     )
     failures = []
     with bar, Parallel(jobs, return_as="generator_unordered", batch_size=1) as parallel:
-        others = [run for run in missing if run is not firsts.get(run.kind)]
-        for part in ([*firsts.values()], others):
-            for failure in parallel(delayed(_perform)(run, store) for run in part):
-                failures += failure
-                bar.update()
-    if not failures and any(store.get(run) is None for run in runs):
-        raise RuntimeError("The code of the library has changed meanwhile: start again.")
+        for failure in parallel(delayed(_perform)(run, store) for run in missing):
+            failures += failure
+            bar.update()
     if failures:
         raise RuntimeError(
             f"{len(failures)} of {len(runs)} runs failed; the others are kept in {store.folder}. "
@@ -158,11 +140,10 @@ def perform_missing(runs, store, jobs, progress=True):
 
 def _perform(run, store):
     """Return nothing, or why the run failed, in a list."""
-    known = store.functions(run)
     try:
-        with Interrupts(), nullcontext(known) if known else traced() as functions:
+        with Interrupts():
             result = run.perform()
     except Exception as error:
         return [f"{run}: {type(error).__name__}: {error}"]
-    store.put(run, result, functions)
+    store.put(run, result)
     return []

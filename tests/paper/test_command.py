@@ -1,6 +1,8 @@
 """The command line: what it runs, writes and lists, and what it refuses before any work."""
 
 import json
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from helpers import raises
@@ -10,6 +12,8 @@ from sklearn_moe.paper import EXPERIMENTS, Experiment, Problem, get_experiment
 from sklearn_moe.paper import __main__ as command
 from sklearn_moe.paper._run import Run
 from sklearn_moe.paper.experiments import names_of
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def test_names(capsys):
@@ -34,45 +38,62 @@ def test_results_are_written_checked_and_drawn_again(tmp_path, monkeypatch, caps
         models = {"linear": LogisticRegression()}
         return Experiment(name, "", "", (Problem(n_train=40, n_test=40),), models)
 
-    def check(*complaints):
-        with pytest.raises(SystemExit) as stopped:
-            command.main(["check", str(tmp_path)])
-        for line, (name, text) in zip(str(stopped.value).splitlines(), complaints, strict=True):
-            assert f"{name}: {text}" in line
+    def check(*complaints, folder=tmp_path):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) if complaints else nullcontext():
+            command.main(["check", str(folder)])
+        lines = capsys.readouterr().out.splitlines()
+        for name, text in complaints:
+            assert any(f"{name}.json: {text}" in line for line in lines), lines
+        return lines
 
     monkeypatch.setattr(command, "get_experiment", get)
-    options = ["--runs", "2", "--jobs", "1", "--seed", "7", "--out", str(tmp_path)]
+    out = tmp_path / "below"
+    options = ["--runs", "2", "--jobs", "1", "--seed", "7", "--out", str(out)]
     arguments = ["table1", "fig3", "table1", "--protocol", "paper", "--data", "fresh"]
     command.main([*arguments, *options])
-    assert str(tmp_path / "table1.md") in capsys.readouterr().out
-    names = {"runs", "functions", "table1.md", "table1.json", "fig3.md", "fig3.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
-    assert "--protocol paper" in (tmp_path / "fig3.md").read_text()
-    data = json.loads((tmp_path / "table1.json").read_text())
+    assert str(out / "table1.md") in capsys.readouterr().out
+    names = {"runs", "table1.md", "table1.json", "fig3.md", "fig3.json"}
+    assert {path.name for path in out.iterdir()} == names
+    assert "--protocol paper" in (out / "fig3.md").read_text()
+    data = json.loads((out / "table1.json").read_text())
     assert data["cells"][0]["seeds"] == [7, 8]
-    command.main(["check", str(tmp_path)])
+    assert sum("json: equal; setting 1, model linear, seed " in line for line in check()) == 2
 
-    text = (tmp_path / "fig3.md").read_text()
-    (tmp_path / "fig3.md").write_text(text.replace("linear", "best"))
-    check(("fig3.json", "its texts are not those"))
+    text = (out / "fig3.md").read_text()
+    (out / "fig3.md").write_text(text.replace("linear", "best"))
+    check(("fig3", "its texts are not those"))
     command.main(["redraw", str(tmp_path)])
-    assert (tmp_path / "fig3.md").read_text() == text
-    assert json.loads((tmp_path / "table1.json").read_text()) == data
+    assert (out / "fig3.md").read_text() == text
+    assert json.loads((out / "table1.json").read_text()) == data
 
-    functions, cells = data["functions"], data["cells"]
-    changed = {"paper/_run": functions["paper/_run"] | {"Run.fit": "0", "lost": "1"}}
-    reasons = "changed: paper/_run: Run.fit; gone: paper/_run: lost"
+    cell = data["cells"][0]
+    wrong = cell["values"] | {"accuracy": [1.0, 2.0]}
     for change, reason in (
-        ({"functions": functions | changed}, reasons),
-        ({"functions": None}, "it does not say which functions"),
-        ({"cells": [cells[0] | {"keys": ["0", "1"]}]}, "its command makes other runs now"),
+        ({"cells": [cell | {"values": wrong}]}, "OTHERWISE; accuracy "),
+        ({"cells": [cell | {"seeds": [7, 9]}]}, "its command makes other runs here"),
         ({"command": "table1 --precision bf16"}, "its command has an option, or a name,"),
     ):
-        made = f"stale, made by commit {data['commit']}; {reason}"
-        (tmp_path / "table1.json").write_text(json.dumps(data | change))
-        check(("table1.json", made))
-    command.main(["redraw", str(tmp_path)])
-    assert "table1.json: its cells are not those of today, run it again" in capsys.readouterr().out
+        (out / "table1.json").write_text(json.dumps(data | change))
+        command.main(["redraw", str(tmp_path)])
+        refused = "table1.json: its cells are not those of today" in capsys.readouterr().out
+        assert refused == ("OTHERWISE" not in reason)
+        check(("table1", reason))
+
+
+@pytest.mark.parametrize(
+    ("result", "missing"),
+    [
+        ("sentiment", "texts by --texts"),
+        ("table2-cnn", "images by --images or SKLEARN_MOE_CIFAR10"),
+    ],
+)
+def test_what_cannot_be_repeated_is_named(result, missing, tmp_path, capsys):
+    folders = ["--texts", str(tmp_path), "--images", str(tmp_path)]
+    command.main(["check", str(RESULTS / result), *folders])
+    assert f"not repeated, name the folder of the {missing}: " in capsys.readouterr().out
+    command.main(["check", str(RESULTS / result), *folders, "--longest", "0"])
+    assert "not repeated, as its quickest run took" in capsys.readouterr().out
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):

@@ -109,12 +109,3 @@ def test_files(tmp_path):
     with pytest.raises(ValueError, match="names of their own"):
         write_report([make_results(), make_results()], tmp_path / "same")
     assert not (tmp_path / "same").exists()
-
-
-def test_repeated_runs_are_named():
-    results = make_results()
-    repeated = {"runs": 2, "commit": "abc"}
-    results.origin.update({"command": "x", "runs": 5, "repeated": repeated})
-    assert to_markdown(results).endswith(
-        "Made by `x`. Repeated at commit abc, with equal numbers: 2 of its runs.\n"
-    )

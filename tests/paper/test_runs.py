@@ -33,7 +33,6 @@ from sklearn_moe.paper import (
 from sklearn_moe.paper._artificial_runs import DeepSet
 from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._protocols import NOISY_AT_TEST
-from sklearn_moe.paper._provenance import hash_of
 from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._run import Run
 from sklearn_moe.paper._runner import RunStore, run_experiments
@@ -150,21 +149,16 @@ def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
         assert len(performed) == n_performed
 
 
-def test_a_run_is_read_only_when_it_is_complete_and_its_functions_are_as_they_were(tmp_path):
+def test_a_run_is_read_only_when_it_is_complete_and_of_this_commit(tmp_path):
     store, run = RunStore(tmp_path), Run(SMALL, MoEClassifier(4), seed=0)
+    store.path(run).parent.mkdir()
+    store.path(run).with_suffix(".1.part").write_text('{"result": ')
     assert store.get(run) is None
-    functions = {"paper/_run": {"Run.fit": hash_of("paper/_run", "Run.fit")}}
-    store.put(run, {"accuracy": 1.5}, functions)
-    assert store.get(replace(run)) == {"accuracy": 1.5, "key": run.key}
-    other = replace(run, seed=1)  # of the same kind
-    store.path(other, functions).with_suffix(".1.part").write_text('{"result": ')
-    assert store.get(other) is None
-    store.put(other, {"accuracy": 2.5}, functions)
-    assert store.get(other)["accuracy"] == 2.5
+    store.put(run, {"accuracy": 1.5})
+    assert store.get(replace(run)) == {"accuracy": 1.5}
     assert store.get(replace(run, trace=5)) is None
-    # Runs of other code are not read, though they are there.
-    store.put(run, {"accuracy": 0.5}, {"paper/_run": {"Run.fit": "changed"}})
-    assert store.get(run) is store.get(other) is None
+    store.commit = "another"
+    assert store.get(run) is None
 
 
 SCRIPT = """
