@@ -15,7 +15,6 @@ from ._run import Problem, Run, Samples, routes, seconds
 
 GOOD = 5.0  # percent: an expert is good on a cluster if its error there is below
 WAYS = ("", "_without")  # the routing as it is, and by the same scores without noise
-_SAMPLES, _RECORDS = 500, 40  # whose routing is followed early on, and how often
 
 
 class AlikeStart(Callback):
@@ -105,7 +104,7 @@ class EarlyRouting(Callback):
 
     def _keep(self, net, X):
         module = net.module_.eval()
-        self.scores_.append(net.map_batches(lambda x: module.route(x).scores, X[:_SAMPLES]))
+        self.scores_.append(net.map_batches(lambda x: module.route(x).scores, X[:500]))
         weights = [expert.weight.detach().cpu().numpy() for expert in module.experts]
         self.weights_.append(np.stack([w.reshape(-1, w.shape[-1]) for w in weights]))
 
@@ -160,7 +159,7 @@ def _early(fitted, samples):
     (kept,) = (c for c in fitted.callbacks if isinstance(c, EarlyRouting))
     clusters, features = samples.clusters[: len(kept.scores_[0])], samples.dictionary[0]
     strongest = np.array([np.abs(w @ features.T).max((1, 2)).mean() for w in kept.weights_])
-    after = np.unique(np.linspace(1, len(kept.scores_) - 1, _RECORDS).astype(int))
+    after = np.unique(np.linspace(1, len(kept.scores_) - 1, 40).astype(int))
     curves = {"growth": strongest[after] / strongest[0]}
     for way, noise in zip(WAYS, (fitted.router.noise is not None, False), strict=True):
         before, now = (

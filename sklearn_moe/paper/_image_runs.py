@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,9 +78,6 @@ def _smooth(padded, size, sigma, dim, length):
     return reduce(torch.Tensor.add_, terms)
 
 
-_BLOCK = 8  # pixels of JPEG's blocks in both directions
-
-
 def hide_grid(X, seed):
     """Hide the borders of JPEG's blocks of 8 by 8 pixels in uint8 images, (n, channels, h, w).
 
@@ -89,9 +85,9 @@ def hide_grid(X, seed):
     and blurred by a normal density of one pixel, so that the steps at them become small.
     """
     random_state = np.random.RandomState(seed)
-    padded = np.pad(X, [(0, 0), (0, 0), (0, _BLOCK - 1), (0, _BLOCK - 1)], "reflect")
+    padded = np.pad(X, [(0, 0), (0, 0), (0, 7), (0, 7)], "reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, X.shape[2:], axis=(2, 3))
-    down, right = random_state.randint(_BLOCK, size=(2, len(X)))
+    down, right = random_state.randint(8, size=(2, len(X)))
     shifted = torch.from_numpy(windows[np.arange(len(X)), :, down, right]).to(torch.float32)
     blurred = _blurred(shifted, 5, 5, torch.ones(len(X)))
     return blurred.round_().to(torch.uint8).numpy()
@@ -208,18 +204,15 @@ class AccuracyCurve(Callback):
     ----------
     X, y : arrays
         The test.
-    report : callable, default=None
-        `report(accuracies, seconds)` is called after every epoch.
     n_epochs : int, default=None
         After which the training is stopped, None: when it ends.
     """
 
     is_observer = True
 
-    def __init__(self, X, y, report=None, n_epochs=None):
+    def __init__(self, X, y, n_epochs=None):
         self.X = X
         self.y = y
-        self.report = report
         self.n_epochs = n_epochs
         self.accuracy_ = []
         self.seconds_ = []
@@ -238,8 +231,6 @@ class AccuracyCurve(Callback):
         except KeyboardInterrupt:
             # The training tells a real one, which ends the run, by its signal.
             signal.raise_signal(signal.SIGINT)
-        if self.report is not None:
-            self.report(self.accuracy_, self.seconds_)
         if len(self.accuracy_) == self.n_epochs:
             raise StopTraining
 
@@ -271,8 +262,7 @@ class ImageRun(Run):
             X, X_test = (scale(torch.from_numpy(part)).numpy() for part in (X, X_test))
         curve = AccuracyCurve(X_test, y_test, n_epochs=self.n_epochs)
         if self.unfinished is not None:
-            curve.report = partial(self._show, model, len(X))
-            model.set_params(checkpoint=self.unfinished / self.key)
+            model.set_params(checkpoint=self.unfinished / self.key, verbose=True)
         callbacks = [*(model.callbacks or []), curve]
         model.set_params(train_transform=self.problem.transform, callbacks=callbacks)
         model.fit(X, y)
@@ -293,15 +283,3 @@ class ImageRun(Run):
             "n_test": len(X_test),
             "precision": model.net_.precision,
         }
-
-    def _show(self, model, n_images, accuracies, seconds):
-        """Show how far the training is."""
-        kind = "single" if model.n_experts == 1 else f"mixture of {model.n_experts}"
-        n_done = len(seconds)
-        left = (model.max_iter - n_done) * seconds[-1] / 3600
-        print(
-            f"{self.problem.setting}, {model.expert} {kind}, seed {self.seed}: epoch {n_done} of "
-            f"{model.max_iter}, {accuracies[-1]:.2f} %, {n_images / seconds[-1]:,.0f} images a "
-            f"second, {left:.2f} hours left of this run",
-            file=sys.stderr,
-        )

@@ -295,15 +295,9 @@ def write_report(results, out, command=None):
         if r.experiment.draw:
             figure = r.experiment.draw(r)
             figure.savefig(out / f"{name}.png", dpi=150, facecolor="white")
-        paths.append(write_texts(r, out))
+        text = json.dumps(to_json(r), indent=1, allow_nan=False, ensure_ascii=False)
+        text = _INNERMOST.sub(lambda part: " ".join(part[0].split()), text)
+        (out / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+        paths.append(out / f"{name}.md")
+        paths[-1].write_text(to_markdown(r), encoding="utf-8")
     return paths
-
-
-def write_texts(results, out):
-    """Write the report of one experiment but for its figure; return the path of the Markdown."""
-    path = out / f"{results.experiment.name}.md"
-    text = json.dumps(to_json(results), indent=1, allow_nan=False, ensure_ascii=False)
-    text = _INNERMOST.sub(lambda part: " ".join(part[0].split()), text)
-    path.with_suffix(".json").write_text(f"{text}\n", encoding="utf-8")
-    path.write_text(to_markdown(results), encoding="utf-8")
-    return path

@@ -9,10 +9,9 @@ from .._experiment import Finding
 from .._protocols import NotebookBalance
 from .._published import BALANCE
 from .common import ACTIVATION, TRACE, default, experiment, explain_outside, mixtures, problems
-from .drawing import AXES, draw_curves, draw_level, labelled, legend, panels
+from .drawing import draw_all_rows
 
 _FORMS = {"notebook": NotebookBalance, "switch": "switch"}
-_PUBLISHED_WEIGHT = 1e-4  # of every notebook on this problem
 _WEIGHTS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _NONE = "none"
 _LITTLE = 1.0  # points of accuracy that balancing may change
@@ -31,7 +30,7 @@ def balance(protocol="code", data="fixed"):
     has the softmax of the scores and a running share instead. Published numbers are of setting 1.
     Intervals are of 95 % each, not corrected for their number.
     """
-    forms = {name: _form(name, _PUBLISHED_WEIGHT) for name in _FORMS}
+    forms = {name: _form(name, 1e-4) for name in _FORMS}  # of every notebook on this problem
     return experiment(
         balance,
         "Load balancing",
@@ -107,22 +106,13 @@ def _adds(weighted, off):
 
 
 def _draw_sweep(results):
-    """Draw a row per measure and a column per setting and model, a line per form."""
-    columns = list(product(results.settings, results.experiment.models))
-    size = (2.7 * len(columns), 5.6)
-    figure, axes = panels(2, len(columns), size, grid="both", sharex=True, sharey="row")
-    for column, (setting, model) in zip(axes.T, columns, strict=True):
-        column[0].set_title(f"setting {setting},\n{model}", fontsize=11)
-        cells = results.by("balance", setting=setting, model=model)
-        for ax, measure in zip(column, ("accuracy", "entropy"), strict=True):
-            draw_level(ax, cells[_NONE].mean(measure), label="without balancing")
-            forms = {
-                f"{form} form": [cells[f"{form}, {w:g}"].values(measure) for w in _WEIGHTS]
-                for form in _FORMS
-            }
-            draw_curves(ax, _WEIGHTS, forms, most=100)
-            ax.set(xscale="log", ylabel=AXES[measure])
-            ax.label_outer()
-        column[1].set_xlabel("weight of the loss")
-    legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
-    return figure
+    """Draw a row per form and weight, a column per setting and measure."""
+    columns = [
+        (f"setting {setting}", models, measure)
+        for setting in results.settings
+        for models in [
+            {m: results.by("balance", setting=setting, model=m) for m in results.experiment.models}
+        ]
+        for measure in ("accuracy", "entropy")
+    ]
+    return draw_all_rows(columns, (14, 5))

@@ -126,5 +126,4 @@ def _draw(results):
         ax.set_title(f"setting {setting}")
     axes[0, 0].set_ylabel(AXES["accuracy"])
     title = "mean over the runs,\nband: its 95 % interval"
-    legend(figure, labelled(axes[0, 0]), "right upper", title=title, ncols=1)
-    return figure
+    return legend(figure, labelled(axes[0, 0]), "right upper", title=title, ncols=1)

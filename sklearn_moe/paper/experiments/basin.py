@@ -117,5 +117,4 @@ def _draw(results):
         ax.set_xticks(x, [*ticks])
         ax.set_xlabel(title)
     axes[0, 0].set_ylabel(AXES["accuracy"])
-    legend(figure, labelled(axes[0, 0]))
-    return figure
+    return legend(figure, labelled(axes[0, 0]))

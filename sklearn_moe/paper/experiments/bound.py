@@ -9,7 +9,6 @@ from .._statistics import standard_error
 from .common import KINDS, experiment, problems, single_with
 from .drawing import by_setting, draw_all_rows
 
-_FILTERS = (16, 128)
 _DEFAULT = "default"
 COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distribution
 LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
@@ -40,7 +39,7 @@ def bound(protocol="code", data="fixed"):
 def _models():
     models = {}
     for activation in KINDS:
-        for n in _FILTERS:
+        for n in (16, 128):
             models[f"{activation}, {n} filters"] = single_with(activation, n, max_iter=200)
         models[f"{activation}, {_DEFAULT}"] = MoEClassifier(1, activation=activation)
     return models

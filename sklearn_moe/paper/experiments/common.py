@@ -1,5 +1,6 @@
 """What experiments share: problems, models, and what is said of all of them."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,18 +14,20 @@ from .._statistics import LEVEL, holm, p_text, p_value, welch
 
 KINDS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")  # of the activation check
 ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
+SIZES = {"n_train": 4000, "n_test": 4000}
+HALF_ENTROPY = 0.7  # nats, half of log 4: the moment at which experts specialize
 SPECIALIZED = np.log(4) / 2  # nats: of four clusters, the entropy below which a mixture is
 TRACE = 5  # steps between two records: the same everywhere, so that experiments share their runs
 
 
-def experiment(build, title, said=None, **parts):
-    """Return an experiment with the name of its builder.
+def experiment(build, title, said=None, form=None, **parts):
+    """Return an experiment with the name of its builder, in the form of another one but for parts.
 
     What it asks is the docstring of the builder after the first line, with values that are `said`.
     """
     question = " ".join(build.__doc__.partition("\n\n")[2].split()).format(**said or {})
     texts = {"name": build.__name__, "title": title, "question": question}
-    return Experiment(**texts | parts)
+    return replace(form, **texts | parts) if form else Experiment(**texts | parts)
 
 
 def problems(settings, data="fixed", **sizes):
@@ -67,6 +70,12 @@ def published_mixtures(settings):
         for setting in settings
         for nonlinear, activation in ACTIVATION.items()
     }
+
+
+def better(text, cell, other, unit="points", digits=2, sign="", measure="accuracy"):
+    """Return the claim that a cell is better than another one: the difference ends its text."""
+    gain = cell.interval(measure, over=other)
+    return Finding(f"{text} {gain.with_mean(digits, unit, sign)}.", gain.above(0))
 
 
 def entropy_tests(cells):

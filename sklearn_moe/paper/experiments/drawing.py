@@ -99,8 +99,7 @@ def draw_all_rows(columns, size=(10, 4), limits=None):
         ax.set_title(title)
         if limits:
             ax.axvline(limits[measure], color="black", lw=1)
-    legend(figure, labelled(axes[0, 0]), title="dots: runs, bars: their mean")
-    return figure
+    return legend(figure, labelled(axes[0, 0]), title="dots: runs, bars: their mean")
 
 
 def draw_largest_entropy(ax, n_clusters):
@@ -171,6 +170,7 @@ def labelled(ax):
 
 
 def legend(figure, handles, place="lower center", **options):
-    """Draw the legend of a figure beside its axes."""
+    """Draw the legend of a figure beside its axes, and return the figure."""
     options = {"ncols": len(handles), "frameon": False} | options
     figure.legend(handles=handles, loc=f"outside {place}", **options)
+    return figure

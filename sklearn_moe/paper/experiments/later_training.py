@@ -6,21 +6,13 @@ from ...callbacks import FreezeRouter
 from .._experiment import Finding
 from .._later_runs import ORDERS, ContinualRun, PruningRun, RareClusters
 from .._statistics import mean_interval, share_interval
-from .common import default, experiment, problems
+from .common import SIZES, default, experiment, problems
 from .drawing import draw_curves, labelled, legend, panels
 
 _N_EXPERTS, _N_KEPT = 16, 4
-_RARE = (0.06, 0.03)
 _KEPT_UP, _EQUAL = 95, 0.5  # percent of a cluster that is kept; points that count as equal
 _BY = {"router": "by the router's norm", "load": "by load"}
 _BY |= {"experts": "by the experts' norm", "random": "at random"}
-_ORDERED = {
-    "router": "norm of the router's row",
-    "load": "load",
-    "experts": "norm of the expert",
-    "random": "at random",
-}
-_SIZES = {"n_train": 4000, "n_test": 4000}
 
 
 def pruning(protocol="code", data="fixed"):
@@ -32,7 +24,7 @@ def pruning(protocol="code", data="fixed"):
     two rare clusters, of 6 and 3 % of the samples, whose experts have little load. Four experts are
     left, one for each cluster, without further training. This library's default, 4,000 samples.
     """
-    alike, rare = (RareClusters(1, **_SIZES, rare=rare) for rare in ((), _RARE))
+    alike, rare = (RareClusters(1, **SIZES, rare=rare) for rare in ((), (0.06, 0.03)))
     return experiment(
         pruning,
         "Which experts can go",
@@ -96,13 +88,12 @@ def _draw_pruning(results):
     n_experts = range(1, _N_EXPERTS + 1)
     for ax, (title, (cell, measure)) in zip(axes[0], shown.items(), strict=True):
         orders = {
-            _ORDERED[order]: [_left(cell, order, measure, n) for n in n_experts] for order in ORDERS
+            _BY[order]: [_left(cell, order, measure, n) for n in n_experts] for order in ORDERS
         }
         draw_curves(ax, n_experts, orders, most=100)
         ax.axvline(_N_KEPT, color="0.5", lw=0.8, ls="--")
         ax.set(title=title, xlabel="experts that are kept", ylim=(40, 102))
-    legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
-    return figure
+    return legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
 
 
 _NEVER = "never"
@@ -123,7 +114,7 @@ def continual(protocol="code", data="fixed"):
         continual,
         "One cluster after the other, with a router that stops",
         {"epochs": ContinualRun.n_epochs},
-        problems=problems((1,), "fresh", **_SIZES),
+        problems=problems((1,), "fresh", **SIZES),
         models={"8 experts": default()},
         grid={"stop": {name: {"callbacks": c} for name, c in {_NEVER: None, **stops}.items()}},
         measures=("accuracy", "forgetting", "learned"),
@@ -157,5 +148,4 @@ def _draw_continual(results):
     }
     draw_curves(ax, range(1, 17), stops)
     ax.set(xlabel="round (a cluster each)", ylabel="accuracy over all clusters (%)")
-    legend(figure, labelled(ax), ncols=2, title="mean and 95 % interval over the runs")
-    return figure
+    return legend(figure, labelled(ax), ncols=2, title="mean and 95 % interval over the runs")

@@ -6,7 +6,7 @@ from .._experiment import Finding
 from .._later_runs import ALL_FILTERS, HandMade, HandMadeRun, Overlap, limit_of
 from .._statistics import standard_error
 from .common import experiment, single_with
-from .drawing import COLORS, draw_band, labelled, legend, panels
+from .drawing import draw_curves, labelled, legend, panels
 
 _OVERLAPS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _CLOSE = 0.4  # points
@@ -105,13 +105,11 @@ def _draw(results):
     ax.plot(_OVERLAPS, without, "k--", lw=1, label="its limit without use of the centers")
     text = "out of reach of a single expert,\nwhatever its function"
     ax.text(0.985, 94, text, ha="right", color="0.3")
-    markers = dict(zip(_NAMES, "Dosv", strict=True))
-    for (model, label), color in zip(_NAMES.items(), COLORS, strict=False):
-        cells = results.select(model=model)
-        style = {"color": color, "marker": markers[model], "ms": 5, "label": label}
-        style["lw"] = 0 if model == BY_HAND else 1.5
-        intervals = [cell.interval("accuracy") for cell in cells]
-        draw_band(ax, _OVERLAPS, intervals, most=100, **style)
+    accuracies = {
+        label: [cell.values("accuracy") for cell in results.select(model=model)]
+        for model, label in _NAMES.items()
+    }
+    draw_curves(ax, _OVERLAPS, accuracies, most=100)
     ax.set(
         xlabel="overlap of feature and feature noise: 1 if their strengths have one distribution",
         ylabel="test accuracy (%)",
@@ -119,5 +117,4 @@ def _draw(results):
         ylim=(72, 101),
     )
     ax.grid(color="0.93")
-    legend(figure, labelled(ax), ncols=2)
-    return figure
+    return legend(figure, labelled(ax), ncols=2)

@@ -143,5 +143,4 @@ def _draw(results):
         ax.set_xticks(range(len(_STARTS)), _STARTS.values())
     axes[0, 0].set_ylabel(AXES["entropy"])
     title = "mean over the runs, a line per choice of all else"
-    legend(figure, labelled(axes[0, 0]), title=title)
-    return figure
+    return legend(figure, labelled(axes[0, 0]), title=title)

@@ -3,14 +3,13 @@
 from ..._estimators.classifier import MoEClassifier
 from .._artificial_runs import OnePattern, PatchRun
 from .._experiment import Finding
-from .common import experiment
+from .common import better, experiment
 from .drawing import AXES, draw_learning_curves, labelled, legend, panels
 
 _SINGLE = "single expert"
 _KEPT = (1, 4, 8)
 _PATCHES, _SIZES = (8, 32), (12, 25, 50, 100, 200, 400, 800)
 _N = 100  # samples at which models are compared
-_N_EXPERTS, _WIDTH = 4, 8
 
 
 def patch_routing(protocol="code", data="fixed"):
@@ -23,8 +22,8 @@ def patch_routing(protocol="code", data="fixed"):
     sums over all patches, and a router of whole samples; a new problem for each run. Intervals are
     not corrected for their number.
     """
-    usual = {"n_experts": _N_EXPERTS, "expert_width": _WIDTH, "activation": "relu"}
-    alone = usual | {"n_experts": 1, "expert_width": _N_EXPERTS * _WIDTH}
+    usual = {"n_experts": 4, "expert_width": 8, "activation": "relu"}
+    alone = usual | {"n_experts": 1, "expert_width": 32}
     models = {_SINGLE: MoEClassifier(**alone), "top1": MoEClassifier(router="top1", **usual)}
     for kept in _KEPT:
         models[_name(kept)] = MoEClassifier(router="patch_choice", top_k=kept, **usual)
@@ -50,13 +49,11 @@ def _findings(results):
     for n_patches in _PATCHES:
         cells = results.by("model", n_patches=n_patches, n_train=_N)
         for model, other in ((most, _SINGLE), (one, most)):
-            gain = cells[model].interval("accuracy", over=cells[other])
-            yield Finding(
+            text = (
                 f"{n_patches} patches, {_N} samples: {cells[model].mean('accuracy'):.1f} % with "
-                f"{model}, {cells[other].mean('accuracy'):.1f} % with {other}, "
-                f"{gain.with_mean(1, 'points more')}.",
-                gain.above(0),
+                f"{model}, {cells[other].mean('accuracy'):.1f} % with {other},"
             )
+            yield better(text, cells[model], cells[other], "points more", 1)
     weight = results.cell(n_patches=many, n_train=_N, model=one).interval("pattern_weight")
     yield Finding(
         f"The router finds the pattern: with {many} patches and {_N} samples it has "
@@ -73,5 +70,4 @@ def _draw(results):
         draw_learning_curves(ax, results, "accuracy", most=100, n_patches=n_patches)
         ax.set(title=f"{n_patches} patches", ylabel=AXES["accuracy"], ylim=(48, 102))
         ax.label_outer()
-    legend(figure, labelled(axes[0, 0]), title="band: 95 % interval of the mean")
-    return figure
+    return legend(figure, labelled(axes[0, 0]), title="band: 95 % interval of the mean")

@@ -8,7 +8,6 @@ from .._statistics import LEVEL, UNDECIDED, p_text
 from .common import SPECIALIZED, entropy_tests, experiment, problems
 from .drawing import panels
 
-_RATE = 0.001  # of the experts
 _RATIOS = (1, 8, 64, 512, 4096)
 _SCALES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -38,7 +37,7 @@ def phases(protocol="code", data="fixed"):
         models={name: paper_classifier("paper", activation=a) for name, a in _DEGREES.items()},
         grid={
             "init_scale": {scale: {"expert": expert("patch", scale)} for scale in _SCALES},
-            "ratio": {r: {"router__learning_rate": r * _RATE} for r in _RATIOS},
+            "ratio": {r: {"router__learning_rate": r * 0.001} for r in _RATIOS},  # of the experts'
         },
         draw=_draw,
         findings=_findings,

@@ -89,9 +89,9 @@ def covering(protocol="paper", data="fresh"):
         problems=problems,
         models={name: model for name, model in form.models.items() if name in series},
         only={problem: form.only[problem] & series for problem in problems},
+        form=form,
         n_runs=30,
-        measures=form.measures,
-        run=form.run,
+        draw=None,
         findings=partial(_findings_of, setting=3, router=_SLOW),
     )
 
@@ -183,5 +183,4 @@ def _draw(results):
         ax.set(xlabel=_SYMBOLS[name], ylabel=AXES["accuracy"])
     handles = [mark(f"K = {k}", color=c) for k, c in zip(_EXPERTS, COLORS, strict=False)]
     handles.append(mark("all clusters covered", color="0.3", marker="o"))
-    legend(figure, [*handles, mark("an expert is good on each", color="0.3", ls=":")])
-    return figure
+    return legend(figure, [*handles, mark("an expert is good on each", color="0.3", ls=":")])

@@ -6,10 +6,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from ..._estimators.classifier import MoEClassifier
-from .._experiment import Finding
 from .._protocols import expert
 from .._text_runs import CORPORA, FEATURES, MOST, PACKAGES, PerLanguage, TextRun, Texts
-from .common import experiment
+from .common import better, experiment
 from .drawing import draw_dispatch, draw_rows, labelled, legend, panels
 
 _TRAINING = {  # of the paper; a text is one patch
@@ -120,11 +119,10 @@ def _findings(results):
             yield _gain(setting, cells, f"ReLU {_SLOW}", f"{best}, the best single model", best)
 
 
-def _gain(setting, cells, better, named, worse=None):
+def _gain(setting, cells, model, named, other=None):
     """Return by how much a model is better than another one, seed by seed."""
-    gain = cells[better].interval("accuracy", over=cells[worse or named])
-    text = f"{setting}: {better} is better than {named}: {gain.with_mean(2, 'points', '+')}."
-    return Finding(text, gain.above(0))
+    text = f"{setting}: {model} is better than {named}:"
+    return better(text, cells[model], cells[other or named], sign="+")
 
 
 def _draw(results):
@@ -135,5 +133,4 @@ def _draw(results):
         cell = results.cell(setting="SVD 256", model=name)
         draw_dispatch(other, cell, display_labels=list(CORPORA))
         other.set(title=f"{name},\nSVD 256, first run", xlabel="Expert", ylabel="")
-    legend(figure, labelled(ax), title="dots: runs, bars: their mean")
-    return figure
+    return legend(figure, labelled(ax), title="dots: runs, bars: their mean")

@@ -7,8 +7,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from ... import MixtureRegressor, MoERegressor
 from .._artificial_runs import RegressionRun, SingleIndex
-from .._experiment import Finding
-from .common import experiment
+from .common import better, experiment
 from .drawing import draw_learning_curves, labelled, legend, panels
 
 _CLUSTERS, _SIZES = (1, 2, 4), (500, 1000, 2000, 4000)
@@ -59,13 +58,11 @@ def _findings(results):
     most, n_train = max(_CLUSTERS), max(_SIZES)
     hard = results.by("model", setting=most, n_train=n_train)
     for mixture, single in ((_MIXTURE, _ONE), (_MIXTURE, _WIDE), (_CUBICS, _CUBIC)):
-        gain = hard[mixture].interval("r2", over=hard[single])
-        yield Finding(
+        text = (
             f"{most} clusters, {n_train:,} samples: R2 {hard[mixture].mean('r2'):.3f} of the "
-            f"{mixture}, {hard[single].mean('r2'):.3f} of the {single}, "
-            f"{gain.with_mean(3, 'more')}.",
-            gain.above(0),
+            f"{mixture}, {hard[single].mean('r2'):.3f} of the {single},"
         )
+        yield better(text, hard[mixture], hard[single], "more", 3, measure="r2")
 
 
 def _draw(results):
@@ -75,5 +72,4 @@ def _draw(results):
         draw_learning_curves(ax, results, "r2", most=1, setting=n_clusters)
         ax.set(title=f"{n_clusters} cluster{'s' * (n_clusters > 1)}", ylim=(-0.25, 1.05))
     axes[0, 0].set_ylabel("R2 on test samples")
-    legend(figure, labelled(axes[0, 0]), ncols=4, title="band: 95 % interval of the mean")
-    return figure
+    return legend(figure, labelled(axes[0, 0]), ncols=4, title="band: 95 % interval of the mean")

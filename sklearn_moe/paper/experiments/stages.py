@@ -7,7 +7,7 @@ import numpy as np
 from .._experiment import Finding
 from .._protocols import paper_classifier
 from .._statistics import UNDECIDED, crossing, mean_interval, power_law
-from .common import TRACE, experiment, problems
+from .common import HALF_ENTROPY, TRACE, experiment, problems
 from .drawing import COLORS, legend, log_scale, mark, panels
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
@@ -16,12 +16,11 @@ _COMMITTED = 50  # times what an expert's strongest inner product with a feature
 _FACTORS = (10, 20, 50, 100, 200)  # for which the order of the stages is put to the test
 _NOISE = 1.0  # range of the routing noise
 _CENTER = 15.0  # mean of 10 beta: what an inner product <theta_m, c_k> is multiplied by in a score
-_ENTROPY = 0.7  # nats: half of log 4
 _TOLERANCE = 0.15  # of an exponent
 _STAGES = {
     "commit": "experts commit",
     "route": "router outweighs the noise",
-    "dispatch": f"entropy below {_ENTROPY:g} for good",
+    "dispatch": f"entropy below {HALF_ENTROPY:g} for good",
 }
 
 
@@ -43,12 +42,11 @@ def stages(protocol="code", data="fixed"):
             "least": _FACTORS[0],
             "most": _FACTORS[-1],
             "noise": _NOISE,
-            "entropy": _ENTROPY,
+            "entropy": HALF_ENTROPY,
         },
         problems=problems((1,), data, n_train=4000, n_test=4000),
         models={"mixture cubic": paper_classifier(protocol)},
         grid=_RATES,
-        n_runs=10,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
         kept=("curve",),
@@ -64,7 +62,7 @@ def times(curve):
     """
     steps = np.asarray(curve["step"], dtype=float)
     features = curve["expert_features"]
-    mixed = steps[np.asarray(curve["entropy"]) > _ENTROPY]
+    mixed = steps[np.asarray(curve["entropy"]) > HALF_ENTROPY]
     settled = steps[steps > (mixed[-1] if len(mixed) else -np.inf)]
     commit = {factor: crossing(steps, features, factor * features[0]) for factor in _FACTORS}
     return commit | {
@@ -170,5 +168,4 @@ def _draw(results):
             ax.set_title(title, fontsize=11)
         row[-1].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     marks = {"one run": {"ls": "", "marker": "."}, "geometric mean": {}}
-    legend(figure, [mark(name, color="black", **style) for name, style in marks.items()])
-    return figure
+    return legend(figure, [mark(name, color="black", **style) for name, style in marks.items()])

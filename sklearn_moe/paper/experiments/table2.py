@@ -16,7 +16,6 @@ from .._run import LIVE
 from .drawing import draw_curves, draw_dispatch, labelled, legend, panels
 
 _EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
-_COSINE = 200  # epochs of half a cosine
 _SOFT = {"expert": "mlp", "router": "soft", "balance": None}
 _GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
     "learning_rate_init": 0.01,
@@ -24,7 +23,7 @@ _GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
     "solver__schedule": "constant",
     "solver__momentum": 0.9,
     "solver__weight_decay": 5e-4,
-    "callbacks": [LRScheduler("CosineAnnealingLR", T_max=_COSINE)],
+    "callbacks": [LRScheduler("CosineAnnealingLR", T_max=200)],
 }
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
@@ -230,5 +229,4 @@ def _draw(results):
         ax.set(title=title, xlabel="Expert", ylabel="Class")
     for ax in axes[len(groups) + len(routed) :]:
         ax.remove()
-    legend(figure, labelled(axes[0]), "upper center")
-    return figure
+    return legend(figure, labelled(axes[0]), "upper center")

@@ -1,6 +1,6 @@
 """Theorem 4.2, statement by statement, and what its proof says of the routing early on."""
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -61,11 +61,14 @@ def theorem(protocol="paper", data="fresh"):
     )
 
 
-class Experts(NamedTuple):
-    """What the theorem says of the experts of a run.
+Experts = namedtuple("Experts", "cluster own others used filled sent")
 
-    Attributes
-    ----------
+
+def experts_of(run):
+    """Return what the theorem says of the experts of a run.
+
+    Returns
+    -------
     cluster : ndarray of int of shape (n_experts,)
         The k with the expert in M_k.
     own, others : ndarray of shape (n_experts,)
@@ -76,17 +79,6 @@ class Experts(NamedTuple):
     sent : float
         Percent of the test samples that are routed to an expert of their cluster's M_k.
     """
-
-    cluster: np.ndarray
-    own: np.ndarray
-    others: np.ndarray
-    used: np.ndarray
-    filled: int
-    sent: float
-
-
-def experts_of(run):
-    """Return the :class:`Experts` of a run."""
     errors, routes = np.array(run["test_errors"]), np.array(run["dispatch"])
     cluster = np.argmin(run["train_errors"], axis=1)
     each = np.arange(len(cluster))
@@ -194,5 +186,4 @@ def _draw(results):
             ax.set(xlabel="growth of the experts", title=f"setting {setting}")
             ax.axvline(_GROWN[1], color="0.8", zorder=0)
     handles = [mark(name, color=color) for name, color in zip(_MODELS, COLORS, strict=False)]
-    legend(figure, [*handles, mark("the same scores without noise", color="0.5", ls=":")])
-    return figure
+    return legend(figure, [*handles, mark("the same scores without noise", color="0.5", ls=":")])
