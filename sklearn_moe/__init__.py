@@ -12,7 +12,6 @@ from ._compat import __version__
 
 if TYPE_CHECKING:
     from ._estimators.classifier import MoEClassifier
-    from ._estimators.pruning import prune_experts
     from ._estimators.regressor import MoERegressor
     from ._mixtures import MixtureClassifier, MixtureRegressor
     from ._parameters.estimator_params import (
@@ -33,7 +32,6 @@ __all__ = [
     "RouterParams",
     "SolverParams",
     "__version__",
-    "prune_experts",
     "trusted_types",
 ]
 
@@ -47,7 +45,6 @@ _PLACES = {
     "MoERegressor": "_estimators.regressor",
     "RouterParams": "_parameters.estimator_params",
     "SolverParams": "_parameters.estimator_params",
-    "prune_experts": "_estimators.pruning",
     "trusted_types": "_persistence",
 }
 _MODULES = ("exceptions", "nn", "optim")

@@ -72,10 +72,9 @@ TESTS = {
     "nn/experts": ["nn", "contracts/plugins", "devices", "estimators/classifier"],
     "nn/functional": ["nn", "contracts/plugins", "training/process_group"],
     "nn/heads": ["nn/heads", "contracts/plugins", "estimators"],
-    "nn/mixture": ["nn", "contracts/plugins", "estimators/images", "estimators/pruning"],
+    "nn/mixture": ["nn", "contracts/plugins", "estimators/images"],
     "nn/predictor": ["persistence/export"],
-    "nn/seeding": ["nn", "contracts/weights", "estimators/pruning"],
-    "onnx": ["persistence/export"],
+    "nn/seeding": ["nn", "contracts/weights"],
     "optim": ["nn/optim", "training/net"],
     "preprocessing": ["preprocessing", "contracts/bad_arguments"],
 }

@@ -132,7 +132,7 @@ class Predictor(nn.Module):
         return y
 
 
-def require_onnx(*more):
+def require_onnx():
     """Refuse to begin without the packages that write ONNX.
 
     Raises
@@ -140,7 +140,7 @@ def require_onnx(*more):
     ImportError
         If one of them is missing, or torch is too old.
     """
-    for name in ("onnx", "onnxscript", *more):
+    for name in ("onnx", "onnxscript"):
         try:
             importlib.import_module(name)
         except ImportError as error:
@@ -161,14 +161,9 @@ def write_onnx(module, path, output):
     Parameters
     ----------
     module : Predictor
-    path : str, path-like or None
-        None writes nothing.
+    path : str or path-like
     output : str
         Name of the output.
-
-    Returns
-    -------
-    program : torch.onnx.ONNXProgram
     """
     batch = {"X": {0: torch.export.Dim("n_samples")}}
     with torch.no_grad(), warnings.catch_warnings():
@@ -188,9 +183,7 @@ def write_onnx(module, path, output):
         )
     if module.category_names:
         program.model.metadata_props["categories"] = json.dumps(module.category_names, default=str)
-    if path is not None:
-        program.save(path, external_data=False)
-    return program
+    program.save(path, external_data=False)
 
 
 class _MatrixConvolutions(TorchFunctionMode):

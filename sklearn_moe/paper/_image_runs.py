@@ -10,6 +10,7 @@ from functools import cache, lru_cache, partial, reduce
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import torch
 from sklearn.datasets import get_data_home
@@ -17,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .._training import Callback, StopTraining
 from .._training.callbacks import Interrupts
-from .._training.checkpoint import describe
 from ..datasets import make_rotation_task
 from ..preprocessing import RandomCropFlip
 from ._run import Run, routes
@@ -134,8 +134,8 @@ class Images:
         """Return what identifies the problem; images are the same wherever they lie."""
         return {
             "task": self.setting,
-            "made": describe(TASKS[self.setting].make),
-            "transform": describe(self.transform),
+            "made": joblib.hash(TASKS[self.setting].make),
+            "transform": joblib.hash(self.transform),
             "subset": self.subset,
             "hide_grid": self.hide_grid,
             "images": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),

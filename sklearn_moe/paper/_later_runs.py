@@ -9,7 +9,6 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics.pairwise import cosine_similarity
 from threadpoolctl import threadpool_limits
 
-from .. import prune_experts
 from .._training import Callback
 from ..datasets import PAPER_SETTINGS
 from ..nn import MLPExpert
@@ -217,20 +216,38 @@ class RareClusters(Problem):
         return Samples(*(part[rows] for part in samples[:4]), samples.dictionary)
 
 
+def importance_of_experts(fitted, order, seed):
+    """Return a number per expert of patches, larger for those to keep."""
+    if order == "random":
+        return np.random.default_rng(seed).permutation(len(fitted.expert_load_))
+    if order == "load":
+        return fitted.expert_load_
+    if order == "router":
+        return fitted.module_.router.network.weight.detach().norm(dim=1).numpy()
+    return np.array([expert.weight.detach().norm() for expert in fitted.module_.experts])
+
+
 class PruningRun(Run):
-    """A run that removes experts, in four orders, and measures what is left."""
+    """A run that removes experts, in four orders, and measures what is left.
+
+    The samples of an expert that is removed go to the best one that is kept; the class does not
+    depend on the gate of a single expert, which is positive.
+    """
 
     def measure(self, fitted, samples):
         """Return accuracy, and that on the worst cluster, by order and number of experts."""
         X, y, clusters = (part[self.problem.n_train :] for part in samples[:3])
-        n_experts = len(fitted.expert_load_)
-        random = np.random.default_rng(self.seed).permutation(n_experts)
+        with torch.no_grad():
+            outputs = fitted.module_.forward_each(torch.from_numpy(X).to(fitted.net_.dtype))
+        classes, gates = outputs.argmax(2).numpy(), fitted.gate_proba(X)
         pruned = {}
         for order in ORDERS:
             curves = {"accuracy": [], "worst": []}
-            for n in range(1, n_experts + 1):
-                left = prune_experts(fitted, n, order=random if order == "random" else order)
-                right = left.predict(X) == y
+            ranking = np.argsort(-importance_of_experts(fitted, order, self.seed), kind="stable")
+            for n in range(1, len(ranking) + 1):
+                kept = ranking[:n]
+                chosen = kept[gates[:, kept].argmax(1)]
+                right = classes[np.arange(len(X)), chosen] == y
                 curves["accuracy"].append(100 * float(right.mean()))
                 by_cluster = [right[clusters == k].mean() for k in np.unique(clusters)]
                 curves["worst"].append(100 * float(min(by_cluster)))

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from .._training.checkpoint import describe
 from ..callbacks import RoutingTrace
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
 from ..metrics import dispatch_entropy, routing_matrix
@@ -118,9 +118,9 @@ class Run:
     def settings(self):
         """Return what identifies the run, as plain values."""
         return {
-            "run": describe(type(self)),
-            "problem": {"class": describe(type(self.problem))} | self.problem.settings,
-            "estimator": describe(seeded(self.estimator, self.seed)),
+            "run": joblib.hash(type(self)),
+            "problem": {"class": joblib.hash(type(self.problem))} | self.problem.settings,
+            "estimator": joblib.hash(seeded(self.estimator, self.seed)),
             "trace": self.trace if self._routes else None,
         }
 

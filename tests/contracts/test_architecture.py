@@ -11,7 +11,6 @@ from house import FILES, PACKAGE, ROOT, arrows, imports, room, tree
 LAYERS = [
     ["paper"],
     ["__init__"],
-    ["onnx"],
     ["_estimators", "callbacks", "distributed"],
     ["_parameters", "_training", "inspection"],
     ["metrics", "preprocessing", "_mixtures"],
@@ -84,7 +83,7 @@ def test_who_may_import_what():
 def test_tests_start_without_the_packages_that_few_of_them_need():
     """`pytest.importorskip` inside a test skips this test alone."""
     extra = (ROOT / "pyproject.toml").read_text().partition("\ntest-all = [")[2].partition("]\n")[0]
-    packages = {*re.findall(r'"([\w-]+)>', extra), "accelerate", "onnx", "skl2onnx"}
+    packages = {*re.findall(r'"([\w-]+)>', extra), "accelerate", "onnx"}
     assert "polars" in packages
     wrong = [
         f"{path.name} imports {name}"

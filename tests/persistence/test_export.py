@@ -12,8 +12,6 @@ import pytest
 import torch
 from helpers import narrow, predictions, raises
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
 from sklearn_moe.nn import LOSSES, ROUTERS
@@ -283,32 +281,3 @@ def test_files_of_all_models(onnx, tmp_path):
         check_onnx(fitted(X, y, **{"router": OF_OTHERS.get(name, "auto")} | options), X, path)
     options = narrow("resnet18", 4) | {"n_experts": 1, "max_iter": 1}
     check_onnx(fitted(IMAGES[:200], CLASSES, **options), IMAGES[:200], path)
-
-
-# -- skl2onnx -----------------------------------------------------------------------------
-
-PIPELINES = {
-    "text": (TABLE, np.array(["a", "b", "c"])[CLASSES], {"router": "top1"}),
-    "classes": (TABLE, CLASSES, {}),
-    "labels": (TABLE, TARGETS["multilabel"], {}),
-    "numbers": (TABLE.astype(np.float64), TARGETS["regression"], {}),
-}
-
-
-@pytest.mark.parametrize("name", slow_but("text", PIPELINES))
-def test_pipelines_become_files(name, onnx):
-    skl2onnx = pytest.importorskip("skl2onnx")
-    import sklearn_moe.onnx
-
-    X, y, options = PIPELINES[name]
-    scaler = StandardScaler().fit(X)
-    pipeline = make_pipeline(scaler, fitted(scaler.transform(X), y, **options))
-    sklearn_moe.onnx.register()
-    options = None if name == "numbers" else {"zipmap": False}
-    file = skl2onnx.to_onnx(pipeline, X[:1], options=options).SerializeToString()
-    got = open_session(file).run(None, {"X": X})
-    if name == "numbers":
-        np.testing.assert_allclose(got[0][:, 0], pipeline.predict(X), rtol=1e-5)
-    else:
-        np.testing.assert_array_equal(got[0], pipeline.predict(X))
-        np.testing.assert_allclose(got[1], pipeline.predict_proba(X), atol=1e-5)

@@ -141,14 +141,12 @@ def test_a_network_given_as_trunk_is_stored_once_beside_what_became_of_it(table)
     trunk.register_buffer("table", torch.ones(3), persistent=False)
     clf = classifier(trunk=trunk).fit(X, y)
     weights = n_bytes(clf.module_)
-    assert len(pickle.dumps(clf.net_)) <= MOST * weights
     assert len(pickle.dumps(clf)) <= MOST * (weights + n_bytes(trunk))  # a parameter as it was
 
     twin = pickled(clf)
     assert torch.equal(twin.trunk[0].weight, trunk[0].weight)
     assert torch.equal(twin.module_.trunk.table, trunk.table)
     np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
-    assert joblib.hash(twin) == joblib.hash(clf) == joblib.hash(clone(clf).fit(X, y))
     assert_trains_on_equally(twin, clf, X, y)
     assert copy.copy(clf).trunk is trunk
 
