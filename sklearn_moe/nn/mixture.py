@@ -250,10 +250,11 @@ class Pool(MixtureOfExperts):
         if gate.is_cpu and len(gate) and not (gate.requires_grad or is_exporting()):
             used = (gate.amax(0) > _NO_WEIGHT).tolist()
         outputs = [self.outputs_of(k, x) for k in range(len(used)) if used[k]]
-        places = self.kind_of
+        kind_of, shares = self.kind_of, self.shares
         if not all(used):
-            places = torch.cat([places[places == k] for k in range(len(used)) if used[k]])
-        gate = (gate[:, places] * self.shares[places]).to(outputs[0].dtype)
+            members = torch.tensor(used)[kind_of]
+            kind_of, shares = kind_of[members], shares[members]
+        gate = (gate[:, kind_of] * shares).to(outputs[0].dtype)
         log_gate = gate.clamp(min=torch.finfo(gate.dtype).tiny).log()
         output = self.router.mix(log_gate, torch.cat(outputs, 1))
         if self.sharpness is not None:
