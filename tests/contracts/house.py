@@ -1,8 +1,6 @@
-"""The files of the library, what they import, and how large and how deep it is."""
+"""The files of the library, and what they import."""
 
 import ast
-import re
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -22,17 +20,10 @@ def room(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path, in_functions=True, for_types=True):
-    """Yield the dotted names of everything a file imports, own modules as sklearn_moe.x."""
+def imports(path, in_functions=True):
+    """Yield the dotted names of everything a file imports, those of the library in full."""
     package = [*path.relative_to(ROOT).parent.parts]
-    only_for_types = set()
-    if not for_types:
-        checks = [n for n in ast.walk(tree(path)) if isinstance(n, ast.If)]
-        checks = [n for n in checks if ast.unparse(n.test) == "TYPE_CHECKING"]
-        only_for_types = {node for check in checks for node in check.body}
     for node in ast.walk(tree(path)) if in_functions else tree(path).body:
-        if node in only_for_types:
-            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -49,49 +40,3 @@ def arrows():
         names = [n.split(".")[1] for n in imports(path) if n.startswith("sklearn_moe.")]
         found[room(path)] |= {*names} & {*found} - {room(path)}
     return found
-
-
-def code_lines(*paths):
-    """Count lines of code: without blank lines, comments and docstrings."""
-    count = 0
-    for path in paths:
-        documentation = set()
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                if ast.get_docstring(node, clean=False) is not None:
-                    documentation |= {*range(node.body[0].lineno, node.body[0].end_lineno + 1)}
-        lines = enumerate(map(str.strip, path.read_text().splitlines()), 1)
-        count += sum(n not in documentation and bool(re.match("[^#]", line)) for n, line in lines)
-    return count
-
-
-def n_public_names():
-    """Return how many names the public modules offer, without those of `paper`."""
-    count = 0
-    for path in FILES:
-        names = [name.replace("__init__.py", "") for name in path.relative_to(PACKAGE).parts]
-        if room(path) != "paper" and not any(name.startswith("_") for name in names):
-            for node in tree(path).body:
-                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                    count += len(node.value.elts)
-    return count
-
-
-def walk(call):
-    """Return how many files and functions of the library a call runs, and in how many calls."""
-    seen, n_calls = set(), 0
-
-    def see(frame, event, argument):
-        nonlocal n_calls
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(str(PACKAGE)):
-            if not code.co_name.startswith("<"):
-                seen.add((code.co_filename, code.co_firstlineno))
-                n_calls += 1
-
-    sys.setprofile(see)
-    try:
-        call()
-    finally:
-        sys.setprofile(None)
-    return len({file for file, _ in seen}), len(seen), n_calls

@@ -45,7 +45,7 @@ def test_imports_point_down():
 def test_no_files_import_each_other_in_a_circle():
     graph = {}
     for path in FILES:  # parts of a package may import each other by `from . import`
-        files = {file_of(name) for name in imports(path, for_types=False)}
+        files = {file_of(name) for name in imports(path)}
         graph[path] = files - {None, path, PACKAGE / "__init__.py", path.parent / "__init__.py"}
     assert [*TopologicalSorter(graph).static_order()]  # raises CycleError
 
@@ -55,7 +55,7 @@ def test_mixtures_do_not_wait_for_torch():
     todo = [PACKAGE / "__init__.py", PACKAGE / "_mixtures" / "__init__.py"]
     while todo:
         path = todo.pop()
-        names = {*imports(path, in_functions=False, for_types=False)}
+        names = {*imports(path, in_functions=False)}
         assert not {"torch", "skorch"} & {name.split(".")[0] for name in names}, path
         seen.add(path)
         todo += {file_of(name) for name in names} - {None, *seen}
