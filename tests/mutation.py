@@ -62,10 +62,10 @@ TESTS = {
     "_training/process_group": ["training/process_group"],
     "_validation": ["contracts/bad_parameters", "contracts/plugins", "data/frames", "metrics"],
     "callbacks": ["training/callbacks", "training/checkpoint"],
-    "datasets": ["datasets", "contracts/bad_arguments"],
+    "datasets": ["datasets", "contracts/bad_parameters"],
     "distributed": ["training/process_group"],
     "inspection": ["inspection"],
-    "metrics": ["metrics", "inspection", "training/regimes", "contracts/bad_arguments"],
+    "metrics": ["metrics", "inspection", "training/regimes", "contracts/bad_parameters"],
     "nn": ["nn", "contracts/plugins", "contracts/bad_parameters"],
     "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export"],
     "nn/encoders": ["nn/encoders", "data", "estimators/tables", "persistence/export"],
@@ -76,7 +76,7 @@ TESTS = {
     "nn/predictor": ["persistence/export"],
     "nn/seeding": ["nn", "contracts/weights"],
     "optim": ["nn/optim", "training/net"],
-    "preprocessing": ["preprocessing", "contracts/bad_arguments"],
+    "preprocessing": ["preprocessing", "contracts/bad_parameters"],
 }
 
 # No slip of the pen: numbers refuse these operators, and any test would notice.

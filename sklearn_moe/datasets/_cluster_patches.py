@@ -304,4 +304,5 @@ def make_cluster_patches(
         )
 
     X = X.reshape(n_samples, -1) if flatten else X
-    return X, y, *[clusters] * return_clusters, *[dictionary] * return_dictionary
+    asked = [(clusters, return_clusters), (dictionary, return_dictionary)]
+    return X, y, *(result for result, is_asked in asked if is_asked)

@@ -219,6 +219,11 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self._check_size(X)
         random_state = check_random_state(self.random_state)
         patches = _sample(X, self.patch_size, self.n_patches, random_state)
+        if len(patches) < self.n_clusters:
+            raise ValueError(
+                f"n_clusters={self.n_clusters} needs as many patches, got {len(patches)}. Raise "
+                f"n_patches={self.n_patches}, pass more images, or use fewer clusters."
+            )
         # Where all pixels are the same, any number will do.
         self.contrast_ = _CONTRAST_EPS * (float(patches.var(correction=0)) or 1.0)
         patches = _normalize(patches, self.contrast_)
