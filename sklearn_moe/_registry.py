@@ -17,7 +17,7 @@ class Registry(Mapping):
     ----------
     parameter : str
         Parameter of the estimators that takes such a name.
-    own : str
+    alternative : str
         What may be passed instead of a name, for messages.
     entries : dict
         The names that come with the library.
@@ -31,9 +31,9 @@ class Registry(Mapping):
     ValueError: activation='cubic' is registered already. Choose another name.
     """
 
-    def __init__(self, parameter: str, own: str, entries: Mapping[str, Any]):
+    def __init__(self, parameter: str, alternative: str, entries: Mapping[str, Any]):
         self.parameter = parameter
-        self.own = own
+        self.alternative = alternative
         self._entries = dict(entries)
 
     def __getitem__(self, name: str) -> Any:
@@ -76,13 +76,13 @@ class Registry(Mapping):
             known = sorted(self if offered is None else offered())
             raise ValueError(
                 f"Unknown {self.parameter}={choice!r}: pass one of "
-                f"{known} or {self.own}.{did_you_mean(choice, known)}"
+                f"{known} or {self.alternative}.{did_you_mean(choice, known)}"
             )
         return self._entries[choice]
 
     def expected(self, choice: Any) -> str:
         """Return what a choice of the user's own must be, for messages."""
-        return f"{self.parameter}={choice!r} must be {self.own}"
+        return f"{self.parameter}={choice!r} must be {self.alternative}"
 
     def make(self, choice: Any, kind: type, /, *args: Any, **options: Any) -> Any:
         """Return what the factory of a choice, a `kind`, makes of the arguments."""
@@ -103,8 +103,8 @@ def call_factory(expected: str, kind: type, factory: Any, /, *args: Any, **optio
     try:
         made = factory(*args, **options)
     except (TypeError, ValueError) as error:
-        is_own = not getattr(factory, "__module__", "").startswith("torch.")
-        if is_own and (trace := error.__traceback__) and trace.tb_next:  # raised inside
+        is_torchs = getattr(factory, "__module__", "").startswith("torch.")
+        if not is_torchs and (trace := error.__traceback__) and trace.tb_next:  # raised inside
             raise
         raise TypeError(f"{expected}; it does not take what it is given: {error}.") from None
     if not isinstance(made, kind):

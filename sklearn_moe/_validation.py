@@ -20,14 +20,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 
-# Of gray, RGB and RGBA images.
-_CHANNELS = (1, 3, 4)
 # A warning is about the code that calls these.
 _LIBRARIES = (
     *(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__)),
     contextlib.__file__,  # of decorators
 )
-_SAID: ContextVar[set[str]] = ContextVar("said")
+_WARNINGS: ContextVar[set[str]] = ContextVar("warnings")
 
 
 class Count(Interval):
@@ -76,19 +74,19 @@ class HasNames(BaseEstimator):
 @contextmanager
 def warning_once():
     """Say each warning once, however many steps of what is done here warn alike."""
-    token = _SAID.set(_SAID.get(set()))
+    token = _WARNINGS.set(_WARNINGS.get(set()))
     try:
         yield
     finally:
-        _SAID.reset(token)
+        _WARNINGS.reset(token)
 
 
 def warn(message, category):
     """Warn as from the innermost frame outside of this package, scikit-learn and joblib."""
-    said = _SAID.get(set())
-    if message in said:
+    earlier = _WARNINGS.get(set())
+    if message in earlier:
         return
-    said.add(message)
+    earlier.add(message)
     frame, level = sys._getframe(1), 2
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame, level = frame.f_back, level + 1
@@ -110,9 +108,9 @@ def documented_by(shared):
         if cls.__doc__ is None:
             return cls
         head, rest = inspect.cleandoc(cls.__doc__).split("Parameters\n----------\n")
-        own, tail = re.split(r"\n(?=Warns\n-----\n)", rest)
-        entries = {text.split(" : ")[0]: text.strip() for text in re.split(r"\n(?=\w+ : )", own)}
-        entries = {f"{{{name}}}": f"{text}\n\n" for name, text in entries.items()}
+        of_class, tail = re.split(r"\n(?=Warns\n-----\n)", rest)
+        texts = map(str.strip, re.split(r"\n(?=\w+ : )", of_class))
+        entries = {f"{{{text.split(' : ')[0]}}}": f"{text}\n\n" for text in texts}
         common = inspect.cleandoc(shared).split("Parameters\n----------\n", 1)[1] + "\n\n"
         common = re.sub(r"(\{\w+\})\n\n", lambda match: entries.get(match[1], ""), common)
         cls.__doc__ = f"{head}Parameters\n----------\n{common}{tail}\n"
@@ -206,8 +204,7 @@ def final_step(estimator, X, needs=("apply",)):
         If the mixture lacks one of the methods.
     """
     if isinstance(estimator, Pipeline):
-        if len(estimator) > 1:
-            X = estimator[:-1].transform(X)
+        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         estimator = estimator[-1]
     missing = [name for name in needs if not hasattr(estimator, name)]
     if missing:
@@ -224,11 +221,9 @@ def count_experts(estimator, X):
     """Return the number of experts of a fitted mixture, None if it does not tell."""
     if hasattr(estimator, "expert_kinds_"):
         return len(estimator.expert_kinds_)
-    if hasattr(estimator, "n_experts"):
-        return estimator.n_experts
     if hasattr(estimator, "gate_proba"):
         return np.shape(estimator.gate_proba(X[:1]))[1]
-    return None
+    return getattr(estimator, "n_experts", None)
 
 
 def is_channels_last(shape):
@@ -236,7 +231,8 @@ def is_channels_last(shape):
 
     (n, 64, 3, 3) may be feature maps, but (n, 32, 32, 3) is hardly 32 channels of 32 x 3 pixels.
     """
-    return len(shape) == 4 and shape[3] in _CHANNELS and min(shape[1:3]) > max(_CHANNELS)
+    # Channels of gray, RGB and RGBA images.
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and min(shape[1:3]) > 4
 
 
 def check_images(images, *, name, caller):
@@ -266,8 +262,7 @@ def check_images(images, *, name, caller):
     images = check_named(
         images, name, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller
     )
-    shape = images.shape
-    dtype = images.dtype
+    shape, dtype = images.shape, images.dtype
     if len(shape) != 4 or is_channels_last(shape):
         raise ValueError(
             f"{caller} takes images of shape (n_samples, n_channels, height, width), got {name} "
@@ -281,7 +276,6 @@ def check_images(images, *, name, caller):
             f"{name}.astype(np.uint8) if the values are from 0 to 255, else "
             f"{name}.astype(np.float32)."
         )
-    if dtype.kind == "f":
-        dtype = np.float64 if dtype.itemsize >= 8 else np.float32
-    # The type stands for native byte order, which torch needs.
-    return images.astype(np.dtype(dtype).type, copy=False)
+    # A type, and not a dtype, stands for native byte order, which torch needs.
+    of_floats = np.float64 if dtype.itemsize >= 8 else np.float32
+    return images.astype(of_floats if dtype.kind == "f" else np.uint8, copy=False)

@@ -5,13 +5,6 @@ from scipy import stats
 
 from .._validation import check_named
 
-# Of the range that a quantile lies in: as many as a float64 has digits that count.
-_HALVINGS = 45
-# The mean of a count is no less: nothing is impossible.
-_LEAST_MEAN = 1e-9
-# A count is divided by a unit and multiplied again, which rounds by less.
-_ROUNDING = 1e-6
-
 
 def check_quantiles(q):
     """Return probabilities above 0 and below 1, (n_quantiles,)."""
@@ -25,7 +18,8 @@ def find_quantiles(share_below, q, low, high):
     """Return where a distribution function reaches q, between bounds, (n_samples, n_quantiles)."""
     if np.array_equal(low, high):
         return high
-    for _ in range(_HALVINGS):
+    # The range is halved, for as many digits as count of a float64.
+    for _ in range(45):
         middle = (low + high) / 2
         is_low = share_below(middle) < q
         low = np.where(is_low, middle, low)
@@ -44,7 +38,8 @@ class Counts:
         self.unit = unit
 
     def _of(self, means, dispersion):
-        means = np.maximum(means * self.unit, _LEAST_MEAN)
+        # With a mean of 0 counts would be impossible.
+        means = np.maximum(means * self.unit, 1e-9)
         return 1 / dispersion, 1 / (1 + dispersion * means)
 
     def logpdf(self, y, means, dispersion):
@@ -56,7 +51,8 @@ class Counts:
 
     def cdf(self, y, means, dispersion):
         """Return the probabilities of at most y."""
-        return stats.nbinom.cdf(np.floor(y * self.unit + _ROUNDING), *self._of(means, dispersion))
+        # A count was divided by the unit, which rounds by less.
+        return stats.nbinom.cdf(np.floor(y * self.unit + 1e-6), *self._of(means, dispersion))
 
     def ppf(self, q, means, dispersion):
         """Return the least counts that are reached with probability q."""

@@ -8,12 +8,17 @@ from sklearn.utils import gen_batches
 from sklearn.utils.random import sample_without_replacement
 
 # Numbers that are read at a time: a memory map is never read as a whole.
-_SLICE = 2**20
+N_NUMBERS_READ = 2**20
+# Rows of a large X, drawn at random: those that something is measured on, and learned from.
+N_ROWS_MEASURED = 4000
+N_ROWS_LEARNED = 20_000
+# In an X of fewer rows each of them counts.
+FEW_ROWS = 500
 
 
 def row_slices(X):
     """Yield slices of the rows of X that hold about a million numbers each, and at least one."""
-    return gen_batches(len(X), max(1, _SLICE // max(1, math.prod(X.shape[1:]))))
+    return gen_batches(len(X), max(1, N_NUMBERS_READ // max(1, math.prod(X.shape[1:]))))
 
 
 def draw_rows(n_rows, n_drawn):

@@ -169,12 +169,12 @@ class _Fit:
             return value.item(), (of_scores @ x.T + penalty_gradient).numpy().ravel()
 
         theta = np.zeros((len(parts), self.n_kinds, len(x)))
-        for one, start in zip(theta, starts or (), strict=False):
-            one[:, :-1] = start.slopes
-            one[:, -1] = start.intercept
+        for of_part, start in zip(theta, starts or (), strict=False):
+            of_part[:, :-1] = start.slopes
+            of_part[:, -1] = start.intercept
         options = {"maxiter": _MAX_ITER}
         result = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
         theta = result.x.reshape(theta.shape)
         slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))
         slopes[..., : columns.shape[1]] = theta[..., :-1]
-        return [Weights(*one) for one in zip(slopes, theta[..., -1], strict=True)]
+        return [Weights(*found) for found in zip(slopes, theta[..., -1], strict=True)]

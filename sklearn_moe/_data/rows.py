@@ -87,18 +87,14 @@ class Rows(NamedTuple):
         Memory is shared on the host; elsewhere arrays are copied if there is room. The weights get
         mean 1, see `sklearn_moe.nn.weighted_mean`; those of a chunk with the chunks before it.
         """
-        X = samples.X
+        X, y = samples.X, as_tensor(samples.y)
         weight = weights_seen.relative(samples.weight)
-        if not is_chunk:
-            weight = weight / weight.mean()
-        y = as_tensor(samples.y)
+        weight = weight if is_chunk else weight / weight.mean()
         weight = as_tensor(weight.astype(dtype))
         if issparse(X):
             return cls(SparseRows(X), y, weight)
-        if isinstance(X, IndexedView):
-            x = IndexedView(as_tensor(X.X), as_tensor(X.rows))
-        else:
-            x = as_tensor(X)
+        is_view = isinstance(X, IndexedView)
+        x = IndexedView(as_tensor(X.X), as_tensor(X.rows)) if is_view else as_tensor(X)
         rows = cls(x, y, weight)
         device = storage_device(X, device)
         try:
@@ -141,16 +137,10 @@ class Rows(NamedTuple):
 
         To a GPU they travel while the host goes on.
         """
-        is_range = isinstance(index, range)
-        parts = []
-        for column in self:
-            if column is None:
-                parts.append(None)
-            elif is_range:
-                parts.append(column[index.start : index.stop])
-            else:
-                parts.append(column.index_select(0, index))
-        rows = Rows(*parts)
+        if isinstance(index, range):
+            rows = self._map(lambda column: column[index.start : index.stop])
+        else:
+            rows = self._map(lambda column: column.index_select(0, index))
         if self.y.device.type == device.type:
             return rows
         return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))

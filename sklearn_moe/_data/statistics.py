@@ -7,19 +7,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
-from .indexing import _SLICE, draw_rows, row_slices, select
-
-# Rows, drawn at random, that tell which values are far, and how many numbers are sorted at a time.
-_ROWS_LOOKED_AT = 4000
-_NUMBERS_SORTED = 2**13
-# The share of values on either side that may be far. These are beyond the others by five times the
-# distance between the tails: by 18 deviations of normal values.
-_TAIL = 0.05
-_TAIL_DISTANCES = 5.0
-# Pieces of all columns together, of one column, and of all of a wide table.
-_PIECES = 160
-_MOST_PIECES = 48
-_PIECES_OF_WIDE = 2000
+from .indexing import N_NUMBERS_READ, N_ROWS_MEASURED, draw_rows, row_slices, select
 
 
 def describe_columns(X, weight, categorical=()):
@@ -84,7 +72,7 @@ def find_knots(X, weight, statistics, least_pieces):
     least_pieces : int
         Of a column, unless the table is wide.
     """
-    X, weight = _some_rows(X, weight, _ROWS_LOOKED_AT)
+    X, weight = _some_rows(X, weight, N_ROWS_MEASURED)
     # By places in `numeric`: the distinct values, and the sums of weights up to each.
     values_of = {}
     units = zip(statistics.numeric, statistics.center, statistics.scale, strict=True)
@@ -96,8 +84,9 @@ def find_knots(X, weight, statistics, least_pieces):
         if len(values) > 2:
             values_of[place] = values, np.cumsum(np.bincount(places, weight[known]))
     n_columns = max(1, len(values_of))
-    n_pieces = min(max(_PIECES // n_columns, least_pieces), _MOST_PIECES)
-    n_pieces = max(min(n_pieces, _PIECES_OF_WIDE // n_columns), 2)
+    # 160 pieces of all columns together, but no more than 48 of one, and 2000 of a wide table.
+    n_pieces = min(max(160 // n_columns, least_pieces), 48)
+    n_pieces = max(min(n_pieces, 2000 // n_columns), 2)
     shares = np.linspace(0, 1, n_pieces + 1)
     knots = [()] * len(statistics.numeric)
     for place, (values, total) in values_of.items():
@@ -124,10 +113,11 @@ def _find_bounds(X, weight):
     quantiles are those of the other values. Quantiles are by weight; of a large table, those of
     some rows.
     """
-    n_rows = min(_ROWS_LOOKED_AT, max(1000, _SLICE // X.shape[1]))
+    n_rows = min(N_ROWS_MEASURED, max(1000, N_NUMBERS_READ // X.shape[1]))
     X, weight = _some_rows(X, weight, n_rows)
     bounds = np.empty((2, X.shape[1]))
-    for columns in gen_batches(X.shape[1], max(1, _NUMBERS_SORTED // X.shape[0])):
+    # Few numbers are sorted at a time, so that they stay near the processor.
+    for columns in gen_batches(X.shape[1], max(1, 2**13 // X.shape[0])):
         part = X[:, columns]
         part = np.array(part.toarray() if issparse(part) else part, dtype=np.float64)
         low, high = _tails(part, weight)
@@ -137,7 +127,8 @@ def _find_bounds(X, weight):
             tails = _tails(rest, weight)
             low[narrow] = np.fmin(low[narrow], tails[0])
             high[narrow] = np.fmax(high[narrow], tails[1])
-        reach = _TAIL_DISTANCES * (high - low)
+        # By 18 deviations of normal values.
+        reach = 5 * (high - low)
         # Columns of one value, or of NaN, have no bounds.
         is_bounded = reach > 0
         bounds[0, columns] = np.where(is_bounded, low - reach, -np.inf)
@@ -151,7 +142,7 @@ def _tails(part, weight):
     order = np.argsort(part, axis=0)
     part = np.take_along_axis(part, order, axis=0)
     sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
-    shares = np.array([[[_TAIL]], [[1 - _TAIL]]])
+    shares = np.array([[[0.05]], [[1 - 0.05]]])
     indices = (sums < shares * sums[-1]).sum(axis=1)
     return np.take_along_axis(part, indices, axis=0)
 
@@ -193,9 +184,9 @@ def _moments(X, weight, bounds=None):
         if absent.any():
             part[absent] = 0
         step = slice_mean - mean
-        both = np.where(total + present > 0, total + present, 1)
-        squares += w @ np.square(part, out=part) + step**2 * total * present / both
-        mean += step * present / both
+        so_far = np.where(total + present > 0, total + present, 1)
+        squares += w @ np.square(part, out=part) + step**2 * total * present / so_far
+        mean += step * present / so_far
         total += present
     empty = total == 0
     low[empty] = high[empty] = 0

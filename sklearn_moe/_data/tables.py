@@ -14,15 +14,8 @@ from sklearn.utils._indexing import _get_column_indices
 
 from .._validation import name_in_errors, warn
 
-# float32 holds all integers up to this one.
-_LARGEST_EXACT = 2**24
 # Categories of a column that are told apart; the rarer ones share a code.
 _MAX_CATEGORIES = 500
-# As many unknown values of a column are no accident.
-_MANY_UNKNOWN = 20
-# So many different texts, and more than this share of the rows, are no categories.
-_FEW_TEXTS = 50
-_DIFFERENT = 0.9
 # Types of columns, as NumPy, pandas, polars and Arrow call them.
 _TRAINED_IN_SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
 _OF_TIME = re.compile("date|time|duration|period|interval|month_day")
@@ -129,7 +122,8 @@ def number_types(values, kind="", *, wide=None):
             values = values[np.isfinite(values)]
         # As Python's integers, which have no least one.
         largest = max(values.max(initial=0).item(), -values.min(initial=0).item())
-        wide = np.float64 if largest > _LARGEST_EXACT else np.float32
+        # float32 holds all integers up to this one.
+        wide = np.float64 if largest > 2**24 else np.float32
     return wide, np.float32
 
 
@@ -214,10 +208,8 @@ class Column:
 
     def as_floats(self):
         """Return numbers, dates or durations as floats, NaN where one is missing."""
-        values = self.typed
-        if values.dtype.kind in "mM":
-            # In units of their own, since some start.
-            values = values.view("i8")
+        # Dates and durations are whole numbers of some unit.
+        values = self.typed.view("i8") if self.typed.dtype.kind in "mM" else self.typed
         return np.where(self.missing, np.nan, values).astype(float)
 
     def as_numbers(self):
@@ -258,12 +250,9 @@ class Table:
     def __init__(self, X):
         self.is_frame = is_frame(X)
         self.X = X if self.is_frame or issparse(X) else np.asarray(X)
-        if not self.is_frame:
-            self.names = range(self.X.shape[1])
-            self.kinds = [""] * len(self.names)
-        else:
-            self.names = list(X.columns)
-            self.kinds = [str(kind).lower() for kind in X.dtypes]
+        self.names = list(X.columns) if self.is_frame else range(self.X.shape[1])
+        kinds = X.dtypes if self.is_frame else [""] * len(self.names)
+        self.kinds = [str(kind).lower() for kind in kinds]
 
     def __len__(self):
         return len(self.names)
@@ -318,25 +307,17 @@ class Table:
         ValueError, TypeError
             If a column holds dates, or anything else that is no number.
         """
-        coded = {}
-        if categories is not None:
-            coded = categories.encode(self)
-        columns = []
-        kept = [np.float32]
-        trained = [np.float32]
-        for place in range(len(self)):
-            values = coded.get(place)
-            if values is None:
-                column = self[place]
-                values = column.as_numbers()
-                types = number_types(values, column.kind, wide=wide)
-                kept.append(types[0])
-                trained.append(types[1])
-            columns.append(values)
-        array = np.empty((self.X.shape[0], len(self)), np.result_type(*kept))
-        if columns:
-            np.stack(columns, axis=1, out=array, casting="unsafe")
-        return array, np.result_type(*trained)
+        columns = {} if categories is None else categories.encode(self)
+        types = [(np.float32, np.float32)]
+        for column in self:
+            if column.place not in columns:
+                columns[column.place] = column.as_numbers()
+                types.append(number_types(columns[column.place], column.kind, wide=wide))
+        kept, trained = (np.result_type(*each) for each in zip(*types, strict=True))
+        array = np.empty((self.X.shape[0], len(self)), kept)
+        for place, values in columns.items():
+            array[:, place] = values
+        return array, trained
 
 
 class Categories:
@@ -392,9 +373,9 @@ class Categories:
         return self
 
     def warn_of_texts(self, n_rows):
-        """Warn of columns whose texts are all different, or nearly so."""
+        """Warn of columns of more than 50 texts that differ in nine of ten rows."""
         for name, values in zip(self.names, self.values, strict=True):
-            if len(values) > max(_FEW_TEXTS, _DIFFERENT * n_rows) and isinstance(values[0], str):
+            if len(values) > max(50, 0.9 * n_rows) and isinstance(values[0], str):
                 warn(
                     f"Column {name!r} of X holds {len(values)} different texts in {n_rows} rows, "
                     "which are taken as categories: nothing can be learned from these. Leave it "
@@ -437,7 +418,8 @@ class Categories:
             return
         got = values[:1].tolist()[0]
         seen = self.values[i][0]
-        if isinstance(got, str) != isinstance(seen, str) or len(values) >= _MANY_UNKNOWN:
+        # As many are no accident.
+        if isinstance(got, str) != isinstance(seen, str) or len(values) >= 20:
             warn(
                 f"Column {self.names[i]!r} of X: {len(values)} of {len(values) + n_known} values "
                 f"are no categories of the fit and count as missing, such as {got!r} "

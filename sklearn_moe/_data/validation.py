@@ -12,20 +12,12 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
-from .indexing import select
+from .indexing import FEW_ROWS, select
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
-# Bags of smaller squares are hardly images without a channel axis.
-_LEAST_IMAGE_SIDE = 4
-# Numbers of X that are looked at to recognize such images.
-_NUMBERS_LOOKED_AT = 2**22
-# Tables of so many rows are trained in float32, whatever their type.
-_ROWS_OF_SINGLE = 500
 # A row is hardly repeated more often: larger multiples are weights.
 _MOST_REPEATED = 100
-# A weight of 999 among those of 1000 tells nothing, but would break ties in another way.
-_NEARLY_WHOLE = 2e-3
 
 
 class InputFormat(NamedTuple):
@@ -110,7 +102,8 @@ def as_row_counts(weight):
     if least * _MOST_REPEATED > 0.5:
         multiples = share / least
         whole = np.rint(multiples)
-        if whole.max() <= _MOST_REPEATED and np.abs(multiples - whole).max() < _NEARLY_WHOLE:
+        # A weight of 999 among those of 1000 tells nothing, but would break ties in another way.
+        if whole.max() <= _MOST_REPEATED and np.abs(multiples - whole).max() < 2e-3:
             return whole
     counts = share * (share.sum() / (share @ share))
     # What differs by rounding is the same, whatever the weights were multiplied by.
@@ -223,7 +216,7 @@ def apply_format(X, name, known):
             options["ensure_all_finite"] = "allow-nan" if may_be_missing else True
             options["accept_sparse"] = "csr"
         numbers = check_array(numbers, input_name="X", estimator=name, **options)
-    if is_table and known.allow_nan and numbers.shape[0] >= _ROWS_OF_SINGLE:
+    if is_table and known.allow_nan and numbers.shape[0] >= FEW_ROWS:
         dtype = np.float32
     if known.input_shape is not None:
         _check_as_fitted(numbers, name, known)
@@ -289,12 +282,10 @@ def _check_as_fitted(X, name, known):
             f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
             f"shape {known.input_shape}."
         )
-    kinds = ("floats", "uint8, which it scales to 0 ... 1")
-    was_uint8 = known.dtype == "uint8"
-    if (X.dtype == np.uint8) != was_uint8:
+    if (X.dtype == np.uint8) != (known.dtype == "uint8"):
         raise ValueError(
-            f"X holds images of type {X.dtype}, {name} was fitted on {kinds[was_uint8]}. "
-            "Pass images of the same type."
+            f"X holds images of type {X.dtype}, {name} was fitted on {known.dtype}. Pass images "
+            "of the same type."
         )
 
 
@@ -306,9 +297,10 @@ def _warn_of_images(X):
             f"{X.shape[3]} pixels. If channels come last, pass X.transpose(0, 3, 1, 2).",
             UserWarning,
         )
-    if X.ndim == 4 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_IMAGE_SIDE:
+    # Bags of smaller squares are hardly images.
+    if X.ndim == 4 or X.shape[1] != X.shape[2] or X.shape[1] < 4:
         return
-    some = X[: max(1, min(1000, _NUMBERS_LOOKED_AT // X[0].size))]
+    some = X[: max(1, min(1000, 2**22 // X[0].size))]
     # More than 0 and 1, which may stand for anything.
     if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
         warn(
@@ -452,8 +444,7 @@ def _weigh_classes(y, class_weight, classes):
     for column, by_class in zip(columns, by_column, strict=True):
         # A chunk, or a column of labels, may hold some of the classes only.
         known = np.unique(column) if classes is None else classes
-        if y.ndim > 1:
-            known = np.arange(2)
+        known = np.arange(2) if y.ndim > 1 else known
         with name_in_errors("class_weight"):
             values = compute_class_weight(by_class, classes=known, y=known)
         if not (np.isfinite(values) & (values >= 0)).all():
@@ -477,24 +468,18 @@ def hold_out(samples, fraction, seed, *, stratify):
     Samples of one group stay together. Else each class is divided, if it has two samples or more;
     one that is alone in its class is trained on.
     """
-    y = samples.y
-    groups = samples.groups
-    # What is drawn: samples, those of classes that can be divided, or groups.
-    units = np.arange(len(y))
-    classes = None
-    if groups is not None:
-        units = np.unique(groups)
-    elif stratify:
-        counts = np.bincount(y)
-        units = np.flatnonzero(counts[y] > 1)
-        classes = y[units]
+    y, groups = samples.y, samples.groups
+    is_alone = np.bincount(y)[y] == 1 if stratify and groups is None else np.zeros(len(y), bool)
+    # What is drawn: groups, or samples of classes that can be divided.
+    units = np.flatnonzero(~is_alone) if groups is None else np.unique(groups)
+    classes = y[units] if stratify and groups is None else None
     with name_in_errors("validation_fraction"):
         training, validation = train_test_split(
             units, stratify=classes, test_size=fraction, random_state=seed
         )
     if groups is not None:
-        training = np.flatnonzero(np.isin(groups, training))
-        validation = np.flatnonzero(np.isin(groups, validation))
-    elif stratify:
-        training = np.append(training, np.flatnonzero(counts[y] == 1))
+        training, validation = (
+            np.flatnonzero(np.isin(groups, drawn)) for drawn in (training, validation)
+        )
+    training = np.append(training, np.flatnonzero(is_alone))
     return rows_of(samples, training), rows_of(samples, validation)

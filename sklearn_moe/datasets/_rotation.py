@@ -152,13 +152,10 @@ def make_rotation_task(
     groups = np.arange(n_samples) if groups is None else check_column(groups, "groups")
     check_same_length(images=images, groups=groups)
     angles = (-angle / 2, angle / 2) if symmetric else (0.0, angle)
-    if crop == "inscribed":
-        side = _inscribed_side(height, width, angles[1])
-    else:
-        side = round(0.75 * short)
-    order = np.arange(2 * n_samples)
-    if shuffle:
-        order = check_random_state(random_state).permutation(2 * n_samples)
+    is_inscribed = crop == "inscribed"
+    side = _inscribed_side(height, width, angles[1]) if is_inscribed else round(0.75 * short)
+    rng = check_random_state(random_state)
+    order = rng.permutation(2 * n_samples) if shuffle else np.arange(2 * n_samples)
     # The row of the result for every image of either class. Written there at once: to shuffle
     # afterwards would need the memory twice.
     rows = order.reshape(2, n_samples)

@@ -373,7 +373,7 @@ def make_noise(noise: str | Callable | None, hashed: bool) -> Callable | None:
     made = NOISES.resolve(noise)
     if isinstance(made, type):
         if not issubclass(made, Noise):
-            raise TypeError(f"router__noise={noise!r} must be {NOISES.own}.")
+            raise TypeError(f"router__noise={noise!r} must be {NOISES.alternative}.")
         made = made(hashed)
     if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
         require_override(made, Noise, "quantile", f"router__noise={noise!r}")

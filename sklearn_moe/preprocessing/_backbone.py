@@ -16,8 +16,6 @@ from .._validation import name_in_errors
 from ..nn.seeding import use_generator
 from ._base import BaseImageFeatures, as_float
 
-_MAX_SEED = 2**31 - 1
-
 
 def _make_network(backbone, weights, random_state):
     """Return a network in evaluation mode, and what prepares its images."""
@@ -34,7 +32,7 @@ def _make_network(backbone, weights, random_state):
         )
     if isinstance(backbone, nn.Module):
         return copy.deepcopy(backbone).cpu().eval(), as_float
-    seed = check_random_state(random_state).randint(_MAX_SEED) if weights is None else 0
+    seed = check_random_state(random_state).randint(2**31 - 1) if weights is None else 0
     # Weights are drawn in any case, before those of a name take their places.
     with use_generator(torch.Generator().manual_seed(seed)):
         network = models.get_model(backbone, weights=weights, progress=False).eval()
@@ -225,11 +223,9 @@ class BackboneFeatures(BaseImageFeatures):
         network, prepare = _make_network(self.backbone, self.weights, self.random_state)
         modules = dict(network.named_modules())
         before = self.layer is None
-        self.layer_ = self.layer
-        if before:
-            # The classifier is the last of the fully connected layers.
-            linear = [name for name in modules if isinstance(modules[name], nn.Linear)]
-            self.layer_ = next(reversed(linear), None)
+        # The classifier is the last of the fully connected layers.
+        linear = [name for name in modules if isinstance(modules[name], nn.Linear)]
+        self.layer_ = next(reversed(linear), None) if before else self.layer
         if self.layer_ not in modules:
             raise ValueError(
                 f"{type(network).__name__} has no layer={self.layer!r}. None needs a network that "
@@ -241,9 +237,7 @@ class BackboneFeatures(BaseImageFeatures):
         return self
 
     def _operation(self, X, device):
-        if device.type == "cpu":
-            return self.network_
-        return copy.deepcopy(self.network_).to(device)
+        return self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
 
     def __getstate__(self):
         """Return the state with networks in a form that joblib hashes by their values."""

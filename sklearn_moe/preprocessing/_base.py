@@ -44,10 +44,8 @@ class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     @torch.no_grad()
     def _transform(self, X):
         """Return the results of all batches of X as one array; memory is needed for one batch."""
-        device = self.device
-        if device == "auto":
-            device = _devices.accelerator() or "cpu"
-        device = _devices.as_device(device)
+        chosen = _devices.accelerator() or "cpu" if self.device == "auto" else self.device
+        device = _devices.as_device(chosen)
         function = self._operation(X, device)
         result = None
         for rows in gen_batches(len(X), self.batch_size):

@@ -16,15 +16,6 @@ from .._devices import default_torch_modes
 from .._validation import Count
 from ._base import BaseImageFeatures, as_float
 
-# One start: patches are many, and the features hardly depend on where the centers are.
-_KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
-# What is added to the variance of a patch before it is divided by its standard deviation, as a
-# share of the variance of all pixels: noise in flat patches is not amplified. On uint8 images of
-# CIFAR-10 it is about 10, as published.
-_CONTRAST_EPS = 0.0025
-# What is added to the variances along the principal axes of the normalized patches, as published.
-_WHITENING_EPS = 0.1
-
 
 def _positions(X, size, stride=1):
     """Return how many patches an image has, from top to bottom and from left to right."""
@@ -54,13 +45,14 @@ def _normalize(patches, contrast):
     return patches
 
 
-def _zca(patches, eps):
+def _zca(patches):
     """Return mean and matrix of p -> (p - mean) matrix, which makes patches white."""
     mean = patches.mean(dim=0)
     centered = patches - mean
     covariance = (centered.T @ centered).double() / len(patches)
     values, vectors = torch.linalg.eigh(covariance)
-    matrix = (vectors / (values.clamp_(min=0) + eps).sqrt()) @ vectors.T
+    # What is added to the variances along the principal axes is as published.
+    matrix = (vectors / (values.clamp_(min=0) + 0.1).sqrt()) @ vectors.T
     return mean, matrix.float()
 
 
@@ -224,12 +216,16 @@ class PatchKMeansFeatures(BaseImageFeatures):
                 f"n_clusters={self.n_clusters} needs as many patches, got {len(patches)}. Raise "
                 f"n_patches={self.n_patches}, pass more images, or use fewer clusters."
             )
-        # Where all pixels are the same, any number will do.
-        self.contrast_ = _CONTRAST_EPS * (float(patches.var(correction=0)) or 1.0)
+        # A share of the variance of all pixels, so that noise in flat patches is not amplified: on
+        # uint8 images of CIFAR-10 about 10, as published. Where all pixels are the same, any number
+        # will do.
+        self.contrast_ = 0.0025 * (float(patches.var(correction=0)) or 1.0)
         patches = _normalize(patches, self.contrast_)
-        mean, whitening = _zca(patches, _WHITENING_EPS)
-        white = ((patches - mean) @ whitening).numpy()
-        kmeans = MiniBatchKMeans(self.n_clusters, random_state=random_state, **_KMEANS).fit(white)
+        mean, whitening = _zca(patches)
+        # One start: patches are many, and the features hardly depend on where the centers are.
+        kmeans = MiniBatchKMeans(
+            self.n_clusters, batch_size=4096, max_iter=10, n_init=1, random_state=random_state
+        ).fit(((patches - mean) @ whitening).numpy())
         self.mean_ = mean.numpy()
         self.whitening_ = whitening.numpy()
         shape = (self.n_clusters, X.shape[1], self.patch_size, self.patch_size)
@@ -240,8 +236,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self._check_size(X)
         arrays = self.mean_, self.whitening_, self.cluster_centers_
         mean, whitening, centers = (torch.from_numpy(array).to(device) for array in arrays)
-        size = centers.shape[-1]
-        stride = self.stride
+        size, stride = centers.shape[-1], self.stride
         grid = _positions(X, size, stride)
         centers = centers.flatten(start_dim=1)
         shift = mean @ whitening

@@ -38,8 +38,7 @@ class RandomCropFlip:
             self._parameter_constraints, vars(self), caller_name=type(self).__name__
         )
         n, n_channels, height, width = x.shape
-        pad = self.padding
-        device = x.device
+        pad, device = self.padding, x.device
         shift = torch.randint(2 * pad + 1, (2, n, 1), device=device)
         mirror = torch.rand(n, 1, device=device) < 0.5
         across = torch.arange(width, device=device)

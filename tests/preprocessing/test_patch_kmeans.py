@@ -141,7 +141,10 @@ WRONG = [
     ({"patch_size": 12}, "Images of 11 x 13 pixels have too few patches .*patch_size=12"),
     ({"patch_size": 10, "pool": 3}, "too few patches for a grid of pool=3 x 3 cells"),
     ({"n_clusters": 501}, "n_clusters=501 needs as many patches, got 500"),
-    ({"n_clusters": 91, "patch_size": 11, "pool": 1}, "n_samples=90 should be"),
+    (
+        {"n_clusters": 91, "patch_size": 11, "pool": 1},
+        "n_clusters=91 needs as many patches, got 90",
+    ),
 ]
 
 
