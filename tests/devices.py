@@ -8,14 +8,12 @@ where nothing is counted.
 
 import os
 import sys
-import traceback
 from collections import Counter
-from contextlib import contextmanager
-from typing import NamedTuple
+from unittest.mock import patch
 
 from sklearn_moe._training.loop import Step
 
-__all__ = ["DEVICE", "FOLDER", "PRETEND", "StepCost", "step_cost"]
+__all__ = ["DEVICE", "PRETEND", "step_cost"]
 
 FOLDER = os.environ.get("SKLEARN_MOE_PRETEND_DEVICE")
 DEVICE = os.environ.get("SKLEARN_MOE_DEVICE") or ("pretend" if FOLDER else None)
@@ -23,74 +21,36 @@ DEVICE = os.environ.get("SKLEARN_MOE_DEVICE") or ("pretend" if FOLDER else None)
 
 def _load_pretend():
     """Make the pretend device known to torch, which must be before the first backward pass."""
-    sys.path.append(FOLDER)
-    try:
+    with patch("sys.path", [*sys.path, FOLDER]):
         import pretend  # compiles it, if PRETEND_BUILD does not hold it yet
-    finally:
-        sys.path.remove(FOLDER)
     return pretend
 
 
 PRETEND = _load_pretend() if DEVICE == "pretend" else None
 
 
-class StepCost(NamedTuple):
-    """What a training step costs on a GPU, its batch and its share of the epoch's loop included."""
-
-    operations: int  # kernels and copies
-    waits: int  # moments in which the host waits for the device
-    log: Counter  # how often each operation came
-    waiting: list  # "operation, file:line" of the package, for each wait
-
-
 def step_cost(estimator, X, y):
-    """Fit on the pretend device; return the cost of a step in the middle of the last epoch.
+    """Fit on the pretend device; count the operations of a step, and those the host waits for.
 
-    Its batches must be three at least: with the first and the last step go those of an epoch.
+    The step is in the middle of the last epoch, its share of the epoch's loop included. Batches
+    must be three at least: with the first and the last step go the operations of an epoch.
     """
-    core, waiting = PRETEND.core, []
-    with _labelled_steps(core) as labels:
-        core.start(lambda op: waiting.append((labels[-1] if labels else None, op, _line())))
+    core, labels, make_step = PRETEND.core, [], Step.__call__
+
+    def labelled(step, batch):
+        epoch = len(step.net.history)
+        place = 0 if not labels or labels[-1][0] != epoch else labels[-1][1] + 1
+        labels.append((epoch, place))
+        core.label(str(labels[-1]))
+        return make_step(step, batch)
+
+    with patch.object(Step, "__call__", labelled):
+        core.start(None)
         try:
             estimator.set_params(device="pretend").fit(X, y)
         finally:
             log = core.stop()
-    middle = labels[-2]
-    assert middle[1] > 0, "an epoch of three batches at least has a step in its middle"
-    entries = [(op, waits) for op, label, waits in log if label == str(middle)]
-    return StepCost(
-        len(entries),
-        sum(waits for _, waits in entries),
-        Counter(op for op, _ in entries),
-        [f"{op}, {line}" for label, op, line in waiting if label == middle],
-    )
-
-
-def _line():
-    """Return the line of the package that is being run; "backward" in torch's own thread."""
-    lines = [
-        f"{frame.filename.partition('sklearn_moe/')[2]}:{frame.lineno}"
-        for frame in traceback.extract_stack()
-        if "sklearn_moe/" in frame.filename
-    ]
-    return lines[-1] if lines else "backward"
-
-
-@contextmanager
-def _labelled_steps(core):
-    """Label the operations from a step to the next one; yield (epoch, step) of all steps."""
-    labels, make_step = [], Step.__call__
-
-    def labelled(self, batch):
-        epoch = len(self.net.history)
-        step = 0 if not labels or labels[-1][0] != epoch else labels[-1][1] + 1
-        labels.append((epoch, step))
-        core.label(str(labels[-1]))
-        return make_step(self, batch)
-
-    Step.__call__ = labelled
-    try:
-        yield labels
-    finally:
-        Step.__call__ = make_step
-        core.label("")
+            core.label("")
+    assert labels[-2][1] > 0, "an epoch of three batches at least has a step in its middle"
+    of_step = [(op, n_waits) for op, label, n_waits in log if label == str(labels[-2])]
+    return Counter(op for op, _ in of_step), [op for op, n_waits in of_step for _ in range(n_waits)]

@@ -44,13 +44,6 @@ class Quadratic(torch.nn.Module):
         return self.read(self.project(x).square())
 
 
-class Layer(torch.nn.Linear):
-    """A trunk: one layer."""
-
-    def __init__(self, input_shape):
-        super().__init__(input_shape[0], 9)
-
-
 class RunnerUp(nn.TopKRouter):
     """A router: the second best expert answers."""
 
@@ -110,10 +103,10 @@ class SignSGD(torch.optim.SGD):
 
 
 class Hinges(torch.nn.Linear):
-    """A score network: what is positive of linear scores."""
+    """A score network or a trunk: what is positive of a linear layer."""
 
-    def __init__(self, input_shape, n_experts):
-        super().__init__(input_shape[0], n_experts)
+    def __init__(self, input_shape, n_outputs=9):
+        super().__init__(input_shape[0], n_outputs)
 
     def forward(self, x):
         return super().forward(x).relu()
@@ -153,7 +146,7 @@ class Plugin:
 
 
 PLUGINS = {
-    "trunk": Plugin(nn.TRUNKS, Layer, lambda m: m.module_.trunk),
+    "trunk": Plugin(nn.TRUNKS, Hinges, lambda m: m.module_.trunk),
     "expert": Plugin(nn.EXPERTS, Quadratic, lambda m: m.module_.experts[0], VECTORS_ONLY),
     "router": Plugin(nn.ROUTERS, RunnerUp, lambda m: m.module_.router, nn.RouterSpec(RunnerUp)),
     "balance": Plugin(nn.BALANCES, Squares, lambda m: m.module_.router.balance),

@@ -11,6 +11,7 @@ import pickle
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from devices import DEVICE, step_cost
@@ -57,57 +58,58 @@ def numbers(kind, n_outputs=1):
 
 
 def answers(model, X):
-    """Return what every public method says that takes X alone, by its name."""
-    said = {}
+    """Return what every public method returns that takes X alone, by its name."""
+    found = {}
     for name, method in inspect.getmembers(type(model), inspect.isfunction):
         _, *parameters = inspect.signature(method).parameters.values()
         takes_x = [parameter.name for parameter in parameters[:1]] == ["X"]
-        if name == "predict_interval" and said["predict"].ndim > 1:  # refused
+        if name == "predict_interval" and found["predict"].ndim > 1:  # refused
             continue
         if takes_x and not name.startswith("_") and name != "partial_fit":  # which trains
             if all(parameter.default is not parameter.empty for parameter in parameters[1:]):
                 draws = {p.name: 0 for p in parameters if p.name == "random_state"}
-                said[name] = getattr(model, name)(X, **draws)
-    return said
+                found[name] = getattr(model, name)(X, **draws)
+    return found
 
 
 def compare(device, model, X, y, *, exact=True, atol=1e-4):
     """Fit on the device, ask all there is to ask; without draws the CPU says the same."""
     there = copy.deepcopy(model).set_params(device=device).fit(X, y)
     assert {p.device.type for p in there.module_.parameters()} == {torch.device(device).type}
-    said = answers(there, X)
-    assert all(np.isfinite(said[name]).all() for name in said)
+    found = answers(there, X)
+    assert all(np.isfinite(values).all() for values in found.values())
     if exact:
         here = model.set_params(device="cpu").fit(X, y)
         np.testing.assert_allclose(there.loss_curve_, here.loss_curve_, rtol=1e-3, atol=1e-5)
         for name, values in answers(here, X).items():
-            np.testing.assert_allclose(said[name], values, atol=atol, rtol=1e-3, err_msg=name)
+            np.testing.assert_allclose(found[name], values, atol=atol, rtol=1e-3, err_msg=name)
     assert np.isfinite(there.score(X, y))
     return there
 
 
-def check_step(model, X, y, waits):
+def check_step(model, X, y, n_waits):
     """Let no step wait more often than that, nor use sums without a fixed order."""
-    if DEVICE != "pretend":
-        return
-    model = copy.deepcopy(model).set_params(batch_size=len(X) // 3, max_iter=1)
-    step = step_cost(model, X, y)
-    assert step.waits <= waits, step.waiting
-    names = [op.removeprefix("aten::").removeprefix("_") for op in step.log]
-    assert not [name for name in names if name.startswith(UNORDERED)]
-
-
-def check(device, kinds, *, exact=True, atol=1e-4, waits=True, n=48, **options):
-    """Compare models of some kinds of samples, and their steps; those of patches never wait."""
-    for kind in kinds:
-        model = MoEClassifier().set_params(**ONE_BATCH | options)
-        compare(device, model, *samples(kind, n), exact=exact, atol=atol)
-        check_step(model, *samples(kind, 2 * n), waits=waits and kind != "patches")
+    if DEVICE == "pretend":
+        model = copy.deepcopy(model).set_params(batch_size=len(X) // 3, max_iter=1)
+        operations, waits = step_cost(model, X, y)
+        assert len(waits) <= n_waits, waits
+        names = [op.removeprefix("aten::").removeprefix("_") for op in operations]
+        assert not [name for name in names if name.startswith(UNORDERED)]
 
 
 def chooses(router):
     """Tell whether some experts answer; the host asks which, but for patches."""
-    return ROUTERS[router].router_class.sparse
+    return nn.RouterSpec.of(getattr(router, "kind", router)).router_class.sparse
+
+
+def check(device, kinds, *, exact=True, atol=1e-4, n=48, **options):
+    """Compare models of some kinds of samples, and the cost of their steps."""
+    for kind in kinds:
+        model = MoEClassifier().set_params(**ONE_BATCH | options)
+        compare(device, model, *samples(kind, n), exact=exact, atol=atol)
+        if options.get("early_stopping") is not True:
+            n_waits = kind != "patches" and chooses(options.get("router", "soft"))
+            check_step(model, *samples(kind, 2 * n), n_waits)
 
 
 # -- parts of a model ---------------------------------------------------------------------
@@ -118,11 +120,9 @@ def test_routers(device, router):
     several = router in ("topk", "noisy_topk", "sampled", "random")
     noise = "auto" if router == "noisy_topk" else None
     options = {"router": RouterParams(router, noise=noise), "top_k": 2 if several else "auto"}
-    options |= {"exact": noise is None, "waits": chooses(router)}
-    check(device, ["patches"], trunk=None, **options)
-    if router != "patch_choice":
-        check(device, ["table"], trunk=None, **options)
-        check(device, ["images"], trunk="cnn", **options)
+    for kind in SHAPES if router != "patch_choice" else ["patches"]:
+        trunk = "cnn" if kind == "images" else None
+        check(device, [kind], trunk=trunk, exact=noise is None, **options)
 
 
 @pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
@@ -134,13 +134,6 @@ def test_noise(device, router):
         assert first.loss_curve_ == second.loss_curve_
 
 
-@pytest.mark.parametrize("balance", nn.BALANCES)
-def test_balances(device, balance):
-    router = RouterParams("topk", noise=None)
-    options = {"router": router, "top_k": 2, "balance": balance, "balance__weight": 0.1}
-    check(device, ("table", "patches"), **options)
-
-
 EVERY_EXPERT = [
     pytest.param(expert, marks=[pytest.mark.slow] * is_deep(expert)) for expert in EXPERTS
 ]
@@ -150,61 +143,21 @@ EVERY_EXPERT = [
 def test_experts(device, expert):
     kind = {2: "table", 3: "patches", 4: "images"}[EXPERTS[expert].ndim]
     deep = is_deep(expert)
-    routers = ["top1", *["sigmoid"] * deep]
     options = narrow(expert, 8 if deep else 4) | {"trunk": None}
     options |= {"n_experts": 2, "max_iter": 1, "n": 15} if deep else {}
-    for router in routers:
+    for router in ("top1", "sigmoid") if deep else ("top1",):
         quiet = RouterParams(router, noise=None)
         check(device, [kind], router=quiet, atol=1e-2 if deep else 1e-4, **options)
     check(device, [kind], atol=1e-2, **options | {"n_experts": 1})
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_solvers(device, solver):
-    check(device, SHAPES, solver=solver, router=QUIET)
-
-
-def test_gates_activations_and_networks(device):
-    for gate in nn.GATES:
-        router = next(r for r in ("topk", *ROUTERS) if gate in gates_of(ROUTERS[r]))
-        top_k = 2 if router == "topk" else "auto"
-        router = RouterParams(router, gate=gate, noise=None)
-        check(device, ["patches"], router=router, top_k=top_k)
-    for activation in nn.ACTIVATIONS:
-        check(device, ["patches"], activation=activation, router=QUIET)
-    for network in ("linear", "mlp"):
-        router = RouterParams("topk", network=network, noise=None)
-        check(device, ("table", "patches"), router=router, top_k=2)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses(device, loss):
-    spec, router = LOSSES[loss], RouterParams("topk", noise=None)
-    # Those that are no distributions to mix are added up.
-    dense = "soft" if loss in ("log_loss", "squared_error", "gaussian", "poisson") else "sigmoid"
-    for choice in (router, dense):
-        model = MoERegressor if spec.regression else MoEClassifier
-        model = model(loss=loss, router=choice, **ONE_BATCH)
-        X, y = samples("table")
-        if spec.regression:
-            each = [numbers("patches", 2), numbers("table")]
-            if loss == "poisson":
-                each = [(X, np.rint(3 * np.abs(y))) for X, y in each]
-            there, _ = (compare(device, model, *pair) for pair in each)
-            if loss == "gaussian":
-                assert (there.predict(samples("patches")[0], return_std=True)[1] > 0).all()
-        else:
-            compare(device, model, X, y.clip(max=1))
-        if spec.multilabel:
-            labels, here = (X[:, :3] > 0).astype(int), copy.deepcopy(model)
-            fits = (here.set_params(device=name).fit(X, labels) for name in (device, "cpu"))
-            np.testing.assert_allclose(*(fit.predict_proba(X) for fit in fits), atol=1e-4)
-    X, y = samples("table", 90)
-    check_step(model, X, np.abs(X[:, 0]) if spec.regression else y.clip(max=1), waits=0)
-
-
+TOP2 = {"router": RouterParams("topk", noise=None), "top_k": 2}
 HEAVY = SolverParams("normalized_sgd", momentum=0.9, weight_decay=0.1)
 PARTS = {
+    **{f"balance {b}": TOP2 | {"balance": b, "balance__weight": 0.1} for b in nn.BALANCES},
+    **{f"solver {solver}": {"router": QUIET, "solver": solver} for solver in SOLVERS},
+    **{f"activation {a}": {"router": QUIET, "activation": a} for a in nn.ACTIVATIONS},
+    **{f"network {n}": TOP2 | {"router__network": n} for n in ("linear", "mlp")},
     "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
     "noise at prediction": {"router": ROUTERS["top1"].with_options(noise_at_predict=True)},
     "own losses": {"router": "soft", "expert_loss_weight": 0.5},
@@ -218,36 +171,61 @@ PARTS = {
     "a transform": {"router": QUIET, "train_transform": lambda x: x + torch.randn_like(x)},
     "the default": {},
 }
-DRAWN = {"split from one", "noise at prediction", "out of bag", "batches", "a transform"}
-DRAWN |= {"the default"}
+DRAWN = {"noise at prediction", "out of bag", "batches", "a transform", "the default"}
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_parts(device, part):
-    for kind in SHAPES:
-        if part in ("own losses", "out of bag") and kind == "patches":
-            continue  # is for vectors
-        model = MoEClassifier(**ONE_BATCH | PARTS[part])
-        compare(device, model, *samples(kind), exact=part not in DRAWN)
-        if part != "held-out rows":
-            router = PARTS[part].get("router", "soft")
-            mixes = router == "soft" and kind != "patches"
-            check_step(model, *samples(kind, 90), waits=not mixes and kind != "patches")
+    # A cubic activation diverges on others.
+    kinds = ["patches"] if part.startswith("activation") else [*SHAPES]
+    if part in ("own losses", "out of bag"):  # for vectors
+        kinds.remove("patches")
+    check(device, kinds, exact=part not in DRAWN, **copy.deepcopy(PARTS[part]))
+
+
+def test_gates(device):
+    for gate in nn.GATES:
+        router = next(r for r in ("topk", *ROUTERS) if gate in gates_of(ROUTERS[r]))
+        top_k = 2 if router == "topk" else "auto"
+        router = RouterParams(router, gate=gate, noise=None)
+        check(device, ["patches"], router=router, top_k=top_k)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses(device, loss):
+    spec, router = LOSSES[loss], RouterParams("topk", noise=None)
+    # Those that are no distributions to mix are added up.
+    dense = "soft" if loss in ("log_loss", "squared_error", "gaussian", "poisson") else "sigmoid"
+    X, y = samples("table")
+    for choice in (router, dense):
+        model = MoERegressor if spec.regression else MoEClassifier
+        model = model(loss=loss, router=choice, **ONE_BATCH)
+        pairs = (
+            [numbers("patches", 2), numbers("table")] if spec.regression else [(X, y.clip(max=1))]
+        )
+        for x, target in pairs:
+            target = np.rint(3 * np.abs(target)) if loss == "poisson" else target
+            there = compare(device, model, x, target)
+        if loss == "gaussian":
+            assert (there.predict(X, return_std=True)[1] > 0).all()
+        if spec.multilabel:
+            labels, here = (X[:, :3] > 0).astype(int), copy.deepcopy(model)
+            fits = (here.set_params(device=name).fit(X, labels) for name in (device, "cpu"))
+            np.testing.assert_allclose(*(fit.predict_proba(X) for fit in fits), atol=1e-4)
+    X, y = samples("table", 90)
+    check_step(model, X, np.abs(X[:, 0]) if spec.regression else y.clip(max=1), 0)
 
 
 def test_samples_of_all_kinds(device, monkeypatch):
-    import pandas as pd
-
     X, y = samples("table")
-    holes = X.copy()
-    holes[::5, 1] = np.nan
-    letters = pd.Categorical(np.where(X[:, 0] > 0, "a", "b"))
-    frame = pd.DataFrame(X, columns=[*"uvwxyz"]).assign(c=letters)
+    holes = np.where(np.arange(len(X))[:, None] % 5 == 0, np.nan, X)
+    frame = pd.DataFrame(X, columns=[*"uvwxyz"]).assign(c=np.where(X[:, 0] > 0, "a", "b"))
     model = MoEClassifier(router="soft", **ONE_BATCH)
+    images, y_of_images = samples("images")
+    images = (images * 40 + 128).clip(0, 255).astype(np.uint8)
     for table in (holes, csr_matrix(X * (X > 0)), frame, X.astype(np.float64)):
         compare(device, model, table, y)
-    images, y_of_images = samples("images")
-    compare(device, model, (images * 40 + 128).clip(0, 255).astype(np.uint8), y_of_images)
+    compare(device, model, images, y_of_images)
     choice = MoEClassifier(router=RouterParams("patch_choice", noise=None), **ONE_BATCH)
     for expert in ("patch", "patch_conv"):
         compare(device, choice.set_params(expert=expert), *samples("patches"))
@@ -290,14 +268,14 @@ def test_training_goes_on_here_and_there(device, kind, monkeypatch):
             stays.partial_fit(X, y)
             assert {p.device.type for p in goes.module_.parameters()} == {torch.device(where).type}
             np.testing.assert_allclose(goes.predict_proba(X), stays.predict_proba(X), atol=1e-4)
-    stored, said = pickle.dumps(goes), answers(goes, X)
+    stored, expected = pickle.dumps(goes), answers(goes, X)
     again = pickle.loads(stored)
     assert again.net_.device == goes.net_.device
-    assert all(np.array_equal(values, said[name]) for name, values in answers(again, X).items())
+    assert all(np.array_equal(values, expected[name]) for name, values in answers(again, X).items())
     monkeypatch.setattr(torch.get_device_module(device), "is_available", lambda: False)
     again = pickle.loads(stored)
     assert again.net_.device == "cpu"
-    np.testing.assert_allclose(again.predict_proba(X), said["predict_proba"], atol=1e-5)
+    np.testing.assert_allclose(again.predict_proba(X), expected["predict_proba"], atol=1e-5)
     again.partial_fit(X, y)
     raises(ValueError, f"device='{device}' is not there", again.set_params(device=device).fit, X, y)
 
@@ -392,39 +370,31 @@ def test_callbacks(device):
 # -- what a step costs --------------------------------------------------------------------
 
 # Of the default model of patches with other parameters: the most operations of a step.
-OPERATIONS = [
-    *(({}, 62), ({"n_experts": 1}, 43), ({"expert": "patch_conv"}, 67)),
-    *(({"balance": "switch"}, 88), ({"balance": "bias"}, 78)),
-    ({"solver": SolverParams(schedule="constant")}, 50),
-    ({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84),
-    ({"router": "topk", "top_k": 2}, 66),
-    *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
-    *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
-    *(({"router": "patch_choice"}, 80), ({"router": "random"}, 52)),
-]
+OPERATIONS = [({}, 62), ({"n_experts": 1}, 43), ({"expert": "patch_conv"}, 67)]
+OPERATIONS += [({"balance": "switch"}, 88), ({"balance": "bias"}, 78)]
+OPERATIONS += [({"solver": SolverParams(schedule="constant")}, 50)]
+OPERATIONS += [({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84)]
+OF_ROUTERS = {"top1": 62, "topk": 62, "noisy_topk": 78, "sampled": 67, "soft": 84, "sigmoid": 53}
+OF_ROUTERS |= {"patch_choice": 80, "random": 52}
+OPERATIONS += [({"router": router}, most) for router, most in OF_ROUTERS.items()]
+OPERATIONS += [({"router": "topk", "top_k": 2}, 66)]
 THREE = {"max_iter": 2, "tol": None, "early_stopping": False, "random_state": 0}
 
 
-@pytest.fixture(scope="module")
-def three_batches():
-    return make_cluster_patches(3 * 1024, random_state=0, **PAPER_SETTINGS[1])
-
-
-def test_operations_and_waits_of_a_step(pretend, three_batches):
-    X, y = three_batches
-    for options, operations in OPERATIONS:
-        step = step_cost(MoEClassifier(**THREE | options, batch_size=1024), X, y)
-        assert step.waits == 0, (options, step.waiting)
-        assert step.operations <= operations, (options, step.log)
-    for router in set(ROUTERS) - {"patch_choice"}:
+def test_operations_and_waits_of_a_step(pretend):
+    X, y = make_cluster_patches(3 * 1024, random_state=0, **PAPER_SETTINGS[1])
+    for options, most in OPERATIONS:
+        operations, waits = step_cost(MoEClassifier(**THREE | options, batch_size=1024), X, y)
+        assert not waits, (options, waits)
+        assert operations.total() <= most, (options, operations)
+    assert OF_ROUTERS.keys() == ROUTERS.keys()
+    for router in OF_ROUTERS.keys() - {"patch_choice"}:
         model = MoEClassifier(router=router, **THREE, batch_size=1024)
-        step = step_cost(model, X.reshape(len(X), -1), y)
-        assert step.waits == chooses(router), (router, step.waiting)
-        assert step.operations <= (182 if chooses(router) else 146), (router, step.log)
-    assert set(ROUTERS) <= {options.get("router") for options, _ in OPERATIONS if len(options) == 1}
+        operations, waits = step_cost(model, X.reshape(len(X), -1), y)
+        assert len(waits) == chooses(router), (router, waits)
+        assert operations.total() <= (182 if chooses(router) else 146), (router, operations)
 
 
 def test_a_large_step_computes_what_is_asked_for_and_waits_once(pretend):
     X, y = make_cluster_patches(3 * 2**14, random_state=0, **PAPER_SETTINGS[1])
-    step = step_cost(MoEClassifier(12, batch_size=2**14, **THREE), X, y)
-    assert step.waits == 1, step.waiting
+    assert len(step_cost(MoEClassifier(12, batch_size=2**14, **THREE), X, y)[1]) == 1

@@ -418,7 +418,8 @@ def test_nothing_but_zeros_has_the_rate_that_is_predicted():
 def test_the_dispersion_forgets_what_the_model_did_not_know_yet():
     rng, reg, found = np.random.default_rng(0), MoERegressor(loss="poisson", random_state=0), []
     for chunk in range(21):
-        X, y = rng.normal(size=(100, 3)), rng.poisson(55 * (chunk > 0), 100)
+        X, y = rng.normal(size=(100, 3)), rng.poisson(55 if chunk else 20, 100)
         found.append(reg.partial_fit(X, y).dispersion_[0])
-    assert found[6] < 0.2  # 14
-    assert found[20] < 0.02  # 3.5
+    assert found[1] > 1
+    assert found[6] < 0.6
+    assert found[20] < 0.06
