@@ -38,8 +38,7 @@ def test_links_and_commands_of_the_readme_exist():
         assert re.search(rf"^(.* )?{target}( .*)?:", makefile, re.MULTILINE), target
 
 
-def test_the_readme_is_short_and_no_output_is_cut():
-    assert len(README.read_text().split()) <= 1150
+def test_no_output_is_cut():
     for page in (README, *(ROOT / "docs").glob("*.rst")):
         for example in DocTestParser().get_examples(page.read_text()):
             # Numbers are compared to the digits that are shown, so that none needs dots.

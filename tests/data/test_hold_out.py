@@ -62,13 +62,13 @@ def test_a_single_group_is_told_and_judged_by_other_rows(model):
     X = rng.normal(size=(120, 5))
     y = X[:, 0] + rng.normal(size=120)
     y = y if model is MoERegressor else (y > 0).astype(int)
-    one = model(max_iter=3, tol=None, random_state=0)
+    grouped = model(max_iter=3, tol=None, random_state=0)
     with pytest.warns(UserWarning, match="groups holds a single group"):
-        one.fit(X, y, groups=["a"] * 120)
+        grouped.fit(X, y, groups=["a"] * 120)
     none = model(max_iter=3, tol=None, random_state=0).fit(X, y)
-    np.testing.assert_array_equal(one.predict(X), none.predict(X))
+    np.testing.assert_array_equal(grouped.predict(X), none.predict(X))
     name = "oob_prediction_" if model is MoERegressor else "oob_decision_function_"
-    np.testing.assert_array_equal(getattr(one, name), getattr(none, name))
+    np.testing.assert_array_equal(getattr(grouped, name), getattr(none, name))
 
 
 def test_groups_and_weights_are_requested_by_other_estimators():
@@ -95,12 +95,12 @@ def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
 
 def test_what_is_too_little_to_be_held_out_is_told():
     X, model = np.random.default_rng(0).normal(size=(60, 4)), make(early_stopping=True)
-    one, thirds, halves = np.zeros(60), np.arange(60) // 3, np.arange(60) % 2
+    single, thirds, halves = np.zeros(60), np.arange(60) // 3, np.arange(60) % 2
     for X_some, y, groups, match in (
         (X[:9], np.arange(9) // 3, None, "test_size = 1 .* the number of classes = 3"),
         (X, thirds, None, "test_size = 6 .* the number of classes = 20"),
         (X[:3], np.arange(3), None, "0 sample|n_samples=0"),
-        (X, halves, one, "n_samples=1"),
+        (X, halves, single, "n_samples=1"),
     ):
         raises(ValueError, f"^validation_fraction: .*{match}", model.fit, X_some, y, groups=groups)
 

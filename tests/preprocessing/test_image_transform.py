@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import noise_images, raises, seeded
+from helpers import names, noise_images, raises, seeded
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks, get_tags
@@ -105,10 +105,7 @@ SHAPES = {  # that are no images, and what to do
     (7, 5, 5, 4): r"X\.transpose\(0, 3, 1, 2\)",
 }
 TWO = np.zeros((2, 3, 11, 13))
-VALUES = [(TWO + np.nan, "contains NaN"), (TWO + np.inf, "contains infinity")]
-VALUES += [(TWO[:0], "0 sample")]
-VALUES += [(TWO.astype(bool), "uint8 in .* or floats, got bool")]
-VALUES += [(TWO.astype(int), r"got int64.*X\.astype\(np\.uint8\)"), (1j * TWO, "Complex data")]
+VALUES = [TWO + np.nan, TWO + np.inf, TWO[:0], TWO.astype(bool), TWO.astype(int), 1j * TWO]
 
 
 @every_one
@@ -118,8 +115,8 @@ def test_what_is_no_images(transformer):
         with pytest.raises(ValueError, match=rf"{name} takes images of shape .*{advice}") as caught:
             clone(transformer).fit(np.zeros(shape, dtype=np.float32))
         assert str(shape) in str(caught.value)
-    for X, message in VALUES:
-        raises(ValueError, message, clone(transformer).fit, X)
+    for X in VALUES:
+        names("X", X, clone(transformer).fit, X)
 
 
 @every_one

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import raises
+from helpers import names
 from sklearn.cluster import MiniBatchKMeans
 
 from sklearn_moe.preprocessing import PatchKMeansFeatures
@@ -137,19 +137,13 @@ def test_images_of_another_size():
 # -- what is refused ----------------------------------------------------------------------
 
 
-WRONG = [
-    ({"patch_size": 12}, "Images of 11 x 13 pixels have too few patches .*patch_size=12"),
-    ({"patch_size": 10, "pool": 3}, "too few patches for a grid of pool=3 x 3 cells"),
-    ({"n_clusters": 501}, "n_clusters=501 needs as many patches, got 500"),
-    (
-        {"n_clusters": 91, "patch_size": 11, "pool": 1},
-        "n_clusters=91 needs as many patches, got 90",
-    ),
-]
+WRONG = [("patch_size", {"patch_size": 12}), ("pool", {"patch_size": 10, "pool": 3})]
+WRONG += [("n_clusters", {"n_clusters": 501})]
+WRONG += [("n_clusters", {"n_clusters": 91, "patch_size": 11, "pool": 1})]
 
 
 def test_parameters_are_checked():
-    for parameters, message in WRONG:
+    for name, parameters in WRONG:
         transformer = small(**parameters)
-        raises(ValueError, message, transformer.fit, images())
+        names(name, parameters, transformer.fit, images())
         assert not hasattr(transformer, "cluster_centers_")
