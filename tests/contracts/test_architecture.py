@@ -120,13 +120,12 @@ def test_no_call_runs_up():
 
 def test_auto_is_resolved_in_one_place():
     rooms = {"_estimators", "_parameters", "_training", "_data", "_registry", "_devices"}
+    rooms |= {"nn", "optim"}
     says = {
         path.name
         for path in FILES
         for node in ast.walk(tree(path))
-        if room(path) in rooms | {"nn", "optim"}
-        and isinstance(node, ast.Constant)
-        and node.value == "auto"
+        if room(path) in rooms and isinstance(node, ast.Constant) and node.value == "auto"
     }
     # All but the first declare parameters.
     assert says == {"plan.py", "estimator_params.py", "classifier.py", "regressor.py"}

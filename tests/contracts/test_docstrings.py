@@ -60,7 +60,7 @@ def test_defaults_are_what_docstrings_say():
                 continue
             for name, documented, default in defaults(part):
                 # A factory of a default, as of dataclasses, or a function is described in words.
-                if not callable(default):
+                if not callable(default) and not isinstance(documented, dict):
                     n_compared += 1
                     if documented != default or type(documented) is not type(default):
                         wrong.append(f"{where}.{part.__name__}: {name}={documented!r}, {default!r}")
