@@ -183,8 +183,8 @@ class Fit:
         Whether Ctrl-C was pressed after the first epoch: what is left is done with few rows.
     """
 
-    phase = "preparation"
     hurries = False
+    stopping = None
     progress = None
 
     def __init__(self, estimator, *, goes_on, is_chunk=False):

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, issparse
 from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
 from .._data.indexing import draw_rows

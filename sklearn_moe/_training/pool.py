@@ -15,11 +15,11 @@ from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, mixed_losses
 from .._data.rows import Rows, SparseRows
 from .._threads import threads_for, work_of_table
+from ..nn.dispatch import apply_all
+from ..nn.mixture import MixtureOutput
 from .callbacks import Stopping
 from .estimators import fit_members, fit_members_further
 from .linear import fit_line
-from ..nn.dispatch import apply_all
-from ..nn.mixture import MixtureOutput
 from .loop import Step, Training
 from .out_of_bag import sharpen
 
@@ -242,7 +242,7 @@ def _line_outputs(z, hidden, coef, intercept):
 
 @torch.no_grad()
 def _learn_router(fit, lines, hidden):
-    """Give the router what each kind is worth on unseen rows; return the weights and a `PoolFit`."""
+    """Give the router what kinds are worth on unseen rows; return the weights and a `PoolFit`."""
     net, rows, head = fit.net, fit.validation or fit.rows, fit.net.criterion_
     pool = net.module_
     places = np.arange(len(rows.y))

@@ -1,7 +1,8 @@
 """A mixture, or a pool, made from the names and options of its parts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from .functional import Shape, dry_run, evaluate
 from .heads import Head
 from .mixture import MixtureOfExperts, Pool
 from .router_parts import GATES, NETWORKS, NOISES
-from .routers import RouterSpec, make_router
+from .routers import RouterSpec, SoftRouter, make_router
 from .seeding import drawing_from, is_own, use_generator
 from .trunks import TRUNKS, make_trunk, shape_after
 
@@ -147,12 +148,12 @@ def build_mixture(
         for parameter in made.parameters():
             nn.init.zeros_(parameter)
         kinds_of_pool = [_as_module(experts) for experts in groups]
-        pool = Pool(made, kinds_of_pool, n_members, columns, encoder, scales, router_columns)
+        soft = cast(SoftRouter, made)
+        pool = Pool(soft, kinds_of_pool, n_members, columns, encoder, scales, router_columns)
         return pool.to(target)
-    experts = groups[0] if len(kinds) == 1 else [expert for of_kind in members for expert in of_kind]
-    router_or_none = made if n_experts > 1 else None
+    experts = groups[0] if len(kinds) == 1 else [*chain.from_iterable(members)]
     parts = experts, encoder, trunk, shared, scales, columns[0], router_columns
-    mixture = MixtureOfExperts(router_or_none, *parts).to(target)
+    mixture = MixtureOfExperts(made if n_experts > 1 else None, *parts).to(target)
     if n_experts > 1 and not is_own(router.router_class):
         expected = (
             f"router={router} must have forward(x, generator=None), which returns a Route, and "

@@ -1,7 +1,7 @@
 """The mixture of experts: a router, its experts and their combined output; and a pool of kinds."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -229,14 +229,14 @@ class Pool(MixtureOfExperts):
         """
         n_members = int((self.kind_of == kind).sum())
         equal = SoftRouter(EqualScores(n_members), mix=self.router.mix)
-        bag = MixtureOfExperts(
-            equal, self.experts[kind], self.encoder, columns=self.columns_of[kind]
-        )
+        experts: Any = self.experts[kind]
+        bag = MixtureOfExperts(equal, experts, self.encoder, columns=self.columns_of[kind])
         return bag.train(self.training)
 
     def outputs_of(self, kind: int, x: Tensor) -> Tensor:
         """Return the outputs of the members for encoded samples, (n_samples, n_members, ...)."""
-        return apply_all(self.experts[kind], _part(x, self.columns_of[kind]))
+        experts: Any = self.experts[kind]
+        return apply_all(experts, _part(x, self.columns_of[kind]))
 
     def forward(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
@@ -256,6 +256,7 @@ class Pool(MixtureOfExperts):
             kind_of, shares = kind_of[members], shares[members]
         gate = (gate[:, kind_of] * shares).to(outputs[0].dtype)
         log_gate = gate.clamp(min=torch.finfo(gate.dtype).tiny).log()
+        assert self.router.mix is not None
         output = self.router.mix(log_gate, torch.cat(outputs, 1))
         if self.sharpness is not None:
             output = output * self.sharpness

@@ -260,6 +260,7 @@ def made(names):
 def difference(before, after):
     """Return in words how two results differ."""
     if isinstance(before, str) or isinstance(after, str):
+        before, after = str(before), str(after)
         return "" if before == after else f"\n- {before}\n+ {after}"
     before, after = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if before.shape != after.shape:
