@@ -1,7 +1,5 @@
 """One run: an estimator, fitted on a problem from a seed, and what is measured of it."""
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -62,7 +60,7 @@ class Problem:
 
     @property
     def settings(self):
-        """Return what identifies the problem, as plain values."""
+        """Return what identifies the problem."""
         return asdict(self)
 
     @property
@@ -115,20 +113,10 @@ class Run:
     trace: int | None = None
 
     @cached_property
-    def settings(self):
-        """Return what identifies the run, as plain values."""
-        return {
-            "run": joblib.hash(type(self)),
-            "problem": {"class": joblib.hash(type(self.problem))} | self.problem.settings,
-            "estimator": joblib.hash(seeded(self.estimator, self.seed)),
-            "trace": self.trace if self._routes else None,
-        }
-
-    @cached_property
     def key(self):
-        """Return a hash of the settings."""
-        text = json.dumps(self.settings, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return a hash of what identifies the run."""
+        kind = type(self), type(self.problem), self.trace if self._routes else None
+        return joblib.hash((kind, self.problem.settings, seeded(self.estimator, self.seed)))
 
     @property
     def _routes(self):

@@ -36,14 +36,14 @@ class RunStore:
     def get(self, run):
         """Return what a finished run has found, None if it is not there."""
         path = self.path(run)
-        return json.loads(path.read_text())["result"] if path.exists() else None
+        return json.loads(path.read_text()) if path.exists() else None
 
     def put(self, run, result):
         """Keep what a run has found, all of it or nothing."""
         path = self.path(run)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"settings": run.settings, "result": result}))
+        part.write_text(json.dumps(result))
         part.replace(path)
 
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
-import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import TruncatedSVD
@@ -121,12 +120,7 @@ class Texts:
     @property
     def settings(self):
         """Return what identifies the problem."""
-        steps = [_NGRAMS, *FEATURES[self.setting]]
-        return {
-            "corpora": joblib.hash(CORPORA),
-            "most": MOST,
-            "features": [*map(joblib.hash, steps)],
-        }
+        return CORPORA, MOST, _NGRAMS, FEATURES[self.setting]
 
     def draw(self, seed):
         """Return features, classes and languages, of training and of test texts."""

@@ -109,10 +109,10 @@ def test_a_run_takes_any_classifier():
     assert "entropy" not in result
 
 
-def test_settings_hold_everything_but_the_clock():
+def test_a_key_is_of_everything_but_the_clock():
     run = Run(SMALL, MoEClassifier(4), seed=0)
     same = Run(replace(SMALL), MoEClassifier(4, random_state=5), seed=0)
-    assert run.settings == same.settings
+    assert run.key == same.key
     estimators = (
         MoEClassifier(4, tol=1e-3),
         MoEClassifier(4, callbacks=[NotebookStopping(margin=0.1)]),
@@ -124,10 +124,10 @@ def test_settings_hold_everything_but_the_clock():
     )
     others = [replace(run, estimator=estimator) for estimator in estimators]
     others += [replace(run, seed=1), replace(run, problem=replace(SMALL, data_seed=1))]
-    keys = [json.dumps(r.settings) for r in (run, replace(run, trace=5), *others)]
+    keys = [r.key for r in (run, replace(run, trace=5), *others)]
     assert len(set(keys)) == len(keys)
     single = Run(SMALL, MoEClassifier(1), seed=0)
-    assert replace(single, trace=5).settings == single.settings  # it has no routing
+    assert replace(single, trace=5).key == single.key  # it has no routing
 
 
 def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):

@@ -60,12 +60,10 @@ def test_hyperparameters_are_the_papers():
 def test_settings_tell_runs_apart(folder, tmp_path):
     def keys(**options):
         options = {"folder": folder, "arch": ["cnn"], "task": ["rotate-paper"]} | options
-        runs = [run for cell in table2(**options).cells(2) for run in cell.runs]
-        return {json.dumps(run.settings, sort_keys=True) for run in runs}
+        return {run.key for cell in table2(**options).cells(2) for run in cell.runs}
 
     usual = keys()
     assert len(usual) == 4
-    assert folder not in "".join(usual)
     changes = {"protocol": "ours", "task": ["rotate-inscribed"], "arch": ["resnet18"], "epochs": 3}
     changes |= {"subset": 10, "blur": False, "hide_grid": True, "width": 8, "precision": "bf16"}
     changes |= {"folder": make_folder(tmp_path / "others", 1)}
