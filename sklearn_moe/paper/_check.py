@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from math import isclose
+from math import isclose, nan
 
 from ._image_runs import ImageRun
 from ._report import from_json, plain, to_markdown
@@ -81,14 +81,21 @@ def _repeat(data, experiment, cells, longest, performed):
             performed[run.key] = run.perform()
     except FileNotFoundError as error:
         return True, f"not repeated, {_FOLDERS[experiment.name]}: {error}"
+    except Exception as error:  # the other results are checked nevertheless
+        return False, f"FAILS: {type(error).__name__}: {error}; {_named(cell, run)}"
     tolerance = _TOLERANCES.get(experiment.name, _ROUNDING)
     old, new = (_figures(experiment, of) for of in (values, performed[run.key]))
+    new = dict.fromkeys(old, nan) | new
     differ = [name for name in old if not isclose(old[name], new[name], rel_tol=_ROUNDING)]
     far = [name for name in differ if not isclose(old[name], new[name], rel_tol=tolerance)]
     verdict = "OTHERWISE" if far else f"within {tolerance:.0%}" if differ else "equal"
     shown = [f"{name} {new[name]:.6g}, stored {old[name]:.6g}" for name in far or differ]
+    return not far, "; ".join([verdict, *shown, _named(cell, run)])
+
+
+def _named(cell, run):
     labels = ", ".join(f"{name} {label}" for name, label in plain(cell.labels).items())
-    return not far, f"{'; '.join([verdict, *shown])}; {labels}, seed {run.seed}"
+    return f"{labels}, seed {run.seed}"
 
 
 def _quickest(data, cells):

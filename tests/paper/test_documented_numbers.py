@@ -35,8 +35,8 @@ def read(name):
     return (DOCS / name).read_text(encoding="utf-8")
 
 
-def stored(name):
-    return json.loads(read(f"results/{name}.json"))
+def cells_of(name):
+    return json.loads(read(f"results/{name}.json"))["cells"]
 
 
 @cache
@@ -44,8 +44,7 @@ def known(name):
     """Return the numbers on the page of a result, and by how much its cells differ, as positive."""
     text = read(f"results/{name}.md").replace(",", "")
     numbers = [float(number) for number in re.findall(r"\d+\.?\d*", text)]
-    cells = stored(name)["cells"]
-    pairs = product(combinations(cells, 2), ("accuracy", "best_epoch_accuracy"))
+    pairs = product(combinations(cells_of(name), 2), ("accuracy", "best_epoch_accuracy"))
     for (one, other), measure in pairs:
         values = [np.array(cell["values"].get(measure, ())) for cell in (one, other)]
         if all(map(len, values)) and one["labels"]["setting"] == other["labels"]["setting"]:
@@ -61,10 +60,11 @@ def rows(name):
     links = []
     for block in re.split(r"\n(?= *\* - |\|)|\n\n(?=\S)", read(name)):
         if re.match(r" *\* - |\|", block):
-            named = re.findall(r":doc:`(?:results/)?([\w/-]+)`", block)
-            named = [RESULTS.get(of, of) for of in named]
-            before = links if "the same" in block else []
-            links = before + [of for of in named if (DOCS / f"results/{of}.json").exists()]
+            links = links if "the same" in block else []
+            found = [
+                RESULTS.get(of, of) for of in re.findall(r":doc:`(?:results/)?([\w/-]+)`", block)
+            ]
+            links = links + [of for of in found if (DOCS / f"results/{of}.json").exists()]
             yield block, links
         else:
             links = []
@@ -99,7 +99,7 @@ def test_rows_of_the_main_table(name):
             spreads = [(of.accuracy, of.accuracy_std), (of.entropy, of.entropy_std)]
             model = "mixture cubic" if kind == "nonlinear" else "mixture linear"
             for folder in MAIN[name]:
-                cells = stored(f"{folder}{TABLES[int(setting) > 2]}")["cells"]
+                cells = cells_of(f"{folder}{TABLES[int(setting) > 2]}")
                 labels = {"setting": int(setting), "model": model}
                 (values,) = (cell["values"] for cell in cells if cell["labels"] == labels)
                 for measure, digits in (("accuracy", 2), ("entropy", 3)):
