@@ -18,7 +18,6 @@ from sklearn_moe.paper._statistics import mean_interval
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES, FOLDERS = ("table1", "appendix"), ("", "protocol-paper/", "data-fresh/")
 IMAGES = [f"{path.parent.name}/table2" for path in DOCS.glob("results/*/table2.json")]
-RESULTS = {"linear_experts": "linear", "sentiment": "sentiment/sentiment"}  # by their own pages
 PAGES = {  # the results of rows that name none, and numbers that are of no result
     "claims.rst": ((), "68.71 79.48 72.29 87.9 4.6 4.1"),
     "later.rst": ((), ".001 .0496 .509 .224 .068 96.2 94.9"),
@@ -61,10 +60,9 @@ def rows(name):
     for block in re.split(r"\n(?= *\* - |\|)|\n\n(?=\S)", read(name)):
         if re.match(r" *\* - |\|", block):
             links = links if "the same" in block else []
-            found = [
-                RESULTS.get(of, of) for of in re.findall(r":doc:`(?:results/)?([\w/-]+)`", block)
-            ]
-            links = links + [of for of in found if (DOCS / f"results/{of}.json").exists()]
+            for of in re.findall(r":doc:`(?:results/)?([\w/-]+)`", block):
+                paths = (of, f"{of}/{of}")  # of a page, and of the page with its results
+                links = links + [p for p in paths if (DOCS / f"results/{p}.json").exists()]
             yield block, links
         else:
             links = []
