@@ -384,11 +384,9 @@ class EstimatorParams(HasNames):
     {class_weight}
 
     verbose : bool or int, default=0
-        Whether to show a progress bar: the epoch and the time that is left at most, as training
-        may end before, and what is done before and after the epochs. At its end a line with the
-        time of this call remains. 2 also prints a row for each epoch: the training loss,
-        out-of-bag or validation loss and score, and the time. A star marks the least loss so far,
-        of rows that were not trained on if there are any.
+        Whether to show a progress bar over the epochs, with the time that is left at most, as
+        training may end before. A file or pipe gets none. 2 prints a row of losses and scores for
+        each epoch instead, by skorch's `PrintLog`.
 
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.

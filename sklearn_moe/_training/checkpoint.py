@@ -30,6 +30,8 @@ _NUMPY_PARTS = [
     *(np.ndarray, np.dtype, codecs.encode, np.zeros(1).__reduce__()[0]),
     *{type(np.dtype(kind)) for kind in "?iIlLqQfd"},
 ]
+# What may be in a file of torch holds for all threads.
+_LOADING = threading.Lock()
 # What does not change the course of a training.
 _IRRELEVANT = {"verbose", "callbacks", "checkpoint", "device", "warm_start"}
 # Seconds between two snapshots in memory, of which Ctrl-C writes the last one.
@@ -202,7 +204,7 @@ class Checkpoint:
         digest, content = content[:_DIGEST], content[_DIGEST:]
         state = {}
         # Whatever torch does not load is no checkpoint.
-        with suppress(Exception), torch.serialization.safe_globals(_NUMPY_PARTS):
+        with suppress(Exception), _LOADING, torch.serialization.safe_globals(_NUMPY_PARTS):
             if hashlib.sha256(content).digest() == digest:
                 state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         if state.get("identity") != self.identity or state["max_iter"] > self.max_iter:

@@ -77,6 +77,7 @@ def test_a_fit_that_a_callback_ends_is_not_called_too_short():
     stop = at(3, partial(throw, StopTraining), "on_epoch_end")
     X = np.random.default_rng(0).normal(size=(60, 3))
     options = {"solver": "adam", "early_stopping": False, "tol": 1e-9, "random_state": 0}
+    options["expert"] = "mlp"
     clf = MoEClassifier(2, max_iter=20, callbacks=[stop], **options).fit(X, X[:, 0] > 0)
     assert clf.n_iter_ == 3
     with pytest.warns(ConvergenceWarning, match="max_iter=3"):

@@ -27,6 +27,7 @@ from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams
 from sklearn_moe._data.rows import Rows
 from sklearn_moe._data.validation import Samples
 from sklearn_moe._training import checkpoint as resuming
+from sklearn_moe._training.callbacks import Stopping
 from sklearn_moe._training.checkpoint import Checkpoint
 from sklearn_moe._training.loop import Training
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
@@ -191,9 +192,11 @@ def test_a_file_holds_the_parts_of_several_trainings(table, tmp_path):
         checkpoint = Checkpoint(always(tmp_path), model, samples, plan, random_state)
         for name in ("first", "second"):
             net, part = copy.deepcopy(model.net_), checkpoint.part(name)
-            callbacks = [COUNT, *([at(3, CRASH)] if name in stopped else ())]
+            stopping = Stopping(None, 1, "train_loss")
+            callbacks = [COUNT, stopping, *([at(3, CRASH)] if name in stopped else ())]
             Training(net, rows, None, 4, seed=0, callbacks=callbacks, checkpoint=part).run()
             losses.append(net.history[:, "train_loss"])
+            assert stopping.best_epoch_ == 1 + np.argmin(losses[-1]) == 4
         return losses
 
     samples = Samples(table[0], (table[1] == "a").astype(int), None, None)

@@ -27,7 +27,7 @@ from sklearn_moe._training.callbacks import Interrupts
 from sklearn_moe.callbacks import StopTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-BRIEF = {"n_experts": 3, "max_iter": 20, "tol": None, "random_state": 0}
+BRIEF = {"expert": "mlp", "n_experts": 3, "max_iter": 20, "tol": None, "random_state": 0}
 HOOKS = ["on_epoch_begin", "on_batch_end", "on_epoch_end"]
 
 

@@ -12,7 +12,7 @@ from sklearn_moe._training import net as _net
 from sklearn_moe._training.out_of_bag import has_few_distinct_rows, in_bag_mask
 
 pytestmark = brief_fits
-BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0}
+BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0, "expert": "mlp"}
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,7 @@ def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):
     (X, y, _), _ = patches
     for network in ("linear", "mlp"):
         norms, options = [], {"router": RouterParams(network=network), "batch_size": None}
+        options["expert"] = "patch"
         clf = fit((X[:200], y[:200]), hook("on_grad_computed", collect), **options)
         np.testing.assert_allclose(clf.router_gradient_curve_, norms, rtol=1e-5)
 

@@ -55,8 +55,11 @@ def test_auto_is_the_cpu_where_there_is_nothing_else(table, monkeypatch):
     for found, precision in (({}, "float32"), ({"avx512_bf16": True}, "bf16")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
         assert placed(IMAGES) == ("cpu", precision)
-    assert MoEClassifier(**BRIEF).fit(*table).resolved_params_["device"] == "cpu"
-    assert MoEClassifier(**BRIEF, device="cpu").fit(*table).resolved_params_["device"] == "cpu"
+    assert MoEClassifier(**BRIEF, expert="mlp").fit(*table).resolved_params_["device"] == "cpu"
+    assert (
+        MoEClassifier(**BRIEF, expert="mlp", device="cpu").fit(*table).resolved_params_["device"]
+        == "cpu"
+    )
 
 
 def test_auto_takes_a_gpu_for_steps_that_are_work(gpu):
@@ -193,7 +196,7 @@ def test_training_says_what_to_lower(table, monkeypatch):
 
 def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
     X, sizes = np.random.default_rng(0).normal(size=(300, 5)), []
-    net = MoEClassifier(**BRIEF).fit(X, np.arange(300) % 2).net_
+    net = MoEClassifier(**BRIEF, expert="mlp").fit(X, np.arange(300) % 2).net_
     net.device = "cuda"
     for free in (0, 1e6, 2e6, float("inf")):
         monkeypatch.setattr(_devices, "free_memory", lambda device, free=free: free)
@@ -205,5 +208,5 @@ def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
 
 def test_gradients_do_not_stay(table):
     for method in ("fit", "partial_fit"):
-        clf = getattr(MoEClassifier(**BRIEF).fit(*table), method)(*table)
+        clf = getattr(MoEClassifier(**BRIEF, expert="mlp").fit(*table), method)(*table)
         assert all(parameter.grad is None for parameter in clf.module_.parameters())
