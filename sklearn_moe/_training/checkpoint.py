@@ -276,8 +276,7 @@ class CheckpointPart:
                 vars(callback).update(stored["callbacks"].get(name, {}))
         net.history = History(json.loads(stored["history"]))
         training.n_done, training.stopped = stored["n_done"], stored["stopped"]
-        if training.schedule is not None:
-            training.schedule.n_done = stored["n_steps"]
+        training.n_steps_done = stored["n_steps_done"]
         # On another kind of device, and in further processes, others are drawn.
         is_same = stored["device"] == torch.device(net.device).type
         known = training.generators if is_same else []
@@ -323,7 +322,7 @@ class CheckpointPart:
         state |= {
             "n_done": training.n_epochs,
             "stopped": training.stopped,
-            "n_steps": training.schedule and training.schedule.n_done,
+            "n_steps_done": training.n_steps_done,
             "draws": [generator.get_state() for generator in training.generators],
             "device": torch.device(net.device).type,
             "history": history,

@@ -22,40 +22,19 @@ from .process_group import CURRENT_GROUP
 
 # Largest block that glibc keeps for reuse, in bytes.
 _LARGEST_BLOCK = 31 * 2**20
-# The rates are full after this share of the steps: a twentieth.
-_RISE = 20
 # What a step returns that is recorded of an epoch.
-_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "oob_sums", "score")
+_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")
 
 
-class Cosine:
-    """Let the rates of an optimizer rise over a twentieth of the steps, then fall to 0.
+def set_cosine_rates(optimizer, n_done, n_steps):
+    """Let the rates rise over a twentieth of the steps, then fall to 0; the highest are kept.
 
-    Those of torch do the same, wrapped around every step of the optimizer.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Its rates are the highest ones; they are kept as "initial_lr" of each group, as by torch.
-    n_steps : int
+    A schedule of torch does the same, wrapped around every step of the optimizer.
     """
-
-    def __init__(self, optimizer, n_steps):
-        self.optimizer = optimizer
-        self.n_steps = n_steps
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"])
-        self.n_done = -1
-        # It sets the first rates.
-        self.step()
-
-    def step(self):
-        """Go on to the rates of the next step."""
-        self.n_done += 1
-        rise = min(1, _RISE * (self.n_done + 1) / self.n_steps)
-        factor = rise * (1 + math.cos(math.pi * min(1, self.n_done / self.n_steps))) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+    rise = min(1, 20 * (n_done + 1) / n_steps)
+    factor = rise * (1 + math.cos(math.pi * min(1, n_done / n_steps))) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
 
 class Training:
@@ -110,28 +89,24 @@ class Training:
         self.rows = rows
         self.validation = validation
         self.epochs = epochs
-        self.is_chunk = is_chunk
         self.checkpoint = checkpoint
         self.group = CURRENT_GROUP.get()
-        self.generator = torch.Generator(net.device).manual_seed(seed)
-        self.generators = [self.generator]
-        if self.generator.device.type != "cpu":
-            # Transforms of torchvision draw on the CPU.
-            self.generators.append(torch.Generator().manual_seed(seed))
-        self.draws = self.generators
-        if self.group is not None:
-            self.draws = self.group.own_draws(self.generators, seed)
+        # Transforms of torchvision draw on the CPU.
+        devices = dict.fromkeys((str(net.device), "cpu"))
+        self.generators = [torch.Generator(device).manual_seed(seed) for device in devices]
+        self.generator, group = self.generators[0], self.group
+        self.draws = self.generators if group is None else group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
         self.is_weighted = rows.is_weighted
         self.n_done, self.stopped = 0, False
         self.n_before = len(net.history)
         self.batch_size = min(net.batch_size, len(rows.y))
-        self.n_batches = math.ceil(len(rows.y) / self.batch_size)
-        # Metrics of the steps of this epoch, by which its progress is known.
-        self.steps = []
-        self.schedule = None
-        if net.schedule == "cosine" and not is_chunk:
-            self.schedule = Cosine(net.optimizer_, epochs * self.n_batches)
+        n_batches = math.ceil(len(rows.y) / self.batch_size)
+        # Steps over which the rates fall, 0 if they stay.
+        self.n_steps = epochs * n_batches if net.schedule == "cosine" and not is_chunk else 0
+        self.n_steps_done = 0
+        if self.n_steps:
+            set_cosine_rates(net.optimizer_, 0, self.n_steps)
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()
@@ -153,14 +128,12 @@ class Training:
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
-        net = self.net
-        self.step = self.make_step(self)
-        work = net.work_of_a_row_ * self.batch_size
+        net, self.step = self.net, self.make_step(self)
         try:
             with (
                 self.group or nullcontext(),
                 Interrupts() as interrupts,
-                threads_for(work, "openmp"),
+                threads_for(net.work_of_a_row_ * self.batch_size, "openmp"),
                 explained_errors(self.batch_size, net.device),
             ):
                 self._run(interrupts)
@@ -175,9 +148,8 @@ class Training:
             # Leave the net as it is when no training is under way.
             net.callbacks = None
             net.callbacks_ = []
-            for parameter in self.parameters:
-                # As large as the model.
-                parameter.grad = None
+            # Gradients are as large as the model.
+            net.optimizer_.zero_grad()
             del net.training_
             net.module_.eval()
 
@@ -278,8 +250,6 @@ class Training:
         else:
             batches = group.shards(rows, cuts, device)
         steps = []
-        if training:
-            self.steps = steps
         for batch, sharding in batches:
             if self.has_batch_hooks:
                 # As skorch's callbacks unpack it.
@@ -310,13 +280,11 @@ class Training:
 
     def _record_steps(self, steps, *, training):
         """Record the means of the metrics of the steps: the one wait for the device in an epoch."""
-        net, metrics = self.net, {}
+        net, metrics, losses = self.net, {}, steps[0]["loss"]
         for name in steps[0]:
             values = [step[name] for step in steps if name in step]
-            if isinstance(values[0], torch.Tensor):
-                metrics[name] = torch.stack(values)
-            else:
-                metrics[name] = steps[0]["loss"].new_tensor(values)
+            are_tensors = isinstance(values[0], torch.Tensor)
+            metrics[name] = torch.stack(values) if are_tensors else losses.new_tensor(values)
         if self.group is not None:
             metrics = self.group.collect(metrics)
         weight = metrics["weight"]
@@ -337,10 +305,6 @@ class Training:
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
         if "oob_loss" in metrics:
             self._record(epoch, "oob_loss", float(share @ metrics["oob_loss"]), 1)
-        if "oob_sums" in metrics:
-            # Of losses and of weights: of a bag some rows may be hidden from none.
-            total, weight = metrics["oob_sums"].sum(0).tolist()
-            self._record(epoch, "oob_loss", total / weight if weight else math.inf, 1)
         self._record(epoch, prefix + "_loss", loss, 1)
 
     def _record(self, epoch, name, value, sign):
@@ -351,17 +315,16 @@ class Training:
         epoch[name + "_best"] = sign * value < best
 
     def _divergence(self, what):
-        causes = "the steps are too long for the activation ('cubic' and 'linear' are unbounded)"
+        causes = ["the steps are too long for the activation ('cubic' and 'linear' are unbounded)"]
         # With an encoder X was scaled here.
         if self.net.module_.encoder is None:
-            scaled = "for patches, add a scaler first; for others, leave standardize at 'auto'"
-            causes = f"X is not scaled ({scaled}), or {causes}"
+            causes.append("X is not scaled: scale patches before, else leave standardize at 'auto'")
         if self.net.train_transform is not None:
-            causes = f"train_transform returns NaN, {causes}"
+            causes.append("train_transform returns NaN")
         return ValueError(
-            f"The {what} in epoch {len(self.net.history)}. Likely causes: {causes}. Lower "
-            "learning_rate_init, router__learning_rate and solver__weight_decay, or leave them as "
-            "they are by default."
+            f"The {what} in epoch {len(self.net.history)}. Likely causes: {'; '.join(causes)}. "
+            "Lower learning_rate_init, router__learning_rate and solver__weight_decay, or leave "
+            "them as they are by default."
         )
 
 
@@ -404,15 +367,18 @@ class Step:
         for parameter in training.parameters:
             # Faster than zero_grad.
             parameter.grad = None
-        mixed, losses, oob_losses = self.forward(batch)
+        mixed, losses, oob_loss = self.forward(batch)
         loss = self.backward(mixed, losses, batch)
         # The length of an expert's step may not follow from its gradient.
         if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
             self.scale_steps(mixed, batch)
         net.solver.make_step(net.optimizer_)
-        if training.schedule is not None:
-            training.schedule.step()
-        metrics = {"loss": loss, "weight": batch_size(batch.weight)} | (oob_losses or {})
+        if training.n_steps:
+            training.n_steps_done += 1
+            set_cosine_rates(net.optimizer_, training.n_steps_done, training.n_steps)
+        metrics = {"loss": loss, "weight": batch_size(batch.weight)}
+        if oob_loss is not None:
+            metrics["oob_loss"] = oob_loss
         if mixed.output is not None:
             metrics["y_pred"] = mixed.output.detach()
         gradients = [p.grad for p in self.router_parameters if p.grad is not None]
@@ -424,23 +390,20 @@ class Step:
         return metrics
 
     def forward(self, batch):
-        """Return what the mixture makes of a batch, the losses, and out-of-bag losses by name."""
+        """Return what the mixture makes of a batch, the losses, and the out-of-bag loss or None."""
         net = self.net
         x, has_new_nan = net.as_input(batch.x), None
         if net.train_transform is not None:
-            if x is batch.x:
-                # X is not ours to change.
-                x = x.clone()
-            x, has_new_nan = self._transform(x)
+            # X is not ours to change.
+            x, has_new_nan = self._transform(x.clone() if x is batch.x else x)
         draws = use_generator(*self.training.draws) if self.is_stochastic else nullcontext()
-        precision = nullcontext()
-        if net.precision == "bf16":
-            precision = torch.autocast(x.device.type, torch.bfloat16)
+        is_mixed = net.precision == "bf16"
+        precision = torch.autocast(x.device.type, torch.bfloat16) if is_mixed else nullcontext()
         with precision, draws:
-            mixed, losses, oob_losses = self.losses(x, batch)
+            mixed, losses, oob_loss = self.losses(x, batch)
         if has_new_nan is not None:
             losses = losses.masked_fill(has_new_nan, torch.nan)
-        return mixed, losses, oob_losses
+        return mixed, losses, oob_loss
 
     def _transform(self, x):
         """Return the samples of a batch as `train_transform` makes them.
@@ -456,19 +419,18 @@ class Step:
             x = call_factory(expected, torch.Tensor, self.net.train_transform, x)
         if (x.shape, x.dtype) != (shape, dtype):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
-        has_new_nan = (x.isnan() & ~missing).any() if x.ndim == 2 else None
-        return x, has_new_nan
+        return x, (x.isnan() & ~missing).any() if x.ndim == 2 else None
 
     def losses(self, x, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
 
-        With an out-of-bag mask, also the loss of the samples by the experts that were not trained
-        on them, by name; otherwise None.
+        With an out-of-bag mask, also the mean loss of the samples by the experts that were not
+        trained on them; otherwise None.
         """
         net, training, head = self.net, self.training, self.net.criterion_
-        forward, dtype = self.module, batch.weight.dtype
-        if net.expert_loss_weight or batch.in_bag is not None:
-            forward = self.module.forward_experts
+        module, dtype = self.module, batch.weight.dtype
+        is_each = net.expert_loss_weight or batch.in_bag is not None
+        forward = module.forward_experts if is_each else module
         mixed = forward(x, training.generator, training.encodes_once)
         if mixed.output is not None:
             mixed = mixed._replace(output=mixed.output.to(dtype))
@@ -479,9 +441,8 @@ class Step:
             mixed = mixed._replace(output=self.mix(gate, mixed.expert_outputs))
         in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(dtype)
         loss, oob_loss = mixture_loss(gate, losses, in_bag, net.expert_loss_weight)
-        if batch.in_bag is None:
-            return mixed, loss, None
-        return mixed, loss, {"oob_loss": weighted_mean(oob_loss, batch.weight)}
+        oob_loss = None if batch.in_bag is None else weighted_mean(oob_loss, batch.weight)
+        return mixed, loss, oob_loss
 
     def mix(self, gate, outputs):
         """Return the outputs of the mixture of experts, for those who only look at them."""

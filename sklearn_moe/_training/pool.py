@@ -163,8 +163,8 @@ class BagStep(Step):
         with torch.no_grad():
             # Some rows may be hidden from none.
             weight = batch.weight.unsqueeze(1) * (1 - in_bag)
-            sums = torch.stack([(losses * weight).sum(), weight.sum()])
-        return mixed, loss, {"oob_sums": sums}
+            oob_loss = (losses * weight).sum() / weight.sum().clamp(min=1e-12)
+        return mixed, loss, oob_loss
 
 
 def _make_stopping(fit):

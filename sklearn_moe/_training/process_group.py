@@ -145,13 +145,18 @@ class DataParallelGroup:
         self.interrupts = interrupts
         _check_module(net.module_)
         groups = [{**group, "params": None} for group in net.optimizer_.param_groups]
-        n_steps = training.schedule and training.schedule.n_steps
         self._check_equal(
             {
                 "training data": (*_look_at(rows), *_look_at(held_out)),
                 "weights at the start": _state(net),
                 "random draws": _draws(training),
-                "parameters": (n_epochs, n_steps, net.batch_size, training.has_batch_hooks, groups),
+                "parameters": (
+                    n_epochs,
+                    training.n_steps,
+                    net.batch_size,
+                    training.has_batch_hooks,
+                    groups,
+                ),
             },
             "Give every process the same X, y and sample_weight, the same parameters and an int as "
             "random_state; each takes its own rows of every batch.",
@@ -192,7 +197,7 @@ class DataParallelGroup:
 
     def collect(self, numbers):
         """Return the numbers of all steps; weights and gradients are those of all already."""
-        names = [name for name in ("loss", "oob_loss", "oob_sums", "score") if name in numbers]
+        names = [name for name in ("loss", "oob_loss", "score") if name in numbers]
         sums = self.all_reduce(*(numbers[name] for name in names))
         return numbers | dict(zip(names, sums, strict=True))
 
