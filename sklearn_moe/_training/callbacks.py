@@ -78,8 +78,8 @@ class Stopping(Callback):
         # A training loss below the tolerance leaves nothing to improve by it.
         exhausted = self.score is None and -self.tol < score <= 0
         patience = max(self.patience, self.share * self.n_epochs_)
-        patient = self.waited_ >= patience and self.steps_waited_ >= self.least_steps
-        if exhausted or patient:
+        is_long = self.waited_ >= patience and self.steps_waited_ >= self.least_steps
+        if exhausted or is_long:
             self.converged_ = True
             raise StopTraining
 

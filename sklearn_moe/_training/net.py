@@ -12,6 +12,7 @@ from scipy.sparse import issparse
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.dataset import Dataset
+from torch import nn
 
 from .. import _devices
 from .._compat import __version__
@@ -19,13 +20,10 @@ from .._data.rows import Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, default_torch_modes
 from .._persistence import pack_net, unpack_net
 from .._threads import threads_for
-from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
 from ..nn.seeding import fixed_draws, is_stochastic
 
-# Of the stored state; another number is not read.
-_FORMAT = 1
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU. A GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
@@ -38,8 +36,6 @@ _LARGE_STEP = 1e8
 # Large steps whose work all rows of a call must have to be worth threads: what is computed of a row
 # is often little, and the call is over soon.
 _STEPS_OF_A_CALL = 10
-# An expert for images holds many channels of them at a time.
-_IMAGE_GROWTH = 16
 
 
 class MoENet(NeuralNet):
@@ -100,10 +96,8 @@ class MoENet(NeuralNet):
         """Make the parts: the head, unless it is given, the mixture for it, and the optimizer."""
         self._initialize_virtual_params()
         self._initialize_callbacks()
-        if head is None:
-            head = self.criterion()
         with self._current_init_context("criterion"):
-            self.criterion_ = head.to(self.device)
+            self.criterion_ = (self.criterion() if head is None else head).to(self.device)
         with self._current_init_context("module"):
             self.module_ = self.module(head=self.criterion_).to(self.device)
         self.work_of_a_row_ = work_of_a_step(self.module_, 1, self.module.args[0])
@@ -117,25 +111,19 @@ class MoENet(NeuralNet):
     def initialize_optimizer(self, triggered_directly=None):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
-        module = self.module_
-        is_pool = isinstance(module, Pool)
-        units = [module.experts, *module.shared, module.trunk]
-        units = [unit for unit in units if unit is not None]
+        experts, per_expert = self.module_.experts, self.solver.per_expert
+        others = [unit for unit in (*self.module_.shared, self.module_.trunk) if unit is not None]
+        units = [nn.ModuleList([experts, *others])]
+        is_single = is_stack(experts)
+        if per_expert:
+            units = [*([experts] if is_single else experts), *others]
         groups = [{"params": list(unit.parameters())} for unit in units]
-        if not self.solver.per_expert:
-            kinds = module.experts if is_pool else [module.experts]
-            groups = [{"params": list(kind.parameters())} for kind in kinds]
-            groups[-1]["params"] += [p for unit in units[1:] for p in unit.parameters()]
-        elif is_stack(module.experts) and not is_pool:
-            groups[0]["units"] = len(module.experts)
-        else:
-            groups[:1] = [{"params": list(expert.parameters())} for expert in module.experts]
-        groups = [group for group in groups if group["params"]]
+        if per_expert and is_single:
+            groups[0]["units"] = len(experts)
+        of_router = {"lr": self.router_lr, **self.solver.router_options}
         for parameters in (self.router_parameters(), list(self.criterion_.parameters())):
-            if parameters:
-                own = {"lr": self.router_lr, **self.solver.router_options}
-                groups.append({"params": parameters, **own})
-        self.optimizer_ = self.optimizer(groups, **options)
+            groups.append({"params": parameters, **of_router})
+        self.optimizer_ = self.optimizer([g for g in groups if g["params"]], **options)
         return self
 
     def take_weights(self, other):
@@ -209,9 +197,8 @@ class MoENet(NeuralNet):
 
     def _predict_size(self, X):
         """Return how many samples are predicted at a time."""
-        growth = 1
-        if X.ndim == 4:
-            growth = _IMAGE_GROWTH
+        # An expert for images holds many channels of them at a time.
+        growth = 16 if X.ndim == 4 else 1
         elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
         if device.type != "cpu":
             elements = int(min(_MOST_ELEMENTS, _devices.free_memory(device) / _BYTES_PER_ELEMENT))
@@ -239,7 +226,7 @@ class MoENet(NeuralNet):
         if issparse(X):
             X = SparseRows(X)
         elif isinstance(X, np.ndarray):
-            X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
+            X = as_tensor(X)
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
         draws = fixed_draws(self.module_, self.device) if self.draws_ else nullcontext()
         with threads_for(self.work_of_a_row_ * X.shape[0] / _STEPS_OF_A_CALL, "openmp"):
@@ -295,15 +282,13 @@ class MoENet(NeuralNet):
 
     def __getstate__(self):
         """Return the recipe, the weights, and the state of the optimizer if it has any."""
-        return {"format": _FORMAT, "version": __version__} | pack_net(self)
+        return {"version": __version__} | pack_net(self)
 
     @default_torch_modes()
     def __setstate__(self, state):
         """Build the parts anew and give them their weights."""
         version = state.get("version") if isinstance(state, dict) else None
         try:
-            if version is None or state["format"] != _FORMAT:
-                raise ValueError(f"its state is not of format {_FORMAT}")
             try:
                 device = str(_devices.as_device(state["recipe"]["device"]))
             except ValueError:

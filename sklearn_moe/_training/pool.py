@@ -16,6 +16,7 @@ from .._data.router import N_FOLDS, fit_router, mixed_losses
 from .._data.rows import Rows, SparseRows
 from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
+from ..nn.functional import sum_over_shards
 from ..nn.mixture import MixtureOutput
 from .callbacks import Stopping
 from .estimators import fit_members, fit_members_further
@@ -163,7 +164,7 @@ class BagStep(Step):
         with torch.no_grad():
             # Some rows may be hidden from none.
             weight = batch.weight.unsqueeze(1) * (1 - in_bag)
-            oob_loss = (losses * weight).sum() / weight.sum().clamp(min=1e-12)
+            oob_loss = (losses * weight).sum() / sum_over_shards(weight.sum()).clamp(min=1e-12)
         return mixed, loss, oob_loss
 
 
@@ -313,33 +314,28 @@ def _train_last_epochs(fit, best_epochs, weights):
     if weights is None or training.tol is None or fit.validation is not None:
         return
     gates = weights.gates(np.zeros((1, weights.slopes.shape[1])))[0]
-    n_before = len(net.history)
+    n_before, groups = len(net.history), net.optimizer_.param_groups
+    highest = [group.get("initial_lr", group["lr"]) for group in groups]
+    rows, seed = fit.rows._replace(in_bag=None), fit.learned._predict_seed
     for kind, best in best_epochs.items():
-        group = _group_of(net, kind)
         weight = 1.0 if weights.slopes.any() else gates[kind]
         n_epochs = math.ceil(_LAST_EPOCHS * best) * (weight >= _LEAST_WEIGHT)
-        rate = group.get("initial_lr", group["lr"])
+        factor = 1.0
         if net.schedule == "cosine":
-            rate *= (1 + math.cos(math.pi * min(1, best / training.max_iter))) / 2
-        group["lr"] = group["initial_lr"] = rate
+            factor = (1 + math.cos(math.pi * min(1, best / training.max_iter))) / 2
         # Of a best epoch that was the last one the rate is 0: no weight would move.
-        if not rate * n_epochs:
+        if not factor * n_epochs:
             continue
-        rows, seed = fit.rows._replace(in_bag=None), fit.learned._predict_seed
+        for group, rate in zip(groups, highest, strict=True):
+            group["lr"] = group["initial_lr"] = rate * factor
+        options = {"module": net.module_.bag(kind), "make_step": BagStep}
         try:
-            options = {"module": net.module_.bag(kind), "make_step": BagStep}
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:
             fit.hurry()
             return
         finally:
             del net.history[n_before:]
-
-
-def _group_of(net, kind):
-    """Return the parameters of a kind, with their rate, in the optimizer."""
-    first = next(net.module_.experts[kind].parameters())
-    return next(g for g in net.optimizer_.param_groups if g["params"][0] is first)
 
 
 # -- chunks ---------------------------------------------------------------------------------------

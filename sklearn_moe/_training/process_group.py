@@ -16,8 +16,6 @@ from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
 
-# In this time all have to leave before the connection is closed.
-_GOODBYE = timedelta(seconds=5)
 _CTRL_C = KeyboardInterrupt.__name__
 
 
@@ -75,7 +73,8 @@ class Connection:
                 self.store.set(self._key, f"{type(error).__name__}: {error}".removesuffix(": "))
             # Wait until all processes have read the last message: the store may end with this one.
             self.store.set(f"{self._key}/{self.rank}", "")
-            self.store.wait([f"{self._key}/{rank}" for rank in range(self.size)], _GOODBYE)
+            every_key = [f"{self._key}/{rank}" for rank in range(self.size)]
+            self.store.wait(every_key, timedelta(seconds=5))
         # It is closed with the last reference to it.
         dist.destroy_process_group(group)
 
@@ -85,12 +84,6 @@ class Connection:
             if self.store.check([self._key]):
                 return self.store.get(self._key).decode()
         return None
-
-
-# Rows of X by which data are compared.
-_LOOKED_AT = 64
-# What a process tells of an epoch.
-_STOPS, _INTERRUPTED = 1, 2
 
 
 # The processes that train together here and now, None where each trains by itself.
@@ -145,18 +138,13 @@ class DataParallelGroup:
         self.interrupts = interrupts
         _check_module(net.module_)
         groups = [{**group, "params": None} for group in net.optimizer_.param_groups]
+        has_hooks = training.has_batch_hooks
         self._check_equal(
             {
                 "training data": (*_look_at(rows), *_look_at(held_out)),
                 "weights at the start": _state(net),
                 "random draws": _draws(training),
-                "parameters": (
-                    n_epochs,
-                    training.n_steps,
-                    net.batch_size,
-                    training.has_batch_hooks,
-                    groups,
-                ),
+                "parameters": (n_epochs, training.n_steps, net.batch_size, has_hooks, groups),
             },
             "Give every process the same X, y and sample_weight, the same parameters and an int as "
             "random_state; each takes its own rows of every batch.",
@@ -182,11 +170,11 @@ class DataParallelGroup:
         """Yield the rows of this process, of each batch, and a context for sums over it."""
         for batch in cuts:
             n_samples = len(batch)
-            own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
+            part = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
             # Weights are few: all processes have those of all.
             weight = rows.weight[batch].sum().to(device)
-            shard = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
-            yield rows.take(batch[own], device), using_shard(shard)
+            shard = BatchShard(part, n_samples, weight, lambda value: self.all_reduce(value)[0])
+            yield rows.take(batch[part], device), using_shard(shard)
 
     def all_reduce(self, *values):
         """Return the sums over the processes, by one message."""
@@ -224,18 +212,19 @@ class DataParallelGroup:
             {"weights": _state(training.net), "random draws": _draws(training)},
             "All must be processors of one kind, and no module may keep statistics of the samples "
             "of one process, or draw from the generator of a router.",
-            note=_INTERRUPTED if self.interrupts.seen else _STOPS if stop is not None else 0,
+            # Of a Ctrl-C, or of a callback that stops the training.
+            note=2 if self.interrupts.seen else int(stop is not None),
         )
-        if _INTERRUPTED in notes and not self.interrupts.seen:
+        if 2 in notes and not self.interrupts.seen:
             raise KeyboardInterrupt("Another process was interrupted.")
         return stop or (StopTraining("Another process stops.") if any(notes) else None)
 
     def _check_equal(self, values, remedy, note=0):
         """Refuse values that differ between processes, on all of them; return everybody's note."""
-        own = torch.tensor([*map(_digest, values.values()), note])
-        everyone = [torch.empty_like(own) for _ in range(self.size)]
-        self.connection.exchange(dist.all_gather, everyone, own)
-        *columns, notes = torch.stack(everyone).T.tolist()
+        sent = torch.tensor([*map(_digest, values.values()), note])
+        received = [torch.empty_like(sent) for _ in range(self.size)]
+        self.connection.exchange(dist.all_gather, received, sent)
+        *columns, notes = torch.stack(received).T.tolist()
         differ = [name for name, seen in zip(values, columns, strict=True) if len(set(seen)) > 1]
         if differ:
             raise ValueError(
@@ -265,7 +254,7 @@ def _look_at(rows):
     """Return what tells the data of a fit from others: y, weights and some rows of X."""
     if rows is None:
         return ()
-    index = torch.as_tensor(draw_rows(len(rows.y), _LOOKED_AT))
+    index = torch.as_tensor(draw_rows(len(rows.y), 64))
     x = rows.x.index_select(0, index.to(rows.y.device))
     return repr((tuple(rows.x.shape), x.dtype)), x, rows.y, rows.weight, rows.in_bag
 

@@ -180,7 +180,6 @@ def test_a_net_that_cannot_be_read_is_one_clear_error(samples):
     clf = classifier().fit(*samples)
     state = clf.net_.__getstate__()
     for spoilt in (
-        state | {"format": 0},
         {key: value for key, value in state.items() if key != "recipe"},
         state | {"parts": state["parts"] | {"module_": {}}},
         ({}, None),
