@@ -200,7 +200,9 @@ class RoutingTrace(Callback):
         """Return an array over the records, or explain why it is not there."""
         column, records = name.removesuffix("_"), vars(self).get("records_")
         if records and name.endswith("_") and column in (*_RECORDED, *_PRODUCTS):
-            return np.array([r[column] for r in records]) if column in records[0] else None
+            # A checkpoint holds tensors.
+            values = (np.asarray(record.get(column)) for record in records)
+            return np.stack([*values]) if column in records[0] else None
         reason = f"{type(self).__name__} has no {name!r}"
         if name.endswith("_") and not name.startswith("_") and not records:
             reason += ": nothing was recorded yet, fit an estimator with it first"

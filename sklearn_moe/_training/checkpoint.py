@@ -1,6 +1,5 @@
 """A fit that is stored while it runs, and goes on where it was stopped."""
 
-import codecs
 import hashlib
 import json
 import os
@@ -25,13 +24,6 @@ from .process_group import CURRENT_GROUP
 
 _SUFFIX = ".checkpoint"
 _DIGEST = hashlib.sha256().digest_size
-# What NumPy's arrays are made of in a file of torch: random states and records of callbacks.
-_NUMPY_PARTS = [
-    *(np.ndarray, np.dtype, codecs.encode, np.zeros(1).__reduce__()[0]),
-    *{type(np.dtype(kind)) for kind in "?iIlLqQfd"},
-]
-# What may be in a file of torch holds for all threads.
-_LOADING = threading.Lock()
 # What does not change the course of a training.
 _IRRELEVANT = {"verbose", "callbacks", "checkpoint", "device", "warm_start"}
 # Seconds between two snapshots in memory, of which Ctrl-C writes the last one.
@@ -159,15 +151,14 @@ class Checkpoint:
             found = folder.glob(f"{self.identity}-*{_SUFFIX}")
             sources = sorted(source for source in found if source <= path)[-1:]
         self.path = path
-        state = {"parts": {}, "random_state": random_state.get_state(legacy=False)}
+        self.parts, start = {}, random_state.get_state(legacy=False)
+        self.start = json.dumps(start, default=np.ndarray.tolist)
         for source in sources:
-            state |= self._read(source)
-        self.parts, self.start = state["parts"], state["random_state"]
+            vars(self).update(self._read(source))
         self.is_callers = random_state is estimator.random_state
-        self.random_state = random_state
-        if estimator.random_state is None:
-            self.random_state = np.random.RandomState()
-        self.random_state.set_state(self.start)
+        is_global = estimator.random_state is None
+        self.random_state = np.random.RandomState() if is_global else random_state
+        self.random_state.set_state(json.loads(self.start))
         # The first process stores what all have.
         self.enabled = not getattr(CURRENT_GROUP.get(), "rank", 0)
         self.is_written = True
@@ -193,7 +184,7 @@ class Checkpoint:
     def rewind(self):
         """Let the caller's generator draw the same again, for a fit that goes on from here."""
         if self.is_callers:
-            self.random_state.set_state(self.start)
+            self.random_state.set_state(json.loads(self.start))
 
     def _read(self, path):
         """Return what a file holds, nothing if there is none; no code of the file is run."""
@@ -204,7 +195,7 @@ class Checkpoint:
         digest, content = content[:_DIGEST], content[_DIGEST:]
         state = {}
         # Whatever torch does not load is no checkpoint.
-        with suppress(Exception), _LOADING, torch.serialization.safe_globals(_NUMPY_PARTS):
+        with suppress(Exception):
             if hashlib.sha256(content).digest() == digest:
                 state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         if state.get("identity") != self.identity or state["max_iter"] > self.max_iter:
@@ -214,7 +205,7 @@ class Checkpoint:
                 "Remove the file, pass another one, or a folder, in which every fit has a file of "
                 "its own."
             )
-        return state
+        return {name: state[name] for name in ("parts", "start")}
 
     def write(self):
         """Store the latest states of all parts in the file, which is whole at any moment."""
@@ -222,9 +213,8 @@ class Checkpoint:
         if self.is_written:
             return
         buffer = BytesIO()
-        names = ("identity", "max_iter", "parts")
-        state = {name: getattr(self, name) for name in names} | {"random_state": self.start}
-        torch.save(state, buffer)
+        names = ("identity", "max_iter", "parts", "start")
+        torch.save({name: getattr(self, name) for name in names}, buffer)
         content = buffer.getvalue()
         half = Path(f"{self.path}.{os.getpid()}-{threading.get_ident()}.part")
         try:
@@ -273,7 +263,8 @@ class CheckpointPart:
             getattr(net, name).load_state_dict(stored[name])
         for name, callback in net.callbacks_:
             if _is_ours(callback):
-                vars(callback).update(stored["callbacks"].get(name, {}))
+                learned = stored["callbacks"].get(name, {})
+                vars(callback).update({key: as_array(value) for key, value in learned.items()})
         net.history = History(json.loads(stored["history"]))
         training.n_done, training.stopped = stored["n_done"], stored["stopped"]
         training.n_steps_done = stored["n_steps_done"]
@@ -343,5 +334,7 @@ def _is_ours(callback):
 
 
 def _copy(value):
-    """Return a copy of a tensor on the host, other values as they are."""
-    return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
+    """Return a copy of a tensor on the host, an array as a tensor, other values as they are."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    return torch.as_tensor(value) if isinstance(value, np.ndarray | np.generic) else value
