@@ -8,10 +8,7 @@ import pytest
 import torch
 
 # Pages and modules whose examples need a package that the extra "test" leaves out.
-NEEDED = {
-    "sklearn_moe/distributed.py": "accelerate",
-    "sklearn_moe/onnx.py": "skl2onnx",
-}
+NEEDED = {"sklearn_moe/distributed.py": "accelerate"}
 collect_ignore = [path for path, package in NEEDED.items() if find_spec(package) is None]
 
 

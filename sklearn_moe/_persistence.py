@@ -173,5 +173,5 @@ def _names(part):
         inner = ()
         if callable(part):
             yield f"{part.__module__}.{part.__qualname__}"
-    for one in inner:
-        yield from _names(one)
+    for member in inner:
+        yield from _names(member)

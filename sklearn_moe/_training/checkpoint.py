@@ -22,7 +22,6 @@ from .._persistence import StoredModule, as_array, map_nested
 from .._validation import warn
 from .process_group import CURRENT_GROUP
 
-_SUFFIX = ".checkpoint"
 _DIGEST = hashlib.sha256().digest_size
 # What does not change the course of a training.
 _IRRELEVANT = {"verbose", "callbacks", "checkpoint", "device", "warm_start"}
@@ -146,9 +145,9 @@ class Checkpoint:
             ) from error
         sources = [path]
         if in_folder:
-            path = folder / f"{self.identity}-{self.max_iter:09}{_SUFFIX}"
+            path = folder / f"{self.identity}-{self.max_iter:09}.checkpoint"
             # The fit itself, or the longest one that is its beginning.
-            found = folder.glob(f"{self.identity}-*{_SUFFIX}")
+            found = folder.glob(f"{self.identity}-*.checkpoint")
             sources = sorted(source for source in found if source <= path)[-1:]
         self.path = path
         self.parts, start = {}, random_state.get_state(legacy=False)

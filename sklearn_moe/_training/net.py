@@ -226,7 +226,7 @@ class MoENet(NeuralNet):
         if issparse(X):
             X = SparseRows(X)
         elif isinstance(X, np.ndarray):
-            X = as_tensor(X)
+            X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
         draws = fixed_draws(self.module_, self.device) if self.draws_ else nullcontext()
         with threads_for(self.work_of_a_row_ * X.shape[0] / _STEPS_OF_A_CALL, "openmp"):

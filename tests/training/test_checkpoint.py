@@ -161,15 +161,18 @@ def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path, monkeypatch):
         assert trained(clf) == whole
 
 
-def test_a_finished_fit_returns_at_once(table, tmp_path):
-    stop = {"early_stopping": True, "tol": 10.0, "n_iter_no_change": 2, "max_iter": 100}
-    for options in ({}, stop, {"callbacks": [EarlyStopping("train_loss", 2, threshold=10.0)]}):
+def test_a_finished_fit_returns_at_once_whatever_watches_it(table, tmp_path):
+    waits = {"early_stopping": True, "tol": 10.0, "n_iter_no_change": 2, "max_iter": 100}
+    ends = EarlyStopping("train_loss", 2, threshold=10.0, sink=str)
+    watch = [("trace", RoutingTrace()), PrintLog(sink=str), COUNT]
+    others = {"verbose": 1, "device": "cpu", "warm_start": True, "router": "soft"}  # as "auto" is
+    for options, callbacks in (({}, []), (waits, []), ({}, [ends])):
         options = {**options, "checkpoint": tmp_path / "made" / "by" / "fit"}
-        first = of_tables(**options).fit(*table)
-        again = of_tables(**options | {"callbacks": [*options.get("callbacks", ()), COUNT]})
-        again.fit(*table)
+        first = of_tables(**options, callbacks=callbacks).fit(*table)
+        again = of_tables(**options | others, callbacks=[*callbacks, *watch]).fit(*table)
         assert not EPOCHS
-        assert trained(again) == trained(first)
+        np.testing.assert_array_equal(again.predict_proba(table[0]), first.predict_proba(table[0]))
+        assert again.loss_curve_ == first.loss_curve_
 
 
 def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
@@ -220,26 +223,23 @@ def test_a_file_holds_the_parts_of_several_trainings(table, tmp_path):
 
 
 @pytest.mark.parametrize("early_stopping", ["auto", True])
-def test_what_an_unseeded_fit_draws_is_drawn_again(table, tmp_path, early_stopping, monkeypatch):
-    options = {"batch_size": 20, "early_stopping": early_stopping}
-    whole = of_tables(**options | {"random_state": np.random.RandomState(5)}).fit(*table)
+def test_what_was_drawn_is_drawn_again(table, tmp_path, early_stopping, monkeypatch):
+    """Of NumPy's global generator, and of the caller's, which is left as by a fit in one go."""
+    model = of_tables(batch_size=20, early_stopping=early_stopping)
+    generator = np.random.RandomState(5)
+    whole = clone(model).set_params(random_state=generator).fit(*table)
+    clf = model.set_params(checkpoint=always(tmp_path / "unseeded"), random_state=None)
     for seed in (5, 6):
-        # In place of NumPy's global generator, which the tests leave as it is.
+        # In its place: the tests leave NumPy's generator as it is.
         monkeypatch.setattr("numpy.random.mtrand._rand", np.random.RandomState(seed))
-        clf = of_tables(**options | {"random_state": None}, checkpoint=always(tmp_path))
-        stop(clf, table, 3) if seed == 5 else clf.fit(*table)
+        stop(clf, table, 3) if seed == 5 else clf.set_params(callbacks=None).fit(*table)
     np.testing.assert_array_equal(clf.predict_proba(table[0]), whole.predict_proba(table[0]))
-    assert clf.loss_curve_ == whole.loss_curve_
-
-
-def test_a_generator_is_left_as_an_uninterrupted_fit_leaves_it(table, tmp_path):
-    whole, first, last = (np.random.RandomState(0) for _ in range(3))
-    of_tables(batch_size=20, random_state=whole).fit(*table)
-    for generator in (first, last):
-        clf = of_tables(batch_size=20, random_state=generator, checkpoint=always(tmp_path))
-        stop(clf, table, 3)
-    clf.set_params(callbacks=None).fit(*table)
-    assert last.randint(2**31) == whole.randint(2**31)
+    model.set_params(checkpoint=always(tmp_path / "seeded"))
+    for _ in range(2):
+        callers = np.random.RandomState(5)
+        stop(model.set_params(random_state=callers), table, 3)
+    model.set_params(callbacks=None).fit(*table)
+    assert callers.randint(2**31) == generator.randint(2**31)
 
 
 # -- which file ---------------------------------------------------------------------------
@@ -297,19 +297,6 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
         assert len(EPOCHS) == 6
     assert file.read_bytes() == before
     assert len(list(folder.iterdir())) == len(others) + 1
-
-
-def test_what_changes_nothing_goes_on(table, tmp_path):
-    file = FitCheckpoint(tmp_path / "fit.ckpt", every=3)
-    of_tables(checkpoint=file).fit(*table)
-    watch = [("trace", RoutingTrace()), PrintLog(sink=str)]
-    for options in (
-        {"verbose": 1, "device": "cpu", "warm_start": True},
-        {"router": "soft", "train_transform": None},  # what "auto" became
-        {"callbacks": [*watch, COUNT]},
-    ):
-        of_tables(**{"callbacks": [COUNT]} | options, checkpoint=file).fit(*table)
-    assert not EPOCHS
 
 
 def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
