@@ -372,7 +372,7 @@ class Step:
         # The length of an expert's step may not follow from its gradient.
         if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
             self.scale_steps(mixed, batch)
-        net.solver.make_step(net.optimizer_)
+        net.optimizer_.step()
         if training.n_steps:
             training.n_steps_done += 1
             set_cosine_rates(net.optimizer_, training.n_steps_done, training.n_steps)
