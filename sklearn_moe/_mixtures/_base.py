@@ -35,15 +35,8 @@ from .._validation import (
     warning_once,
 )
 from ._defaults import default_expert
-from ._em import (
-    LEAST_SCALE,
-    Problem,
-    code_samples,
-    gate_log_proba,
-    log_joint,
-    posterior,
-)
-from ._families import Gaussian, LogLoss
+from ._em import Problem, code_samples, gate_log_proba, log_densities, log_joint, posterior
+from ._families import LEAST_SCALE, Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
@@ -494,12 +487,9 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
 
     def _log_joint(self, X, y, groups=None):
         with threads_for(work_of_table(X), "blas"):
-            density = [
-                self._family.log_density(y, self._family.predict(expert, X, y), scale)
-                for expert, scale in zip(self.experts_, self._scales, strict=True)
-            ]
-        weight = np.ones(len(y))
-        return log_joint(self._log_gate(X), np.column_stack(density), weight, groups)
+            predictions = [self._family.predict(expert, X, y) for expert in self.experts_]
+            density = log_densities(self._family, y, predictions, self._scales)
+        return log_joint(self._log_gate(X), density, np.ones(len(y)), groups)
 
     def __sklearn_tags__(self):
         """Take what all experts and the gate take."""

@@ -13,6 +13,8 @@ from sklearn.tree import DecisionTreeClassifier
 from .._data.tables import Categories, Table, is_frame
 from .._data.validation import as_row_counts
 
+# Gates of stacks are learned, and trees of lines are grown, on a part of more rows.
+MOST_ROWS = 20_000
 # Coefficients of standardized columns shrink as by so many rows.
 _RIDGE = 0.3
 # Columns of more categories become a sparse matrix: a dense one takes seconds to solve for.

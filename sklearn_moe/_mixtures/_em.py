@@ -19,16 +19,8 @@ from ._weighted import Template, fit_weighted
 
 # All starts run for so many iterations, after which the promising ones go on.
 _SHORT_RUN = 10
-# A run is promising if its log-likelihood per sample is at most so far below that of the best one.
-_PROMISING_GAP = 0.1
-# Iterations without a gain that end a run: experts such as trees do not always climb.
-_PATIENCE = 10
-# The least standard deviation of a component, relative to the largest one.
-LEAST_SCALE = 0.05
 # A tree says 0 where no sample of a leaf belongs to a component, but no share is quite 0.
-_LEAST_SHARE = 1e-6
-# A gate is not fitted to samples of smaller responsibilities.
-_LEAST_RESPONSIBILITY = 1e-12
+LEAST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -112,11 +104,10 @@ def fit_best(problem, runs, n_jobs=None):
     def rank(run):
         return run.model.is_degenerate, -run.log_likelihood
 
-    n_short = problem.max_iter
-    if len(runs) > 1:
-        n_short = min(_SHORT_RUN, problem.max_iter)
+    n_short = min(_SHORT_RUN, problem.max_iter) if len(runs) > 1 else problem.max_iter
     done = sorted(go_on(runs, n_short), key=rank)
-    least = done[0].log_likelihood - _PROMISING_GAP * problem.unit_weight.sum()
+    # Others are too far below the best one, by log-likelihood per sample.
+    least = done[0].log_likelihood - 0.1 * problem.unit_weight.sum()
     promising = [run for run in done if not run.converged and run.log_likelihood >= least]
     if promising and n_short < problem.max_iter:
         done = [run for run in done if run.converged]
@@ -127,8 +118,10 @@ def fit_best(problem, runs, n_jobs=None):
 def _climb(problem, run, max_iter):
     """Return the run after further iterations."""
     step = partial(maximize, problem, seed=run.seed)
-    options = {"max_iter": max_iter, "tol": problem.tol, "patience": _PATIENCE}
-    return climb(run, step, partial(_find_alive, problem), problem.unit_weight, **options)
+    find_alive = partial(_find_alive, problem)
+    # Experts such as trees do not always climb.
+    options = {"max_iter": max_iter, "tol": problem.tol, "patience": 10}
+    return climb(run, step, find_alive, problem.unit_weight, **options)
 
 
 def start(problem, seed):
@@ -155,52 +148,58 @@ def _find_alive(problem, sums):
     return alive
 
 
-def maximize(problem, components, responsibilities, before=None, *, seed=0, experts=None):
-    """Return the model that fits these responsibilities best, its own, and the log density.
+def maximize(problem, components, responsibilities, before=None, *, seed=0):
+    """Return the model that fits these responsibilities best, its posterior, and the log density.
 
-    Fitted experts, if they are given, stay as they are.
+    The posterior holds the responsibilities by this model.
     """
     # Components that are left after others were dropped begin anew.
     is_first = before is None or len(before.experts) != len(components)
     # What the first iteration has checked needs no further check.
     with config_context(assume_finite=not is_first, skip_parameter_validation=not is_first):
         if is_first:
-            unfitted = [problem.experts[k].draw(seed + int(k)) for k in components]
+            experts = [problem.experts[k].draw(seed + int(k)) for k in components]
             gate = None if problem.gate is None else problem.gate.draw(seed)
-            before = Model(unfitted, gate, None, None, False)
-        model, joint = _maximize(problem, components, responsibilities, before, experts)
+        else:
+            experts, gate = before.experts, before.gate
+        weights = [problem.weight * shares for shares in responsibilities.T]
+        experts = [
+            fit_weighted(expert, problem.experts[k].X, problem.target, weight)
+            for expert, k, weight in zip(experts, components, weights, strict=True)
+        ]
+        predictions = predict_all(problem, components, experts)
+        return complete(problem, experts, predictions, responsibilities, gate)
+
+
+def predict_all(problem, components, experts):
+    """Return what the fitted expert of each component predicts of the training samples."""
+    return [
+        predict_known(problem.family, expert, problem.experts[k].X, problem.y)
+        for k, expert in zip(components, experts, strict=True)
+    ]
+
+
+def complete(problem, experts, predictions, responsibilities, gate):
+    """Return what `maximize` does, of experts that are fitted: it adds their scales and a gate.
+
+    The fit of the gate goes on from the given one.
+    """
+    y, family = problem.y, problem.family
+    parts = zip(predictions, responsibilities.T, strict=True)
+    scales = [family.fit_scale(y, part, problem.weight * shares) for part, shares in parts]
+    scales, is_degenerate = family.bound_scales(y, scales)
+    priors = problem.unit_weight @ responsibilities
+    priors /= priors.sum()
+    gate, log_gate = _fit_gate(problem, responsibilities, priors, gate)
+    density = log_densities(family, y, predictions, scales)
+    joint = log_joint(log_gate, density, problem.weight, problem.groups)
     is_odd = ~np.isfinite(joint.max(axis=1))
     if is_odd.any():
         raise ValueError(
             f"{is_odd.sum()} of {len(is_odd)} samples have no finite log density by any component, "
             f"the first one has y={problem.target[is_odd][0]}. Leave out such samples."
         )
-    return model, *posterior(joint)
-
-
-def _maximize(problem, components, responsibilities, before, experts):
-    y, family = problem.y, problem.family
-    fitted, predictions, scales = list(experts or ()), [], []
-    for k, component in enumerate(components):
-        template = problem.experts[component]
-        weight = problem.weight * responsibilities[:, k]
-        if experts is None:
-            fitted.append(fit_weighted(before.experts[k], template.X, problem.target, weight))
-        prediction = predict_known(family, fitted[k], template.X, y)
-        predictions.append(prediction)
-        scales.append(family.fit_scale(y, prediction, weight))
-    is_degenerate = False
-    if family.has_scale:
-        scales = [max(scale, family.least_scale(y)) for scale in scales]
-        lowest = LEAST_SCALE * max(scales)
-        is_degenerate = min(scales) < lowest
-        scales = [max(scale, lowest) for scale in scales]
-    priors = problem.unit_weight @ responsibilities
-    priors /= priors.sum()
-    gate, log_gate = _fit_gate(problem, responsibilities, priors, before.gate)
-    density = [family.log_density(y, *parts) for parts in zip(predictions, scales, strict=True)]
-    joint = log_joint(log_gate, np.column_stack(density), problem.weight, problem.groups)
-    return Model(fitted, gate, priors, scales, is_degenerate), joint
+    return Model(experts, gate, priors, scales, is_degenerate), *posterior(joint)
 
 
 def _fit_gate(problem, responsibilities, priors, before):
@@ -210,7 +209,7 @@ def _fit_gate(problem, responsibilities, priors, before):
         return None, np.log(priors)
     # Each sample once per component that it may belong to.
     weight = problem.unit_weight[:, None] * responsibilities
-    rows, labels = np.nonzero(responsibilities > _LEAST_RESPONSIBILITY)
+    rows, labels = np.nonzero(responsibilities > 1e-12)
     parts = _safe_indexing(template.X, rows), labels, weight[rows, labels]
     fitted = refit(before, *parts) or fit_weighted(before, *parts)
     return fitted, gate_log_proba(fitted, template.X, n_components)
@@ -220,12 +219,18 @@ def gate_log_proba(gate, X, n_components):
     """Return the logarithm of the probability of each component, none of them quite 0."""
     proba = np.zeros((X.shape[0], n_components))
     proba[:, gate.classes_] = gate.predict_proba(X)
-    proba = proba.clip(min=_LEAST_SHARE)
+    proba = proba.clip(min=LEAST_SHARE)
     return np.log(proba / proba.sum(axis=1, keepdims=True))
 
 
+def log_densities(family, y, predictions, scales):
+    """Return the log density of each y by the prediction of each expert."""
+    parts = zip(predictions, scales, strict=True)
+    return np.column_stack([family.log_density(y, *part) for part in parts])
+
+
 def log_joint(log_gate, density, weight, groups):
-    """Return log(gate x density) of each sample and component.
+    """Return log(gate x density) of each sample and component, by their logarithms.
 
     All samples of a group have that of the group: the product of their densities, as often as their
     weights say, times the mean of their gates.
@@ -239,7 +244,8 @@ def log_joint(log_gate, density, weight, groups):
 
 
 def posterior(joint):
-    """Return the responsibilities and the log density, as SciPy's softmax and logsumexp would."""
+    """Return the responsibilities and the log density."""
+    # SciPy's softmax and logsumexp would take the exponentials twice.
     highest = joint.max(axis=1, keepdims=True)
     parts = np.exp(joint - highest)
     total = parts.sum(axis=1, keepdims=True)

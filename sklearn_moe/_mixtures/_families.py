@@ -8,10 +8,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln, xlogy
 
-# In deviations of y.
-_LEAST_SCALE = 1e-6
-# A tree may predict a mean of 0, which has no density.
-_LEAST_MEAN = 1e-9
+# The least standard deviation of a component, relative to the largest one.
+LEAST_SCALE = 0.05
 # As in scikit-learn's log_loss.
 LEAST_PROBABILITY = np.finfo(float).eps
 
@@ -33,20 +31,26 @@ class Family:
         """Return the scale of largest likelihood, NaN if there is none."""
         return np.nan
 
+    def bound_scales(self, y, scales):
+        """Return scales that are large enough, and whether one is raised to `LEAST_SCALE`."""
+        return scales, False
+
 
 class Gaussian(Family):
     """Normal distributions; the scale is the standard deviation."""
 
     has_scale = True
 
-    def least_scale(self, y):
-        """Return a scale that rounding errors do not reach: a constant y has that of 1."""
-        rounding = 4 * np.finfo(float).eps * np.abs(y).max()
-        deviation = 1.0 if np.ptp(y) <= rounding else y.std()
-        return max(_LEAST_SCALE * deviation, rounding)
-
     def fit_scale(self, y, prediction, weight):
         return np.sqrt(weight @ (y - prediction) ** 2 / weight.sum())
+
+    def bound_scales(self, y, scales):
+        # Rounding errors do not reach it: a constant y has the bound of a deviation of 1.
+        rounding = 4 * np.finfo(float).eps * np.abs(y).max()
+        deviation = 1.0 if np.ptp(y) <= rounding else y.std()
+        scales = np.maximum(scales, max(1e-6 * deviation, rounding))
+        lowest = LEAST_SCALE * scales.max()
+        return np.maximum(scales, lowest), scales.min() < lowest
 
     def log_density(self, y, prediction, scale):
         return -0.5 * ((y - prediction) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
@@ -75,7 +79,8 @@ class Poisson(Family):
                 f"{type(expert).__name__} predicted {mean.min():.3g}. Use an estimator such as "
                 "PoissonRegressor, or family='gaussian'."
             )
-        return np.maximum(mean, _LEAST_MEAN)
+        # A tree may predict a mean of 0, which has no density.
+        return np.maximum(mean, 1e-9)
 
     def log_density(self, y, prediction, scale):
         return xlogy(y, prediction) - prediction - gammaln(y + 1)

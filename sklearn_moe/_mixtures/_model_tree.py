@@ -20,7 +20,7 @@ from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import is_clearly_positive
 from ._defaults import ColumnEncoder, encoded
-from ._em import Fit, code_samples, maximize
+from ._em import Fit, code_samples, complete, predict_all
 from ._newton import without_slopes
 from ._weighted import Template
 
@@ -470,7 +470,10 @@ def fit_tree(problem, design):
     )
     components = np.arange(len(experts))
     shares = np.eye(len(experts))[regions.groups]
-    model, responsibilities, log_density = maximize(problem, components, shares, experts=experts)
+    predictions = predict_all(problem, components, experts)
+    model, responsibilities, log_density = complete(
+        problem, experts, predictions, shares, problem.gate.draw(0)
+    )
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
     run = Run(components, responsibilities, model, likelihood, bounds, converged=True)

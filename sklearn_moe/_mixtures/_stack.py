@@ -1,48 +1,30 @@
 """A stack: experts that are fitted to all samples, and a gate by what they predict of others."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._data.em import Run
+from .._data.em import Run, climb
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.tables import hash_rows
 from .._data.validation import as_row_counts
 from .._threads import threads_for
 from .._validation import last_step
-from ._defaults import default_gates, make_scaler
-from ._em import LEAST_SCALE, code_samples, fit_best, gate_log_proba, posterior
-from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity, predict_known
-from ._weighted import (
-    LARGEST_SEED,
-    Template,
-    count_parameters,
-    fit_weighted,
-    takes_weights,
-)
+from ._defaults import MOST_ROWS, default_gates, make_scaler
+from ._em import LEAST_SHARE, code_samples, complete, gate_log_proba, log_densities, posterior
+from ._families import LEAST_PROBABILITY, LogLoss, predict_known
+from ._weighted import LARGEST_SEED, Template, fit_weighted, takes_weights
 
-# A default gate is learned from so many samples, and so many numbers in them.
-_MAX_GATE_ROWS = 20_000
-_MAX_GATE_NUMBERS = 2**22
-# The EM of a gate.
-_EM_OF_GATE = {"max_iter": 200, "min_prior": 0.0}
-# The gates of the folds may be less exact.
-_TOL = 1e-5
-_TOL_OF_FOLDS = 1e-4
-# Gate and sharpness are found in turn, each given the other.
-_N_ROUNDS = 3
-# Standard deviation of the logarithm of the sharpness, before any sample is seen.
-_PRIOR_DEVIATION = 0.5
-_LEAST_WEIGHT = 1e-6
 _OF_EM = "family criterion n_init init max_iter tol min_prior".split()
 
 
@@ -97,7 +79,8 @@ def fit_stack(mixture, problem, experts, random_state):
         best = _GateLearner(problem, outputs, rows, folds).best_alone()
         fitted, names, outputs = [fitted[best]], [names[best]], outputs[:, [best]]
     if isinstance(mixture.gate, str):
-        n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
+        # Few rows of a wide table hold many numbers.
+        n_rows = min(MOST_ROWS, 2**22 // problem.X.shape[1] + 1)
         rows = rows[draw_rows(len(rows), n_rows)]
     learner = _learn(problem, outputs, rows, folds, mixture.gate, seed)
     family = learner.family
@@ -107,14 +90,12 @@ def fit_stack(mixture, problem, experts, random_state):
     if family.has_scale:
         squares = gates * (learner.y[:, np.newaxis] - learner.outputs) ** 2
         scales = np.sqrt(np.average(squares, axis=0, weights=learner.weight) / weights)
-        scales = np.maximum(scales, max(family.least_scale(learner.y), LEAST_SCALE * scales.max()))
+        scales = family.bound_scales(learner.y, scales)[0]
     else:
         outputs = family.sharpen(outputs)
-    density = [
-        family.log_density(learner.y, outputs[rows, k], scale) for k, scale in enumerate(scales)
-    ]
-    log_gate = np.log(np.maximum(learner.unseen, _LEAST_WEIGHT))
-    log_density = posterior(log_gate + np.column_stack(density))[1]
+    density = log_densities(family, learner.y, outputs[rows].swapaxes(0, 1), scales)
+    log_gate = np.log(np.maximum(learner.unseen, LEAST_SHARE))
+    log_density = posterior(log_gate + density)[1]
     gates_of_folds = np.full((len(folds), len(fitted)), np.nan)
     gates_of_folds[rows] = learner.unseen
     attributes = {
@@ -225,7 +206,8 @@ def _learn(problem, outputs, rows, folds, gate, seed):
     """Return a learner with a gate, and of classes with a sharpness of the experts."""
     if problem.family.has_scale:
         return _GateLearner(problem, outputs, rows, folds).learn(gate, seed, with_tree=True)
-    for n_round in range(_N_ROUNDS):
+    # Gate and sharpness are found in turn, each given the other.
+    for n_round in range(3):
         learner = _GateLearner(problem, problem.family.sharpen(outputs), rows, folds)
         learner.learn(gate, seed, with_tree=n_round > 0)
         factor = _find_sharpness(learner)
@@ -251,7 +233,8 @@ def _find_sharpness(learner):
         return -np.log(np.maximum((learner.unseen * proba).sum(axis=1), LEAST_PROBABILITY))
 
     def negative_log_density(log_factor):
-        prior = ((before + log_factor) / _PRIOR_DEVIATION) ** 2 / 2
+        # The standard deviation of the logarithm is 0.5 before any sample is seen.
+        prior = ((before + log_factor) / 0.5) ** 2 / 2
         return learner.weight @ losses(log_factor) + prior
 
     best = minimize_scalar(negative_log_density, bounds=(-1, 3), method="bounded").x
@@ -274,23 +257,6 @@ def _name_experts(models):
     ]
 
 
-class _StoredPredictions(BaseEstimator):
-    """Returns stored predictions of expert k: a column of X, in the EM of a gate."""
-
-    def __init__(self, index):
-        self.index = index
-
-    def fit(self, X, y, sample_weight=None):
-        """Nothing is left to fit."""
-        return self
-
-    def predict(self, X, y=None):
-        """Return what the expert predicts."""
-        return X[:, self.index]
-
-    score_samples = predict
-
-
 class _GateLearner:
     """Learns a gate from what experts predict of samples that they were not fitted to.
 
@@ -310,23 +276,19 @@ class _GateLearner:
         self.weight = as_row_counts(weight)
         self.outputs = outputs[rows]
         self.folds = folds[rows] % N_FOLDS
-        self.family = family = problem.family
+        self.family = problem.family
+        self.problem = problem
         self.n_experts = outputs.shape[1]
-        if family.has_scale:
+        if self.family.has_scale:
             # The mean of the errors by weight is the error of the mean.
             errors = self.y[:, np.newaxis] - self.outputs
             unit = np.sqrt(np.average(errors**2, axis=0, weights=weight).min())
             values = errors / (unit or 1.0)
-            stored = self.outputs
             self.losses = lambda mixed, rows: mixed[:, 0].square() / 2
         else:
             values = self.outputs[np.arange(len(self.y)), :, self.y]
-            stored = np.log(np.maximum(values, LEAST_PROBABILITY))
-            family = OwnDensity()
             self.losses = lambda mixed, rows: -mixed[:, 0].clamp(min=LEAST_PROBABILITY).log()
         self.values = values[:, :, np.newaxis]
-        self.stored = stored
-        self.em = replace(problem, X=None, groups=None, family=family, tol=_TOL, **_EM_OF_GATE)
 
     def best_alone(self):
         """Return the expert that has the least loss alone."""
@@ -335,7 +297,7 @@ class _GateLearner:
         return int(np.argmin([self.weight @ loss for loss in losses]))
 
     def learn(self, gate, seed, *, with_tree):
-        """Learn a gate. The default is linear in the columns, or a tree.
+        """Learn a gate. The default is that of `fit_router`, or a tree.
 
         A tree is chosen where samples of other folds say clearly that it is better.
         """
@@ -350,8 +312,7 @@ class _GateLearner:
             encoder = make_scaler(self.X).fit(self.X, **weights)
             features = encoder.transform(self.X)
             # Many categories are sparse columns, too.
-            if issparse(features):
-                features = features.toarray()
+            features = features.toarray() if issparse(features) else features
         # Torch computes the losses.
         with threads_for(0, "openmp"):
             router = fit_router(self.values, self.losses, self.weight, features, self.folds)
@@ -361,8 +322,7 @@ class _GateLearner:
         if router.unseen is None:
             self.unseen = self.gates(self.gate, self.X)
         elif with_tree:
-            start = router.gates(features) if is_linear else None
-            self._try_tree(start, seed)
+            self._try_tree(router.gates(features) if is_linear else None, seed)
         return self
 
     def _try_tree(self, start, seed):
@@ -377,52 +337,49 @@ class _GateLearner:
         # That weights depend on the row is clear if they are linear.
         is_better = start is not None and self.weight @ gain > 0
         if is_better or is_clearly_positive(gain, self.weight):
-            every = np.arange(len(self.weight))
-            self.gate = self._fit_by_em([large, tree], every, seed, start, also_equal=True)
+            self.gate = self._fit_by_em([large, tree], np.arange(len(self.weight)), seed, start)
             self.unseen = unseen
 
     def _predict_folds(self, gates, seed, start=None):
         """Return the weights of experts by gates that were fitted to samples of other folds."""
         weights = np.empty((len(self.folds), self.n_experts))
         for fold in np.unique(self.folds):
-            new = np.flatnonzero(self.folds == fold)
-            known = np.flatnonzero(self.folds != fold)
+            is_new = self.folds == fold
             # There may be one fold only.
-            if not len(known):
-                known = new
+            known = np.flatnonzero(~is_new | is_new.all())
             gate = self._fit_by_em(gates, known, seed, start)
-            weights[new] = self.gates(gate, _safe_indexing(self.X, new))
+            weights[is_new] = self.gates(gate, _safe_indexing(self.X, np.flatnonzero(is_new)))
         return weights
 
-    def _fit_by_em(self, gates, rows, seed, start=None, *, also_equal=False):
+    def _fit_by_em(self, gates, rows, seed, start=None):
         """Return the last of some gates, fitted to samples by EM, each from where another ended.
 
-        It starts from given gates, or equal ones; of both ways the better one by BIC is taken.
+        The experts stay as they are. It starts from given gates, or equal ones.
         """
         X, y, weight = _safe_indexing(self.X, rows), self.y[rows], self.weight[rows]
-        components = np.arange(self.n_experts)
-        experts = [Template(_StoredPredictions(k), self.stored[rows], y) for k in components]
-        problem = replace(self.em, y=y, target=y, weight=weight, experts=tuple(experts))
-        if len(rows) < len(self.folds):
-            problem = replace(problem, tol=_TOL_OF_FOLDS)
-        starts = [np.full((len(rows), self.n_experts), 1 / self.n_experts)]
-        if start is not None:
-            starts = [start[rows], *starts] if also_equal else [start[rows]]
-        ends = []
-        for responsibilities in starts:
-            for gate in gates:
-                template = Template(gate, X, y, weight)
-                run = Run(components, responsibilities, seed=seed)
-                run = fit_best(replace(problem, gate=template), [run])
-                responsibilities = run.responsibilities
-            price = np.log(weight.sum()) / 2 * (count_parameters(run.model.gate) or 0)
-            ends.append((run.log_likelihood - price, template.whole(run.model.gate)))
-        return max(ends, key=lambda end: end[0])[1]
+        predictions = self.outputs[rows].swapaxes(0, 1)
+        problem = replace(self.problem, y=y, target=y, weight=weight, groups=None)
+        equal = np.full((len(rows), self.n_experts), 1 / self.n_experts)
+        run = Run(np.arange(self.n_experts), equal if start is None else start[rows])
+
+        def step(components, responsibilities, model):
+            gate = template.draw(seed) if model is None else model.gate
+            return complete(problem, [], predictions, responsibilities, gate)
+
+        # The gates of the folds may be less exact.
+        tol = 1e-5 if len(rows) == len(self.y) else 1e-4
+        find_alive = partial(np.ones_like, dtype=bool)
+        for gate in gates:
+            template = Template(gate, X, y, weight)
+            problem = replace(problem, gate=template)
+            run = Run(run.components, run.responsibilities)
+            run = climb(run, step, find_alive, weight, max_iter=200, tol=tol, patience=10)
+        return template.whole(run.model.gate)
 
     def gates(self, gate, X):
         """Return the weight of each expert for each sample."""
         if isinstance(gate, np.ndarray):
-            gate = np.maximum(gate, _LEAST_WEIGHT)
+            gate = np.maximum(gate, LEAST_SHARE)
             return np.tile(gate / gate.sum(), (X.shape[0], 1))
         return np.exp(gate_log_proba(gate, X, self.n_experts))
 
