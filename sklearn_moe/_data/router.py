@@ -1,4 +1,4 @@
-"""A router that is learned from what experts predict of rows that they have not seen.
+"""Gates of pools and of stacks, learned from what experts predict of rows they did not see.
 
 torch is imported where it is used: mixtures of estimators that are no stack do without it.
 """
@@ -14,9 +14,6 @@ N_FOLDS = 5
 # Of the squared slopes, in sums of losses over rows. One after the other is tried, the strongest
 # first, as long as rows of other folds are predicted better.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
-_MAX_ITER = 100
-# The score of a kind without weight.
-_NEVER = -40.0
 
 
 class Weights(NamedTuple):
@@ -70,22 +67,21 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     constants = fit.minimize(~unseen)
     first = fit.losses(constants, unseen)
     weight = fit.weight[np.nonzero(unseen)[1]]
-    penalty, least, best, sloped = None, first, constants, constants
+    penalty, least, of_folds, sloped = None, first, constants, constants
     for tried in _PENALTIES:
         sloped = fit.minimize(~unseen, tried, sloped)
         losses = fit.losses(sloped, unseen)
         if not weight @ losses < weight @ least:
             break
-        penalty, least, best = tried, losses, sloped
+        penalty, least, of_folds = tried, losses, sloped
     # As many slopes as columns gain something by chance.
     if penalty is not None and is_clearly_positive(first - least, weight):
         chosen = fit.minimize(every, penalty, [constant])[0]
     else:
-        chosen = simplest
-        best = constants
+        chosen, of_folds = simplest, constants
     gates = chosen.gates(fit.features)
-    for w, part in zip(best, unseen, strict=True):
-        gates[part] = w.gates(fit.features[part])
+    for weights, part in zip(of_folds, unseen, strict=True):
+        gates[part] = weights.gates(fit.features[part])
     return chosen._replace(unseen=gates)
 
 
@@ -93,7 +89,8 @@ def _line_or(constant, lines, fit, every):
     """Return constant weights, or all of it for a line that is as good by one standard error."""
     of_mixture = fit.losses([constant], every)
     for kind in lines:
-        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
+        # Others have next to no weight.
+        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, -40.0))
         if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
             return alone
     return constant
@@ -130,26 +127,20 @@ class _Fit:
         self.n_kinds = self.values.shape[1]
 
     def losses(self, weights, parts):
-        """Return the losses of each mixture on its own part, one part after the other."""
-        each = (
-            mixed_losses(self.values, self.loss_of, w.gates(self.features))[part]
-            for w, part in zip(weights, parts, strict=True)
-        )
-        return np.concatenate([*each])
+        """Return the losses of each mixture on its part, one part after the other."""
+        of_rows = [mixed_losses(self.values, self.loss_of, w.gates(self.features)) for w in weights]
+        return np.stack(of_rows)[parts]
 
     def minimize(self, parts, penalty=None, starts=None):
         """Return the weights with the least loss on each part; without penalty, constant ones."""
         import torch
 
         # A constant gate is that of any row.
-        columns = self.features
-        if penalty is None:
-            columns = columns[:1, :0]
-            penalty = 0
+        columns = self.features[:1, :0] if penalty is None else self.features
         x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1)).T
         rows = torch.arange(len(self.weight)).repeat(len(parts))
         weight = torch.from_numpy(parts * self.weight)
-        of_slopes = penalty / weight.sum(1)[:, None, None]
+        of_slopes = (penalty or 0) / weight.sum(1)[:, None, None]
         weight = (weight / weight.sum(1, True)).flatten()
         # torch is slow along a short last axis: rows come last, but for the values.
         values = self.values.transpose(0, 1).contiguous()
@@ -169,12 +160,11 @@ class _Fit:
             return value.item(), (of_scores @ x.T + penalty_gradient).numpy().ravel()
 
         theta = np.zeros((len(parts), self.n_kinds, len(x)))
-        for of_part, start in zip(theta, starts or (), strict=False):
-            of_part[:, :-1] = start.slopes
-            of_part[:, -1] = start.intercept
-        options = {"maxiter": _MAX_ITER}
+        if starts is not None:
+            theta[:] = [np.column_stack([start.slopes, start.intercept]) for start in starts]
+        options = {"maxiter": 100}
         result = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
         theta = result.x.reshape(theta.shape)
         slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))
         slopes[..., : columns.shape[1]] = theta[..., :-1]
-        return [Weights(*found) for found in zip(slopes, theta[..., -1], strict=True)]
+        return [*map(Weights, slopes, theta[..., -1])]
