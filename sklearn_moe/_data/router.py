@@ -56,7 +56,9 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     -------
     weights : Weights
     """
-    fit = _Fit(values, losses, np.asarray(weight, dtype=float), np.asarray(features, dtype=float))
+    fit = _Objective(
+        values, losses, np.asarray(weight, dtype=float), np.asarray(features, dtype=float)
+    )
     every = np.ones((1, len(weight)), dtype=bool)
     unseen = folds % N_FOLDS == np.arange(N_FOLDS)[:, np.newaxis]
     unseen = unseen[unseen.any(1) & ~unseen.all(1)]
@@ -111,7 +113,7 @@ def mixed_losses(values, losses, gates):
     return losses(mixed, torch.arange(len(mixed))).numpy()
 
 
-class _Fit:
+class _Objective:
     """The losses of mixtures by the scores of their kinds, and where each is least.
 
     Mixtures of several parts of the rows, (n_parts, n_rows) bool, are found side by side.

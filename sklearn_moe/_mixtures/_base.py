@@ -37,7 +37,7 @@ from .._validation import (
 from ._defaults import default_expert
 from ._em import Problem, code_samples, gate_log_proba, log_densities, log_joint, posterior
 from ._families import LEAST_SCALE, Gaussian, LogLoss
-from ._model_tree import Design, fit_tree
+from ._model_tree import TreeDesign, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
 from ._weighted import LARGEST_SEED, Template, takes_weights
@@ -225,7 +225,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         if not is_tree or self.init != "auto":
             return None
         try:
-            return Design.of(problem)
+            return TreeDesign.of(problem)
         except (TypeError, ValueError):
             # Experts of the user may take columns that the tree does not.
             return None

@@ -57,14 +57,14 @@ class Problem:
         return replace(self, X=_safe_indexing(self.X, rows), **parts)
 
 
-class Fit(NamedTuple):
+class MixtureFit(NamedTuple):
     """A problem that was solved, and how."""
 
     problem: Problem
     run: Run
 
 
-class Model(NamedTuple):
+class MixtureModel(NamedTuple):
     """A fitted mixture; experts and gate are the last steps of their pipelines."""
 
     experts: list
@@ -199,7 +199,7 @@ def complete(problem, experts, predictions, responsibilities, gate):
             f"{is_odd.sum()} of {len(is_odd)} samples have no finite log density by any component, "
             f"the first one has y={problem.target[is_odd][0]}. Leave out such samples."
         )
-    return Model(experts, gate, priors, scales, is_degenerate), *posterior(joint)
+    return MixtureModel(experts, gate, priors, scales, is_degenerate), *posterior(joint)
 
 
 def _fit_gate(problem, responsibilities, priors, before):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
+from scipy.special import log_softmax
 from sklearn.linear_model import Lasso, LassoCV, LogisticRegression
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
@@ -18,9 +19,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from .._data.em import Run
 from .._data.indexing import draw_rows
-from .._data.router import is_clearly_positive
-from ._defaults import ColumnEncoder, encoded
-from ._em import Fit, code_samples, complete, predict_all
+from .._data.router import N_FOLDS, is_clearly_positive
+from ._defaults import MOST_ROWS, ColumnEncoder, encoded
+from ._em import MixtureFit, code_samples, complete, predict_all
 from ._newton import without_slopes
 from ._weighted import Template
 
@@ -28,42 +29,19 @@ from ._weighted import Template
 _MAX_LEAVES = 6
 # A line of more columns takes too long.
 _MAX_COLUMNS = 500
-# A tree is grown on a part of more rows.
-_MAX_GROWN_ROWS = 10_000
-_N_FOLDS = 5
 # The number of leaves is the best one on average over so many draws of the folds.
 _N_DRAWS = 3
-# Thresholds of a column: fewer where they and the outputs make too many.
+# Thresholds of a column.
 _MAX_CUTS = 15
-_MIN_CUTS = 3
-_MAX_CUTS_TIMES_OUTPUTS = 5000
-# Rounds in which a threshold becomes exact, each between the two next to the best one.
-_N_CLOSER = 3
-# Splits whose gain is computed and not estimated.
-_N_EXACT = 4
-# Rows of a leaf.
-_MIN_ROWS = 10
 # The parent's line counts as 30 or 4 rows.
 _SHRINKAGES = (30, 4)
-# In the lines that are kept, that of all samples counts as so many.
-_SHRINKAGES_OF_GROUPS = (1, 4, 16, 64)
 _ROOT_PENALTIES = (0.1, 1, 4, 16, 64, 256)
 # Of a class whose probability is nearly 0 or 1.
 _LEAST_CURVATURE = 1e-4
-# Newton's steps of a line of classes, and how often one is halved.
-_N_STEPS = 3
-_N_HALVINGS = 5
-# The least penalty of the lasso, relative to the largest, and the number of penalties.
-_LEAST_ALPHA = 1e-4
-_N_ALPHAS = 40
-# The lasso leaves out differences that are smaller, relative to the largest.
-_LEAST_DIFFERENCE = 0.01
-# Without a state of its own the lasso would draw from the global generator.
-_LASSO = {"max_iter": 100_000, "tol": 1e-3, "random_state": 0}
 
 
 @dataclass(frozen=True)
-class Design:
+class TreeDesign:
     """What lines are fitted to."""
 
     Z: np.ndarray  # (n_samples, n_columns + 1), standardized, the last column is 1
@@ -82,8 +60,7 @@ class Design:
         X = problem.X
         if X.shape[1] > _MAX_COLUMNS:
             return None
-        if issparse(X):
-            X = X.toarray()
+        X = X.toarray() if issparse(X) else X
         weight = problem.weight
         Z = ColumnEncoder().fit(X, sample_weight=weight).transform(X)
         if Z.shape[1] > _MAX_COLUMNS:
@@ -97,12 +74,12 @@ class Design:
         deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
         scale = np.where(is_number & (deviations > 0), deviations, 1)
         Z = np.pad((Z - center) / scale, [(0, 0), (0, 1)], constant_values=1.0)
-        if problem.y.dtype.kind == "i":
-            y = np.eye(problem.y.max() + 1)[problem.y]
-            return cls(Z, S, y, weight, True, center, scale, 1.0)
-        y_scale = np.std(problem.y) or 1.0
-        y = problem.y[:, np.newaxis] / y_scale
-        return cls(Z, S, y, weight, False, center, scale, y_scale)
+        if of_classes := problem.y.dtype.kind == "i":
+            y, y_scale = np.eye(problem.y.max() + 1)[problem.y], 1.0
+        else:
+            y_scale = np.std(problem.y) or 1.0
+            y = problem.y[:, np.newaxis] / y_scale
+        return cls(Z, S, y, weight, of_classes, center, scale, y_scale)
 
     def at(self, rows):
         """Return the design of some samples."""
@@ -115,11 +92,9 @@ class Design:
     def log_proba(self, lines):
         """Return the logarithm of the probabilities of classes; of two, lines are of the second."""
         scores = self.Z @ lines.T
-        # SciPy's functions take longer than small tables do.
         if scores.shape[1] == 1:
             scores = np.column_stack([np.zeros(len(scores)), scores])
-        scores -= scores.max(axis=1, keepdims=True)
-        return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        return log_softmax(scores, axis=1)
 
     def slopes(self, lines):
         """Return the first and second derivatives of minus the losses, of one output at a time."""
@@ -158,10 +133,9 @@ class Design:
         curvatures = [self.mean(curvature) for _, curvature in self.slopes(self.level)]
         return self.n_rows_above * np.mean(curvatures)
 
-    def fit(self, start, penalty=None, n_steps=_N_STEPS):
-        """Return lines that are shrunk toward others."""
-        if penalty is None:
-            penalty = self.shrinkage
+    def fit(self, start, penalty=None, n_steps=3):
+        """Return lines that are shrunk toward others, of classes by Newton's method."""
+        penalty = self.shrinkage if penalty is None else penalty
         lines, before = start, self.weight @ self.losses(start)
         for _ in range(n_steps if self.of_classes else 1):
             step = np.empty_like(lines)
@@ -170,7 +144,8 @@ class Design:
                 hessian = (self.Z.T * (self.weight * curvature)) @ self.Z
                 hessian[np.diag_indices_from(hessian)] += penalty
                 step[k] = np.linalg.solve(hessian, slope)
-            for _ in range(_N_HALVINGS):
+            # A step that goes too far is halved.
+            for _ in range(5):
                 moved = lines + step
                 change = penalty / 2 * ((moved - start) ** 2).sum()
                 after = self.weight @ self.losses(moved) + change
@@ -187,7 +162,7 @@ class Design:
 class _Leaf(NamedTuple):
     """Samples, their lines, and gain, column and threshold of the best way to part them."""
 
-    design: Design
+    design: TreeDesign
     lines: np.ndarray
     best: tuple | None
 
@@ -234,7 +209,8 @@ def _best_split(design, lines, columns, cuts, least):
             gains += (slope**2 / (rows * values.clip(min=0) + penalty)).sum(axis=1)
     before = weight @ design.losses(lines)
     splits = []
-    for place in np.argsort(-gains, kind="stable")[:_N_EXACT]:
+    # Estimates tell the best ones roughly.
+    for place in np.argsort(-gains, kind="stable")[:4]:
         sides = [design.at(side) for side in (is_left[:, place], ~is_left[:, place])]
         after = sum(s.weight @ s.losses(s.fit(lines, penalty, n_steps=1)) for s in sides)
         splits.append((before - after, int(columns[place]), float(cuts[place])))
@@ -243,9 +219,9 @@ def _best_split(design, lines, columns, cuts, least):
 
 def grow(design, lines, n_leaves, least_share, is_exact=False):
     """Return the splits of a tree, the best one first; `is_exact` looks for exact thresholds."""
-    least = max(_MIN_ROWS, least_share * design.weight.sum())
-    n_cuts = _MAX_CUTS_TIMES_OUTPUTS // (design.S.shape[1] * len(lines))
-    n_cuts = min(max(n_cuts, _MIN_CUTS), _MAX_CUTS)
+    least = max(10, least_share * design.weight.sum())
+    # Fewer thresholds where many columns and outputs make too many.
+    n_cuts = int(np.clip(5000 // (design.S.shape[1] * len(lines)), 3, _MAX_CUTS))
     grid = [_cuts(column, design.weight, n_cuts) for column in design.S.T]
     columns = np.repeat(np.arange(len(grid)), [*map(len, grid)])
     cuts = np.concatenate(grid)
@@ -256,7 +232,8 @@ def grow(design, lines, n_leaves, least_share, is_exact=False):
         place = max(divisible, key=lambda i: leaves[i].best[0])
         part, lines, (_, column, cut) = leaves[place]
         near = grid[column]
-        for _ in range(_N_CLOSER if is_exact else 0):
+        # Each round looks between the two thresholds next to the best one.
+        for _ in range(3 if is_exact else 0):
             i = np.searchsorted(near, cut)
             low = near[i - 1] if i > 0 else -np.inf
             high = near[i + 1] if i + 1 < len(near) else np.inf
@@ -297,10 +274,10 @@ def _losses(design, splits, root):
 # -- the number of leaves, and their groups --------------------------------------------------------
 
 
-class Regions(NamedTuple):
+class TreeRegions(NamedTuple):
     """Where lines differ, and the design by which it was found."""
 
-    design: Design
+    design: TreeDesign
     root: np.ndarray  # lines of all samples
     folds: np.ndarray  # (n_samples,)
     groups: np.ndarray  # of leaves, (n_samples,)
@@ -317,21 +294,22 @@ def find_regions(design, n_groups, least_share):
     codes = code_samples(design.y, np.sort(design.S, axis=1))
     n_codes = codes.max() + 1
     draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(_N_DRAWS)]
-    draws = [draw % min(_N_FOLDS, n_codes) for draw in draws]
+    draws = [draw % min(N_FOLDS, n_codes) for draw in draws]
     folds = draws[0]
-    some = draw_rows(len(codes), _MAX_GROWN_ROWS)
+    some = draw_rows(len(codes), MOST_ROWS)
     small = design.at(some)
     penalty, parts = _fit_roots(small, [draw[some] for draw in draws])
     root = design.fit(design.level, penalty)
-    if n_groups is None:
-        choice = _choose_leaves(small, parts, least_share)
-    else:
-        choice = 2 * n_groups, _SHRINKAGES[0], None
-    n_leaves, n_rows_above, scores = choice
-    design, small = (replace(one, n_rows_above=n_rows_above) for one in (design, small))
+    n_leaves, n_rows_above, scores = (
+        _choose_leaves(small, parts, least_share)
+        if n_groups is None
+        else (2 * n_groups, _SHRINKAGES[0], None)
+    )
+    design = replace(design, n_rows_above=n_rows_above)
+    small = replace(small, n_rows_above=n_rows_above)
     splits = grow(small, root, n_leaves, least_share, is_exact=True)
     groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
-    return Regions(design, root, folds, groups, scores)
+    return TreeRegions(design, root, folds, groups, scores)
 
 
 def _fit_roots(design, draws):
@@ -369,8 +347,8 @@ def _choose_leaves(design, parts, least_share):
     means = held_out @ design.weight / design.weight.sum()
     k = int(means.min(axis=1).argmin())
     worse = held_out[k] - held_out[k][means[k].argmin()]
-    is_close = [not is_clearly_positive(one, design.weight, n_errors=1) for one in worse]
-    return 1 + is_close.index(True), _SHRINKAGES[k], -means[k]
+    is_worse = [is_clearly_positive(losses, design.weight, n_errors=1) for losses in worse]
+    return 1 + is_worse.index(False), _SHRINKAGES[k], -means[k]
 
 
 def _fold_losses(design, rows, root, folds):
@@ -409,28 +387,30 @@ def _merge(design, leaves, root, folds, n_groups):
 
 def _fit_lines(regions):
     """Return coefficients and intercept of each group of leaves."""
-    design, root, folds, groups = regions[:4]
+    design, root, folds, groups, _ = regions
     members = [groups == group for group in range(groups.max() + 1)]
-    own = [root]
+    lines = [root]
     if len(members) > 1:
-        designs = [replace(design, n_rows_above=n) for n in _SHRINKAGES_OF_GROUPS]
+        # The line of all samples counts as so many rows.
+        designs = [replace(design, n_rows_above=n_rows) for n_rows in (1, 4, 16, 64)]
         losses = [
-            sum(_fold_losses(one, rows, root, folds).sum() for rows in members) for one in designs
+            sum(_fold_losses(shrunk, rows, root, folds).sum() for rows in members)
+            for shrunk in designs
         ]
         best = designs[int(np.argmin(losses))]
-        own = [design.at(rows).fit(root, best.shrinkage) for rows in members]
+        lines = [design.at(rows).fit(root, best.shrinkage) for rows in members]
     if not design.of_classes:
-        own = _share_by_lasso(design, root, own, members, folds)
-    return [design.in_units(lines) for lines in own]
+        lines = _share_by_lasso(design, root, lines, members, folds)
+    return [design.in_units(line) for line in lines]
 
 
-def _share_by_lasso(design, root, own, members, folds):
+def _share_by_lasso(design, root, lines, members, folds):
     """Return the lines of groups, refitted by a lasso of what is common and what differs."""
     # A coefficient costs less the larger it is with a ridge penalty (the adaptive lasso).
-    factors = np.abs([root, *(lines - root for lines in own)])[:, 0]
+    factors = np.abs([root, *(line - root for line in lines)])[:, 0]
     # The level is free.
     factors[0, -1] = 0
-    is_used = factors > _LEAST_DIFFERENCE * factors.max()
+    is_used = factors > 0.01 * factors.max()
     every = np.stack([np.ones(len(folds), int), *members], axis=1)[:, :, np.newaxis]
     columns = (every * (design.Z[:, np.newaxis] * factors))[:, is_used]
     coef, y = np.zeros(factors.shape), design.y[:, 0]
@@ -438,8 +418,10 @@ def _share_by_lasso(design, root, own, members, folds):
     if is_used.any():
         slopes = (design.weight * (y - level)) @ (columns - design.mean(columns))
         largest = np.abs(slopes).max() / design.weight.sum()
-        alphas = largest * np.geomspace(1, _LEAST_ALPHA, _N_ALPHAS)
-        lasso = LassoCV(alphas=alphas, cv=PredefinedSplit(folds), **_LASSO)
+        alphas = largest * np.geomspace(1, 1e-4, 40)
+        # Without a state of its own the lasso would draw from the global generator.
+        options = {"max_iter": 100_000, "tol": 1e-3, "random_state": 0}
+        lasso = LassoCV(alphas=alphas, cv=PredefinedSplit(folds), **options)
         lasso.fit(columns, y, design.weight)
         coef[is_used] = lasso.coef_ * factors[is_used]
         level = lasso.intercept_
@@ -463,17 +445,12 @@ def fit_tree(problem, design):
     parts = problem.X, problem.target, problem.weight
     template = Template(make_pipeline(ColumnEncoder(), expert), *parts)
     gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), problem.X)
-    problem = replace(
-        problem,
-        experts=(template,) * len(experts),
-        gate=Template(gate, *parts),
-    )
+    problem = replace(problem, experts=(template,) * len(experts), gate=Template(gate, *parts))
     components = np.arange(len(experts))
     shares = np.eye(len(experts))[regions.groups]
     predictions = predict_all(problem, components, experts)
-    model, responsibilities, log_density = complete(
-        problem, experts, predictions, shares, problem.gate.draw(0)
-    )
+    fitted = complete(problem, experts, predictions, shares, problem.gate.draw(0))
+    model, responsibilities, log_density = fitted
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
     run = Run(components, responsibilities, model, likelihood, bounds, converged=True)
@@ -482,8 +459,5 @@ def fit_tree(problem, design):
         # The scores are minus half a mean square, of y in deviations.
         variances = np.maximum(-2 * held_out, np.finfo(float).tiny)
         held_out = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(design.y_scale)
-    selection = {
-        "n_leaves": [*range(1, len(held_out) + 1)],
-        "held_out": held_out.tolist(),
-    }
-    return Fit(problem, run), selection
+    n_leaves = [*range(1, len(held_out) + 1)]
+    return MixtureFit(problem, run), {"n_leaves": n_leaves, "held_out": held_out.tolist()}

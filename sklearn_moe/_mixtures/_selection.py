@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ._defaults import default_gates
-from ._em import Fit, fit_best, start, sum_groups
+from ._em import MixtureFit, fit_best, start, sum_groups
 from ._model_tree import find_regions
 from ._weighted import Template, count_parameters
 
@@ -62,7 +62,7 @@ def fit_gates(mixture, problem, seeds, design):
         if gate is not None:
             gate = Template(gate, problem.X, problem.target, problem.weight)
         problem = replace(problem, gate=gate)
-        fits.append(Fit(problem, fit_best(problem, runs, mixture.n_jobs)))
+        fits.append(MixtureFit(problem, fit_best(problem, runs, mixture.n_jobs)))
         # The first gate has all starts, and the others go on from what it found.
         first = fits[0].run
         responsibilities = np.zeros((len(problem.y), n_components))
