@@ -14,15 +14,7 @@ from .._data.tables import Categories, Table, is_frame
 from .._data.validation import as_row_counts
 
 # Gates of stacks are learned, and trees of lines are grown, on a part of more rows.
-MOST_ROWS = 20_000
-# Coefficients of standardized columns shrink as by so many rows.
-_RIDGE = 0.3
-# Columns of more categories become a sparse matrix: a dense one takes seconds to solve for.
-_MAX_DENSE = 200
-# Leaves of a gate, before it is pruned.
-_MAX_LEAVES = 8
-# The least share of the weight in a leaf, as `min_prior` is for components.
-_LEAST_LEAF = 0.05
+MOST_ROWS = 10_000
 
 
 class ColumnEncoder(TransformerMixin, BaseEstimator):
@@ -50,7 +42,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):
         mean = SimpleImputer(keep_empty_features=True, add_indicator=self.add_indicator)
         scaler = StandardScaler() if self.standardize else "passthrough"
         mode = SimpleImputer(strategy="most_frequent", keep_empty_features=True, add_indicator=True)
-        is_wide = columns and sum(map(len, self.categories_.values)) > _MAX_DENSE
+        # Many categories become a sparse matrix: a dense one takes seconds to solve for.
+        is_wide = columns and sum(map(len, self.categories_.values)) > 200
         code = OneHotEncoder(drop=self.drop, sparse_output=bool(is_wide))
         parts = [
             ("numbers", make_pipeline(mean, scaler), numbers),
@@ -105,7 +98,8 @@ def default_expert(plain, X):
         encoder.categories_.warn_of_texts(X.shape[0])
     if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
         return make_pipeline(ColumnEncoder(standardize=False), plain)
-    return make_pipeline(encoder, plain if is_classifier(plain) else Ridge(_RIDGE, tol=1e-6))
+    # Coefficients of standardized columns shrink as by a third of a row.
+    return make_pipeline(encoder, plain if is_classifier(plain) else Ridge(0.3, tol=1e-6))
 
 
 def default_gates(X, weight, n_components):
@@ -121,12 +115,9 @@ def default_gates(X, weight, n_components):
     n_samples = as_row_counts(weight).sum()
     # In bits per sample.
     price = n_components * np.log(n_samples) / (2 * n_samples * np.log(2))
-    tree = DecisionTreeClassifier(
-        criterion="log_loss",
-        max_leaf_nodes=_MAX_LEAVES,
-        min_weight_fraction_leaf=_LEAST_LEAF,
-        ccp_alpha=float(price),
-    )
+    # A leaf has as large a share as `min_prior` demands of components.
+    options = {"max_leaf_nodes": 8, "min_weight_fraction_leaf": 0.05, "ccp_alpha": float(price)}
+    tree = DecisionTreeClassifier(criterion="log_loss", **options)
     scaler = make_scaler(X, add_indicator=False)
     logit = make_pipeline(scaler, LogisticRegression(C=n_samples / weight.sum(), max_iter=1000))
     return [encoded(tree, X), None, logit]

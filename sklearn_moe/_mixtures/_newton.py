@@ -8,14 +8,11 @@ import copy
 
 import numpy as np
 from scipy.sparse import issparse
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, PoissonRegressor
 from sklearn.utils.validation import validate_data
 
-# The work of a step grows with the square of their number.
-_MAX_COEFFICIENTS = 100
-_MAX_STEPS = 50
-_MAX_HALVINGS = 30
 # Solvers that take no penalty but that of ridge regression.
 _RIDGE_ONLY = ("lbfgs", "newton-cg", "newton-cholesky")
 
@@ -41,12 +38,13 @@ def refit(model, X, y, weight):
         penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
         slopes = _softmax_slopes
         target = y[:, np.newaxis] == classes
-    if n_rows * (X.shape[1] + 1) > _MAX_COEFFICIENTS:
+    # The work of a step grows with the square of the number of coefficients.
+    if n_rows * (X.shape[1] + 1) > 100:
         return None
     if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
         model = without_slopes(model, X, y if classes is None else classes)
-    one = np.full(len(y), float(model.fit_intercept))
-    Z = np.column_stack([np.asarray(X, dtype=float), one])
+    level = np.full(len(y), float(model.fit_intercept))
+    Z = np.column_stack([np.asarray(X, dtype=float), level])
     start = np.column_stack([np.atleast_2d(model.coef_), np.ravel(model.intercept_)])
     ridge = np.tile(np.append(np.full(X.shape[1], penalty), 0), n_rows)
 
@@ -98,8 +96,7 @@ def _softmax_slopes(scores, y):
     n_free = scores.shape[1]
     if n_free == 1:
         scores = np.column_stack([np.zeros(len(scores)), scores])
-    proba = np.exp(scores - scores.max(axis=1, keepdims=True))
-    proba = (proba / proba.sum(axis=1, keepdims=True))[:, -n_free:]
+    proba = softmax(scores, axis=1)[:, -n_free:]
     second = proba[:, :, np.newaxis] * (np.eye(n_free) - proba[:, np.newaxis])
     return proba - y[:, -n_free:], second
 
@@ -113,13 +110,13 @@ def _minimize(derivatives, coef, tol, max_iter):
     n_iter = 0
     with np.errstate(over="ignore", invalid="ignore"):
         gradient, hessian = derivatives(coef)
-        while n_iter < min(max_iter, _MAX_STEPS) and np.isfinite(hessian).all():
+        while n_iter < min(max_iter, 50) and np.isfinite(hessian).all():
             # The steps are the same in any unit of the columns.
             unit = np.sqrt(hessian.diagonal())
             unit[unit == 0] = 1
             scaled = hessian / np.outer(unit, unit)
             step = -np.linalg.lstsq(scaled, gradient / unit, rcond=None)[0] / unit
-            for _ in range(_MAX_HALVINGS):
+            for _ in range(30):
                 after = derivatives(coef + step)
                 if abs(after[0] @ step) <= abs(gradient @ step):
                     coef, (gradient, hessian) = coef + step, after

@@ -187,7 +187,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     oof_gate_proba_ : ndarray of shape (n_samples, n_components)
         With `method="stack"`, weights by gates that were learned without the fold; NaN for samples
-        that no gate was learned from (of more than 20,000 the default gate takes a part).
+        that no gate was learned from (of more than 10,000 the default gate takes a part).
 
     n_features_in_ : int
         Number of columns of X.

@@ -9,12 +9,8 @@ from ._em import MixtureFit, fit_best, start, sum_groups
 from ._model_tree import find_regions
 from ._weighted import Template, count_parameters
 
-# A smaller difference of an information criterion is no evidence.
-_LEAST_EVIDENCE = 2
 # The largest number of components that is tried.
 _MAX_COMPONENTS = 10
-# No more are tried after so many numbers of components without improvement.
-_PATIENCE = 2
 
 
 def count_all(model, family):
@@ -85,7 +81,8 @@ def _choose_gate(fits, criterion):
         if n_parameters is None:
             n_parameters = _count_gate(run.model)
         values = criteria(run.log_likelihood, n_parameters, problem.weight)
-        bonus = _LEAST_EVIDENCE * (run.model.gate is None)
+        # A smaller difference of an information criterion is no evidence.
+        bonus = 2 * (run.model.gate is None)
         return run.model.is_degenerate, values[name] - bonus
 
     return min(fits, key=rank)
@@ -113,6 +110,7 @@ def fit_numbers(mixture, problem, seeds, design):
                 "lambda mixture, X, y: mixture.score_samples(X, y).mean()."
             )
         best = int(values.argmin())
-        if n_components - 1 - best >= _PATIENCE:
+        # Two more brought nothing.
+        if n_components - 1 - best >= 2:
             break
     return fits[best], {key: [row[key] for row in rows] for key in rows[0]}
