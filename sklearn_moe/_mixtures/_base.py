@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from sklearn.base import (
-    BaseEstimator,
-    MetaEstimatorMixin,
-    _fit_context,
-    is_classifier,
-    is_regressor,
-)
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_array, check_random_state, get_tags
@@ -25,15 +19,7 @@ from .._data import SamplesLike
 from .._data.tables import hash_rows, is_frame, refuse_repeated_names
 from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
-from .._validation import (
-    Count,
-    HasNames,
-    Names,
-    check_same_length,
-    last_step,
-    warn,
-    warning_once,
-)
+from .._validation import Count, HasNames, Names, check_same_length, last_step, warn, warning_once
 from ._defaults import default_expert
 from ._em import Problem, code_samples, gate_log_proba, log_densities, log_joint, posterior
 from ._families import LEAST_SCALE, Gaussian, LogLoss
@@ -46,10 +32,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Attributes that not every fit has.
-_OF_SOME_FITS = (
-    *("selection_", "lower_bounds_", "expert_kinds_", "oof_predictions_", "oof_gate_proba_"),
-    *("sharpness_", "_seen"),
-)
+_OF_SOME_FITS = "selection_ lower_bounds_ expert_kinds_ oof_predictions_ oof_gate_proba_".split()
+_OF_SOME_FITS += ["sharpness_", "_seen"]
 
 
 class BaseMixture(MetaEstimatorMixin, HasNames):
@@ -163,17 +147,17 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
 
     def _check_parts(self):
         """Return the unfitted models of a stack, or the one expert of all components."""
-        experts = [self._default_expert() if self.estimator is None else self.estimator]
-        if self.method == "stack":
-            experts = check_stack(self)
-        elif isinstance(self.estimator, list):
+        is_stack = self.method == "stack"
+        if isinstance(self.estimator, list) and not is_stack:
             raise ValueError(
                 f"estimator={self.estimator!r}: a list of models needs method='stack'. With "
                 "method='em' pass one estimator for all components."
             )
+        expert = self._default_expert() if self.estimator is None else self.estimator
+        experts = check_stack(self) if is_stack else [expert]
         for expert in experts:
-            _check_part("estimator", expert, self._predicts, self.method == "em")
-            if is_regressor(self) and is_classifier(last_step(expert)):
+            _check_part("estimator", expert, self._predicts, not is_stack)
+            if not is_classifier(self) and is_classifier(last_step(expert)):
                 raise ValueError(f"estimator must be a regressor, got {expert!r}.")
         if not (self.gate is None or isinstance(self.gate, str)):
             _check_part("gate", self.gate, "predict_proba", True)
@@ -258,7 +242,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 ConvergenceWarning,
             )
         n_dropped = len(problem.experts) - len(model.experts)
-        if n_dropped and selection is None:
+        if n_dropped and not selection:
             warn(
                 f"{n_dropped} of {len(problem.experts)} components had shares below "
                 f"min_prior={self.min_prior}, or no samples, and were dropped.",
@@ -278,8 +262,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             "n_iter_": len(run.lower_bounds),
             "converged_": run.converged,
         }
-        if selection is not None:
-            attributes["selection_"] = selection
+        attributes |= {"selection_": selection} if selection else {}
         return self._adopt(problem, problem.family, model.scales, attributes)
 
     def _adopt(self, problem, family, scales, attributes):

@@ -44,7 +44,9 @@ class Problem:
     @property
     def unit_weight(self):
         """Return the weights of samples by which a group counts as one sample."""
-        return weigh_units(self.weight, self.groups)
+        if self.groups is None:
+            return self.weight
+        return self.weight / np.bincount(self.groups, self.weight)[self.groups]
 
     def without_weightless(self):
         """Return the problem of those samples that have a weight above 0."""
@@ -52,9 +54,8 @@ class Problem:
             return self
         rows = np.flatnonzero(self.weight)
         parts = {name: getattr(self, name)[rows] for name in ("y", "target", "weight")}
-        if self.groups is not None:
-            parts["groups"] = check_groups(self.groups[rows], rows)
-        return replace(self, X=_safe_indexing(self.X, rows), **parts)
+        groups = None if self.groups is None else check_groups(self.groups[rows], rows)
+        return replace(self, X=_safe_indexing(self.X, rows), groups=groups, **parts)
 
 
 class MixtureFit(NamedTuple):
@@ -80,11 +81,6 @@ def code_samples(X, y):
     if issparse(X) or values.dtype.kind not in "biuf" or np.isnan(values).any():
         values = hash_rows(X)
     return np.unique(np.column_stack([values, y]), axis=0, return_inverse=True)[1].ravel()
-
-
-def weigh_units(weight, groups):
-    """Return the weights of samples by which a group counts as one sample."""
-    return weight if groups is None else weight / np.bincount(groups, weight)[groups]
 
 
 def sum_groups(values, groups):
