@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import brief_fits
+from helpers import brief_fits, predictions
 from made_up import counts, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
@@ -87,17 +87,14 @@ def test_one_component_is_the_estimator_alone(case):
     mixture, (X, y), _ = CASES[case]
     expert = mixture._default_expert() if mixture.estimator is None else mixture.estimator
     weight = np.random.default_rng(0).integers(1, 4, size=len(y))
-    one = type(mixture)(expert, 1, gate=mixture.gate, n_init=1, random_state=0)
-    one.fit(X, y, weight)
+    fitted = type(mixture)(expert, 1, gate=mixture.gate, n_init=1, random_state=0)
+    fitted.fit(X, y, weight)
     alone = expert.fit(X, y, weight)
-    if isinstance(one, MixtureClassifier):
-        assert_allclose(one.predict_proba(X), alone.predict_proba(X))
-    else:
-        assert_allclose(one.predict(X), alone.predict(X))
-    assert one.gate_ is None
+    assert_allclose(predictions(fitted, X), predictions(alone, X))
+    assert fitted.gate_ is None
     if case == "gaussian":
         variance = np.average((y - alone.predict(X)) ** 2, weights=weight)
-        assert_allclose(one.scale_, [np.sqrt(variance)])
+        assert_allclose(fitted.scale_, [np.sqrt(variance)])
 
 
 class Student(LinearRegression):
@@ -177,8 +174,8 @@ def test_rows_of_a_group_are_of_one_component():
         assert adjusted_rand_score(line, found.argmax(axis=1)) > 0.85
         density = stats.norm(mixture.expert_predict(X), mixture.scale_).logpdf(y[:, np.newaxis])
         log_gate = np.log(mixture.gate_proba(X))
-        own = [groups == g for g in range(50)]
-        joint = [density[rows].sum(axis=0) + log_gate[rows].mean(axis=0) for rows in own]
+        parts = [groups == g for g in range(50)]
+        joint = [density[rows].sum(axis=0) + log_gate[rows].mean(axis=0) for rows in parts]
         assert_allclose(mixture.log_likelihood_, np.logaddexp(*np.transpose(joint)).sum())
         alone = mixture.fit(X, y, groups=np.arange(400)[::-1]).score_samples(X, y)
         mixture = MixtureRegressor(gate=gate, n_init=3, random_state=0).fit(X, y)

@@ -62,7 +62,7 @@ class OneColumnClassifier(ClassifierMixin, OneColumn):
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
-ONES = {"numbers": OneColumnRegressor, "classes": OneColumnClassifier}
+COLUMNS = {"numbers": OneColumnRegressor, "classes": OneColumnClassifier}
 
 
 def thirds(seed, kind="classes", n=900):
@@ -89,7 +89,7 @@ def outputs(model, X):
 @pytest.mark.parametrize("kind", STACKS)
 def test_stack_finds_where_each_model_is_right(kind, gate):
     X, y, third = thirds(0, kind)
-    parts = [ONES[kind](column) for column in range(3)]
+    parts = [COLUMNS[kind](column) for column in range(3)]
     model = STACKS[kind](parts, method="stack", gate=gate, random_state=0).fit(X[:600], y[:600])
     assert adjusted_rand_score(third[600:], model.apply(X[600:])) > 0.85
     rules = region_rules(model, X[:600], y[:600])
@@ -142,13 +142,13 @@ def test_weights_are_constant_where_nothing_tells_the_models_apart(kind, gate):
     X = rng.normal(size=(600, 4))
     y = X[:, 0] + X[:, 1] + 0.5 * rng.normal(size=600)
     y = y if kind == "numbers" else np.where(y > 0, "yes", "no")
-    parts = [ONES[kind](0), ONES[kind](1)]
+    parts = [COLUMNS[kind](0), COLUMNS[kind](1)]
     model = STACKS[kind](parts, method="stack", gate=gate, random_state=0).fit(X, y)
     assert model.gate_ is None
     assert_allclose(model.weights_.sum(), 1)
     rules = region_rules(model, X, y)
-    assert str(rules).startswith(f"The same everywhere: {ONES[kind].__name__}")
-    assert model.expert_kinds_ == [f"{ONES[kind].__name__} {k}" for k in (1, 2)]
+    assert str(rules).startswith(f"The same everywhere: {COLUMNS[kind].__name__}")
+    assert model.expert_kinds_ == [f"{COLUMNS[kind].__name__} {k}" for k in (1, 2)]
     assert np.isfinite(rules.own_score).all()
     assert np.isnan(rules.other_score).all()
     assert_allclose(model.gate_proba(X), np.tile(model.weights_, (600, 1)))
@@ -223,7 +223,7 @@ def test_classes_of_models_that_were_fitted_before_are_known_by_name():
 def test_printed_errors_are_those_on_new_rows(kind):
     """A full tree predicts its training samples without an error."""
     X, y, _ = thirds(0, kind, 3000)
-    parts = [ONES[kind](0), ONES[kind](1), make_pipeline(TREES[kind](min_samples_leaf=3))]
+    parts = [COLUMNS[kind](0), COLUMNS[kind](1), make_pipeline(TREES[kind](min_samples_leaf=3))]
     model = STACKS[kind](parts, method="stack", random_state=0).fit(X[:1000], y[:1000])
     seen, new = (region_rules(model, X[rows], y[rows]) for rows in (slice(1000), slice(1000, None)))
     for name in ("own_score", "other_score"):
@@ -237,7 +237,7 @@ def test_a_weight_of_two_is_the_sample_twice_and_groups_are_in_one_fold(kind):
     X, y, _ = thirds(0, kind, 120)
     weight = np.random.default_rng(0).integers(0, 3, size=120)
     rows = np.repeat(np.arange(120), weight)
-    stack = STACKS[kind]([LINES[kind](), ONES[kind](1)], method="stack", random_state=0)
+    stack = STACKS[kind]([LINES[kind](), COLUMNS[kind](1)], method="stack", random_state=0)
     with pytest.raises(ValueError, match=r"OneColumn.*sample_weight"):
         stack.fit(X, y, sample_weight=weight)
     stack.estimator = [LINES[kind](), TREES[kind](max_depth=2)]
