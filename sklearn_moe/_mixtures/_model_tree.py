@@ -262,8 +262,8 @@ def _losses(design, splits, root):
     """Return the loss of each sample by the lines of its leaf."""
     lines = [root]
     for split in splits:
-        lines[split.leaf] = split.lines[0]
-        lines.append(split.lines[1])
+        lines[split.leaf], right = split.lines
+        lines.append(right)
     leaves = find_leaves(splits, design.S)
     losses = np.empty(len(leaves))
     for leaf, of_leaf in enumerate(lines):

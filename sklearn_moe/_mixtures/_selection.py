@@ -27,8 +27,7 @@ def _count_gate(model):
 
 def criteria(log_likelihood, n_parameters, weight):
     """Return the information criteria, NaN where parameters cannot be counted."""
-    if n_parameters is None:
-        n_parameters = np.nan
+    n_parameters = np.nan if n_parameters is None else n_parameters
     bic = n_parameters * np.log(weight.sum()) - 2 * log_likelihood
     aic = 2 * n_parameters - 2 * log_likelihood
     return {"bic": float(bic), "aic": float(aic)}
@@ -50,14 +49,13 @@ def fit_gates(mixture, problem, seeds, design):
         of_tree = spread_over_groups(np.eye(n_components)[leaves], problem.groups)
         if of_tree.any(axis=0).all():
             runs = [replace(runs[0], responsibilities=of_tree), *runs]
-    gates = [mixture.gate]
-    if isinstance(mixture.gate, str):
-        gates = default_gates(problem.X, problem.unit_weight, n_components)
+    is_auto = isinstance(mixture.gate, str)
+    defaults = default_gates(problem.X, problem.unit_weight, n_components) if is_auto else None
     fits = []
-    for gate in gates:
-        if gate is not None:
-            gate = Template(gate, problem.X, problem.target, problem.weight)
-        problem = replace(problem, gate=gate)
+    for gate in defaults or [mixture.gate]:
+        parts = problem.X, problem.target, problem.weight
+        template = None if gate is None else Template(gate, *parts)
+        problem = replace(problem, gate=template)
         fits.append(MixtureFit(problem, fit_best(problem, runs, mixture.n_jobs)))
         # The first gate has all starts, and the others go on from what it found.
         first = fits[0].run
@@ -96,12 +94,13 @@ def fit_numbers(mixture, problem, seeds, design):
         tried = replace(problem, experts=problem.experts * n_components)
         fit = fit_gates(mixture, tried, seeds, design)
         fits.append(fit)
-        facts = {
-            "log_likelihood": float(fit.run.log_likelihood),
-            "n_parameters": count_all(fit.run.model, problem.family),
+        model, log_likelihood = fit.run.model, float(fit.run.log_likelihood)
+        counts = {
+            "log_likelihood": log_likelihood,
+            "n_parameters": count_all(model, problem.family),
         }
-        facts |= criteria(**facts, weight=problem.weight)
-        rows.append({"n_components": n_components, **facts})
+        values = criteria(**counts, weight=problem.weight)
+        rows.append({"n_components": n_components, **counts, **values})
         values = np.array([row[criterion] for row in rows])
         if np.isnan(values).any():
             raise ValueError(
