@@ -23,6 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe._mixtures._model_tree import _cuts
 from sklearn_moe._mixtures._weighted import last_step
 from sklearn_moe.inspection import explain, region_rules
 
@@ -275,6 +276,12 @@ def test_a_tree_of_lines_is_one_of_the_starts(gate, seed):
     X, y, quadrant = quadrants(seed, 800)
     mixture = MixtureRegressor(None, 4, gate=gate, n_init=1, random_state=seed).fit(X, y)
     assert adjusted_rand_score(quadrant, mixture.apply(X)) > 0.95
+
+
+def test_thresholds_are_sought_closer_between_two_others():
+    values = np.arange(100.0)
+    assert len(_cuts(values, np.ones(100))) == 15
+    assert_allclose(_cuts(values, np.ones(100), low=10, high=20), np.arange(11.5, 20))
 
 
 def test_the_number_of_rules_does_not_depend_on_the_order_of_columns():
