@@ -29,12 +29,12 @@ class _Light(Optimizer):
 
 class _Adam(_Light, Adam):
     of_torch = Adam
-    fused_step = staticmethod(torch._fused_adam_)
+    step = torch.no_grad()(unwrap(Adam.step))
 
 
 class _AdamW(_Light, AdamW):
     of_torch = AdamW
-    fused_step = staticmethod(torch._fused_adamw_)
+    step = torch.no_grad()(unwrap(AdamW.step))
 
 
 class NormalizedSGD(_Light):
@@ -298,47 +298,6 @@ class SolverSpec:
         optimizer = SOLVERS.make(self.optimizer, Optimizer, parameters, **options)
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
-
-    @torch.no_grad()
-    def make_step(self, optimizer: Optimizer) -> None:
-        """Step as `optimizer.step()`, which spends most of a small step of Adam in checks."""
-        options = optimizer.param_groups[0]
-        fused_step: Any = getattr(optimizer, "fused_step", None)
-        is_plain = fused_step and options["fused"] and "step" not in vars(optimizer)
-        if not is_plain or options["amsgrad"] or options["maximize"]:
-            optimizer.step()
-            return
-        for group in optimizer.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            states = [optimizer.state[p] or _start(optimizer, p) for p in parameters]
-            steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            fused_step(
-                parameters,
-                [parameter.grad for parameter in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                steps,
-                amsgrad=False,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                maximize=False,
-            )
-
-
-def _start(optimizer, parameter):
-    """Return the state of a parameter before its first step, as `optimizer.step()` makes it."""
-    state = optimizer.state[parameter]
-    state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-    state["exp_avg"] = torch.zeros_like(parameter)
-    state["exp_avg_sq"] = torch.zeros_like(parameter)
-    return state
 
 
 def _lay_out_state(optimizer: Optimizer) -> None:
