@@ -36,6 +36,9 @@ _LARGE_STEP = 1e8
 # Large steps whose work all rows of a call must have to be worth threads: what is computed of a row
 # is often little, and the call is over soon.
 _STEPS_OF_A_CALL = 10
+# Multiply-adds that take as long as reading a number of X from memory, scoring it for the router and
+# writing it for an expert: with few filters for each patch that is most of a step.
+_WORK_OF_A_NUMBER = 40
 
 
 class MoENet(NeuralNet):
@@ -342,12 +345,12 @@ def place(plan, module, input_shape):
 
 
 def work_of_a_step(module, n_samples, input_shape):
-    """Return about how many multiply-adds a batch takes forwards."""
+    """Return about how many multiply-adds a batch takes forwards, or what takes as long."""
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
     n_weights = sum(parameter.numel() for parameter in module.experts.parameters())
     work = n_weights / len(module.experts) * _n_used(module)
     if module.trunk is None:
-        return n_samples * positions * work
+        return n_samples * (positions * work + _WORK_OF_A_NUMBER * math.prod(input_shape))
     # What a trunk makes are vectors, as a rule.
     of_trunk = sum(parameter.numel() for parameter in module.trunk.parameters())
     return n_samples * (positions * of_trunk + work)
