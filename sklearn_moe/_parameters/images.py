@@ -74,4 +74,4 @@ def may_use_bf16(request, batch_size):
     router = request.router
     if request.trunk is None and router.router_class.sparse and request.n_experts > 1:
         batch_size *= router.top_k / request.n_experts
-    return request.data.dtype != np.float64 and batch_size >= 100
+    return request.data.dtype != np.float64 and batch_size >= 8
