@@ -350,7 +350,9 @@ def work_of_a_step(module, n_samples, input_shape):
     n_weights = sum(parameter.numel() for parameter in module.experts.parameters())
     work = n_weights / len(module.experts) * _n_used(module)
     if module.trunk is None:
-        return n_samples * (positions * work + _WORK_OF_A_NUMBER * math.prod(input_shape))
+        # To read a number from memory, score it and write it for an expert takes as long as some 40
+        # multiply-adds: with few filters for each patch that is most of a step.
+        return n_samples * (positions * work + 40 * math.prod(input_shape))
     # What a trunk makes are vectors, as a rule.
     of_trunk = sum(parameter.numel() for parameter in module.trunk.parameters())
     return n_samples * (positions * of_trunk + work)

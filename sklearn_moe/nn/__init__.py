@@ -7,8 +7,8 @@ from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, Pool
 from .predictor import Predictor
-from .router_parts import GATES, NETWORKS, NOISES, Noise, Scores
-from .routers import ROUTERS, Route, Router, RouterSpec, SoftRouter, TopKRouter
+from .router_parts import GATES, NETWORKS, NOISES, Noise, Route, Scores
+from .routers import ROUTERS, Router, RouterSpec, SoftRouter, TopKRouter
 from .trunks import TRUNKS
 
 # fmt: off

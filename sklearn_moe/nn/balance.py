@@ -1,18 +1,11 @@
 """Balancing: what keeps the load of the experts even, by name."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from .._registry import Registry
 from .functional import softmax, sum_over_shards, weighted_mean
-
-if TYPE_CHECKING:
-    from .routers import Route, Router
-
-# The load is averaged over so many batches.
-_HORIZON = 10
+from .router_parts import Route
 
 
 class RunningMean(nn.Module):
@@ -67,19 +60,19 @@ class Balance(nn.Module):
         self.n_experts = n_experts
         self.weight = weight
         self.register_buffer("bias", None)
-        # The load of one small batch is a poor estimate.
-        self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), _HORIZON)
+        # The load of one small batch is a poor estimate: it is averaged over ten.
+        self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), horizon=10)
 
-    def forward(self, router: "Router", route: "Route", weight: Tensor) -> Tensor | None:
+    def forward(self, router: nn.Module, route: Route, weight: Tensor) -> Tensor | None:
         """Return what is added to the loss of a training batch with sample weights, or None."""
         return self.weight * self.loss(router, route, weight)
 
-    def loss(self, router: "Router", route: "Route", weight: Tensor) -> Tensor:
+    def loss(self, router: nn.Module, route: Route, weight: Tensor) -> Tensor:
         """Return the loss before it is multiplied by `weight` of the constructor."""
         raise NotImplementedError
 
 
-def _importance(route: "Route", weight: Tensor) -> Tensor:
+def _importance(route: Route, weight: Tensor) -> Tensor:
     """Return the mean softmax of the scores of each expert, (n_experts,)."""
     return weighted_mean(softmax(route.scores), weight.to(route.scores.dtype))
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # Numbers that all experts read of all samples: with fewer a GPU computes all sooner than it knows
 # the groups.
@@ -157,9 +156,7 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
     # Where the groups begin must be known on the host: the one synchronization of a GPU step.
     starts = torch.searchsorted(of_slots, edges).tolist()
     sizes = [stop - start for start, stop in pairwise(starts)]
-    samples = slots
-    if k > 1:
-        samples = slots // k
+    samples = slots // k if k > 1 else slots
     outputs = apply_groups(experts, x.index_select(0, samples), sizes)
     # Sample by sample again.
     return torch.empty_like(outputs).index_copy(0, slots, outputs).view(-1, k, outputs.shape[1])
@@ -176,43 +173,3 @@ def all_are_faster(experts: Experts, x: Tensor) -> bool:
     if x.is_cpu or x.numel() * len(experts) > _MOST_NUMBERS_OF_ALL:
         return False
     return hasattr(experts, "stacked_form") if is_stack(experts) else are_homogeneous(experts)
-
-
-# -- products of groups of rows, each with weights of its own -----------------------------
-
-
-class GroupedProducts(torch.autograd.Function):
-    """W_m X_m^T + b_m for every group m, side by side: one node of the graph in place of many.
-
-    The X_m are consecutive groups of rows of x, of `sizes`; W is (n_groups, n_outputs, n_features)
-    and b (n_groups, n_outputs) or None. The result is (n_outputs, n_rows).
-    """
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, sizes):
-        """Return (n_outputs, n_rows)."""
-        ctx.save_for_backward(x, weight)
-        ctx.sizes, ctx.has_bias = sizes, bias is not None
-        z = weight.new_empty(weight.shape[1], len(x))
-        each = zip(weight, x.split(sizes), z.split(sizes, 1), strict=True)
-        if bias is None:
-            for w, rows, columns in each:
-                torch.mm(w, rows.T, out=columns)
-        else:
-            for b, (w, rows, columns) in zip(bias.unsqueeze(2), each, strict=True):
-                torch.addmm(b, w, rows.T, out=columns)
-        return z
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        """Return the gradients of x, weight and bias."""
-        x, weight = ctx.saved_tensors
-        grads, of_weight = grad.split(ctx.sizes, 1), torch.empty_like(weight)
-        for g, rows, w in zip(grads, x.split(ctx.sizes), of_weight, strict=True):
-            torch.mm(g, rows, out=w)
-        of_bias = torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
-        return of_x, of_weight, of_bias, None

@@ -158,12 +158,8 @@ class TableEncoder(_FixedTypes):
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces and with_pieces:
-            low = self.low.to(z.dtype)
-            # In place: most of the time goes to memory, or to a choice of columns.
-            if self.is_even:
-                pieces = (bounded.unsqueeze(2) - low.view(bounded.shape[1], -1)).flatten(1)
-            else:
-                pieces = bounded.index_select(1, self.of_column).sub_(low)
+            # In place: most of the time goes to memory.
+            pieces = bounded.index_select(1, self.of_column).sub_(self.low.to(z.dtype))
             parts.insert(0, pieces.div_(self.width.to(z.dtype)).clamp_(0, 1))
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))

@@ -8,8 +8,8 @@ from torch import Generator, Tensor, nn
 
 from .dispatch import Experts, apply_all, is_exporting
 from .encoders import TableEncoder
-from .router_parts import Scores
-from .routers import Route, Router, SoftRouter
+from .router_parts import Route, Scores
+from .routers import Router, SoftRouter
 
 # A kind of a smaller weight is not computed.
 _NO_WEIGHT = 1e-12

@@ -1,4 +1,4 @@
-"""What routers are made of: score networks, gates, from scores to weights of outputs, and noise.
+"""What routers are made of: score networks, routes, gates, from scores to weights, and noise.
 
 For a score network every sample is a set of patches: a vector is one patch, an image is cut into
 squares. A gate takes the scores without noise, the scores as they were compared (with noise) and
@@ -9,12 +9,21 @@ the weights of all experts. Noise is added to the scores that choose the experts
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
 from .._registry import Registry, accepts_argument, require_override
-from .functional import Shape, draw_for_samples, softmax
+from .dispatch import is_exporting
+from .functional import (
+    Shape,
+    batch_size,
+    batch_weight,
+    draw_for_samples,
+    softmax,
+    sum_over_shards,
+)
 from .seeding import current_generator, hash_rows
 
 # Pixels of a square patch of an image (paper, appendix A).
@@ -211,6 +220,77 @@ def make_scores(
     options = {"init_std": init_std} if accepts_argument(factory, "init_std") else {}
     module = NETWORKS.make(network, nn.Module, input_shape, n_experts, **options)
     return module if isinstance(module, Scores) else _ModuleScores(module, n_experts)
+
+
+# -- routes --------------------------------------------------------------------------------
+
+
+def choose(scores: Tensor, k: int) -> Tensor:
+    """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
+    # Up to four are found faster one after the other; ONNX has no stable sort.
+    if k > 4 and not is_exporting():
+        return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+    # argmax is slower on columns.
+    best = scores.max(1, keepdim=True).indices
+    if k == 1:
+        return best
+    others = scores.scatter(1, best, -torch.inf)
+    return torch.cat([best, choose(others, k - 1)], 1)
+
+
+class Route(NamedTuple):
+    """Which experts process the samples of a batch, and with what weights.
+
+    `chosen` is None where every expert processes every sample; `gate` then has a column per expert.
+    """
+
+    scores: Tensor  # (n_samples, n_experts), without noise
+    noisy: Tensor  # (n_samples, n_experts), as they were compared
+    chosen: Tensor | None  # (n_samples, k)
+    gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
+    # What else the router needs to combine the outputs of the experts.
+    detail: Any = None
+
+    def ranking(self) -> Tensor:
+        """Return the chosen experts, best first; without a choice, the one of largest gate."""
+        return choose(self.gate, 1) if self.chosen is None else self.chosen
+
+    def shares(self) -> Tensor:
+        """Return each expert's share in the output for each sample, (n_samples, n_experts).
+
+        It is 1 / k for each of k chosen experts, and otherwise the gate divided by its sum.
+        """
+        if self.chosen is None:
+            return self.gate / self.gate.sum(1, keepdim=True).clamp(min=1e-12)
+        # Samples last: what is summed over them is contiguous.
+        shares = torch.zeros_like(self.scores.T, memory_format=torch.contiguous_format)
+        return shares.scatter_(0, self.chosen.T, 1 / self.chosen.shape[1]).T
+
+    def per_expert(self, values: Tensor) -> Tensor:
+        """Return the sum of (n_samples,) values over each expert's share, (n_experts,)."""
+        shares = self.shares()
+        return values.to(shares.dtype) @ shares
+
+    def expert_means(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of (n_samples,) values over each expert's share, (n_experts,).
+
+        It is 0 for experts without a share.
+        """
+        shares = self.shares()
+        weight = weight.to(shares.dtype)
+        total, load = sum_over_shards(torch.stack([weight * values, weight]) @ shares)
+        return total / load.clamp(min=torch.finfo(load.dtype).tiny)
+
+    def load(self, weight: Tensor) -> Tensor:
+        """Return the share of a batch that each expert processes, (n_experts,).
+
+        By weight: the shares of a heavy batch are larger, so that the mean over several batches is
+        the share of all samples. Samples without an expert are divided among all in proportion.
+        """
+        load = sum_over_shards(self.per_expert(weight))
+        if self.chosen is None:
+            load = load / load.sum().clamp(min=1e-12) * batch_weight(weight).to(load.dtype)
+        return load / batch_size(weight)
 
 
 # -- gates --------------------------------------------------------------------------------

@@ -11,100 +11,32 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from .._registry import Registry, call_factory, did_you_mean
 from .balance import Balance
-from .dispatch import Experts, apply_all, apply_groups, dispatch, is_exporting
-from .functional import Shape, batch_size, batch_weight, dry_run, softmax, sum_over_shards
+from .dispatch import Experts, apply_all, apply_groups, dispatch
+from .functional import Shape, dry_run, softmax
 from .router_parts import (
     GATES,
     NOISES,
     LinearScores,
     Noise,
     NormalizedScores,
+    Route,
     as_patches,
+    choose,
     make_noise,
     make_scores,
     patches_shape,
     standard_gate,
 )
 
-# Up to so many experts are found faster one after the other than by sorting.
-_FEWEST_TO_SORT = 5
 # Part of the usual initial weights, where there is no noise.
 _TIE_BREAK = 0.1
-
-
-def choose(scores: Tensor, k: int) -> Tensor:
-    """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
-    # ONNX has no stable sort.
-    if k >= _FEWEST_TO_SORT and not is_exporting():
-        return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    # argmax is slower on columns.
-    best = scores.max(1, keepdim=True).indices
-    if k == 1:
-        return best
-    others = scores.scatter(1, best, -torch.inf)
-    return torch.cat([best, choose(others, k - 1)], 1)
-
-
-class Route(NamedTuple):
-    """Which experts process the samples of a batch, and with what weights.
-
-    `chosen` is None where every expert processes every sample; `gate` then has a column per expert.
-    """
-
-    scores: Tensor  # (n_samples, n_experts), without noise
-    noisy: Tensor  # (n_samples, n_experts), as they were compared
-    chosen: Tensor | None  # (n_samples, k)
-    gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
-    # What else the router needs to combine the outputs of the experts.
-    detail: Any = None
-
-    def ranking(self) -> Tensor:
-        """Return the chosen experts, best first; without a choice, the one of largest gate."""
-        return choose(self.gate, 1) if self.chosen is None else self.chosen
-
-    def shares(self) -> Tensor:
-        """Return each expert's share in the output for each sample, (n_samples, n_experts).
-
-        It is 1 / k for each of k chosen experts, and otherwise the gate divided by its sum.
-        """
-        if self.chosen is None:
-            return self.gate / self.gate.sum(1, keepdim=True).clamp(min=1e-12)
-        # Samples last: what is summed over them is contiguous.
-        shares = torch.zeros_like(self.scores.T, memory_format=torch.contiguous_format)
-        return shares.scatter_(0, self.chosen.T, 1 / self.chosen.shape[1]).T
-
-    def per_expert(self, values: Tensor) -> Tensor:
-        """Return the sum of (n_samples,) values over each expert's share, (n_experts,)."""
-        shares = self.shares()
-        return values.to(shares.dtype) @ shares
-
-    def expert_means(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Return the weighted mean of (n_samples,) values over each expert's share, (n_experts,).
-
-        It is 0 for experts without a share.
-        """
-        shares = self.shares()
-        weight = weight.to(shares.dtype)
-        total, load = sum_over_shards(torch.stack([weight * values, weight]) @ shares)
-        return total / load.clamp(min=torch.finfo(load.dtype).tiny)
-
-    def load(self, weight: Tensor) -> Tensor:
-        """Return the share of a batch that each expert processes, (n_experts,).
-
-        By weight: the shares of a heavy batch are larger, so that the mean over several batches is
-        the share of all samples. Samples without an expert are divided among all in proportion.
-        """
-        load = sum_over_shards(self.per_expert(weight))
-        if self.chosen is None:
-            load = load / load.sum().clamp(min=1e-12) * batch_weight(weight).to(load.dtype)
-        return load / batch_size(weight)
 
 
 class Router(nn.Module):

@@ -11,7 +11,6 @@ from torch import nn
 from sklearn_moe._registry import accepts_argument
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
 from sklearn_moe.nn.dispatch import Pool, Stack
-from sklearn_moe.nn.encoders import FeatureStatistics, TableEncoder
 from sklearn_moe.nn.experts.mlp import MLPStack
 from sklearn_moe.nn.functional import activation_layer
 from sklearn_moe.nn.seeding import use_generator
@@ -171,24 +170,6 @@ def test_only_homogeneous_experts_are_stacked():
     assert isinstance(make_mixture("mlp", router="top1").experts, nn.ModuleList)
 
 
-@pytest.mark.parametrize(("n_columns", "n_outputs"), [(3, 1), (60, 2)])
-def test_gradients_of_a_stack_without_autograd_are_those_with_it(n_columns, n_outputs):
-    with use_generator(seeded()):
-        experts = [MLPExpert((n_columns,), n_outputs, width=4, n_layers=2) for _ in range(3)]
-    stack, x = MLPStack(experts).double(), draw(7, n_columns)
-    expected = stack(x)
-    expected.square().sum().backward()
-    gradients = [parameter.grad for parameter in stack.parameters()]
-    stack.zero_grad()
-    outputs, hidden = stack.trace(x)
-    torch.testing.assert_close(outputs.permute(2, 0, 1), expected, **TIGHT)
-    stack.set_gradients(x, hidden, 2 * outputs)
-    for parameter, gradient in zip(stack.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, **TIGHT)
-        # As fused steps require.
-        assert parameter.grad.stride() == parameter.stride()
-
-
 def test_a_kind_without_weight_is_not_computed():
     with use_generator(seeded()):
         kinds = [[MLPExpert((3,), 2, width=4) for _ in range(2)] for _ in range(2)]
@@ -203,40 +184,3 @@ def test_a_kind_without_weight_is_not_computed():
     assert seen == [5, 0]
     assert torch.equal(outputs[:, ::2], expected[:, ::2])
     assert not outputs[:, 1::2].any()
-
-
-@pytest.mark.parametrize("sizes", [(7, 0, 12), (9, 9, 9)])
-def test_products_of_pieces_are_looked_up_at_prediction(sizes):
-    knots = tuple(tuple(np.linspace(-2, 2, n + 1)) if n else () for n in sizes)
-    known = FeatureStatistics((0, 1, 2), (0.0,) * 3, (1.0,) * 3, (1,), missing=(0.5,) * 3)
-    encoder = TableEncoder(known._replace(knots=knots, adds_linear=True))
-    columns = encoder.columns["piecewise"]
-    with use_generator(seeded()):
-        experts = [MLPExpert((columns.stop,), 2, width=8, n_layers=2) for _ in range(3)]
-    pool = Pool([MLPStack(experts)], [columns], [0] * 3, encoder.columns["bounded"]).double()
-    [stack] = pool.kinds
-    x = torch.cat([2 * draw(50, 3), torch.tensor([[np.nan, -2, 9e9], [-np.inf, 2, -9]])])
-    # At knots, too.
-    x = encoder(torch.cat([x, torch.linspace(-2, 2, 10).double().expand(3, -1).T]))
-
-    def check():
-        with torch.no_grad():
-            expected = pool(x)
-        with torch.inference_mode():
-            torch.testing.assert_close(pool(x), expected, **TIGHT)
-            alone = torch.cat([pool(row) for row in x.split(1)])
-        torch.testing.assert_close(alone, expected, **TIGHT)
-
-    check()
-    kept = stack._kept[1]
-    assert kept is not None
-    check()
-    assert stack._kept[1] is kept
-    # They follow the weights.
-    with torch.no_grad():
-        stack[1][0].weight[3, 2].add_(1)
-        stack[2][0].bias.add_(1)
-    check()
-    stack.train()
-    stack.weight.data *= 2
-    check()

@@ -24,8 +24,6 @@ HEADS = [
 PROBABILITIES = [head for head in HEADS if head[1] != "regression"]
 REGRESSION = [head for head in HEADS if head[1] == "regression"]
 N_SAMPLES, N_EXPERTS = 40, 3
-# Losses whose gradients are written out, of classes and numbers.
-EXACT = ("log_loss", "squared_error")
 
 
 def make(loss, kind, n):
@@ -255,20 +253,6 @@ def test_a_learned_scale_of_rates_is_their_dispersion():
 
 
 # -- all of them --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
-def test_gradients_by_hand_are_those_of_autograd(loss, kind, n):
-    head = make(loss, kind, n)
-    by_hand = vars(type(head)).get("losses_and_gradients")
-    assert (by_hand is not None) == (head.kind != "multilabel" and loss in EXACT)
-    if by_hand is not None:
-        outputs = draw(head, N_SAMPLES, N_EXPERTS).requires_grad_()
-        losses = head.losses(outputs, targets(head))
-        (expected,) = torch.autograd.grad(losses.sum(), outputs)
-        found, gradients = by_hand(head, outputs.detach().permute(1, 2, 0), targets(head))
-        torch.testing.assert_close(found, losses.detach())
-        torch.testing.assert_close(gradients, expected.permute(1, 2, 0))
 
 
 @pytest.mark.parametrize(("loss", "kind", "n"), HEADS)

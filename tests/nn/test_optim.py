@@ -197,29 +197,6 @@ def test_an_expert_without_samples_stays_where_it_is(solver):
     assert [*map(torch.equal, *weights)] == [False, True, True]
 
 
-@pytest.mark.parametrize("solver", ["adam", "adamw"])
-def test_a_step_at_once_is_that_of_the_optimizer(solver):
-    weights = [torch.ones(3, 2), torch.arange(2.0)]
-    ours, theirs = ([nn.Parameter(w.clone()) for w in weights] for _ in range(2))
-    optimizers = []
-    for parameters in (ours, theirs):
-        groups = [{"params": parameters[:1]}, {"params": parameters[1:], "lr": 0.3}]
-        optimizers.append(SOLVERS[solver].build(groups, lr=0.1, weight_decay=0.01))
-    for step in range(4):
-        # One of them has no gradient in the third step.
-        for mine, other in zip(ours[step == 2 :], theirs[step == 2 :], strict=True):
-            mine.grad = torch.full_like(mine, step - 1.5)
-            other.grad = mine.grad.clone()
-        SOLVERS[solver].make_step(optimizers[0])
-        optimizers[1].step()
-        for one, *_ in (ours, theirs):
-            one.grad = None
-    assert all(map(torch.equal, ours, theirs))
-    states = ([*optimizer.state.values()] for optimizer in optimizers)
-    for mine, other in zip(*states, strict=True):
-        assert all(torch.equal(mine[name], other[name]) for name in other)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ["adam", "normalized_sgd"])
 def test_the_first_fit_of_a_process_does_not_import_the_compiler_of_torch(solver):

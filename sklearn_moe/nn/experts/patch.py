@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dispatch import GroupedProducts, Stack, are_homogeneous, stack_weights
+from ..dispatch import Stack, are_homogeneous, stack_weights
 from ..functional import Shape, activation_function, require_ndim
 from ..seeding import current_generator
 
@@ -129,15 +129,17 @@ class PatchFilters(NamedTuple):
             if self.bias is not None:
                 z = z + self.bias.flatten(1).unsqueeze(2)
             return self._sum(z.flatten(0, 1), sizes[0], n_patches).flatten(0, 1)
-        bias = None if self.bias is None else self.bias.flatten(1)
+        weights = self.weight.flatten(1, 2)
+        groups = x.reshape(-1, patch_size).split([size * n_patches for size in sizes])
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
         # adds long contiguous rows.
-        z = GroupedProducts.apply(
-            x.reshape(-1, patch_size),
-            self.weight.flatten(1, 2),
-            bias,
-            [size * n_patches for size in sizes],
-        )
+        if self.bias is None:
+            each = [w @ group.T for w, group in zip(weights, groups, strict=True)]
+        else:
+            biases = self.bias.flatten(1).unsqueeze(2)
+            triples = zip(biases, weights, groups, strict=True)
+            each = [torch.addmm(bias, weight, group.T) for bias, weight, group in triples]
+        z = torch.cat(each, 1)
         return self._sum(z, n_samples, n_patches)[0]
 
     def _filter(self, x: Tensor) -> Tensor:
