@@ -3,7 +3,8 @@
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -108,33 +109,25 @@ def default_torch_modes() -> Iterator[None]:
 
     A caller may be in `torch.inference_mode`, `torch.no_grad` or `torch.autocast`, or may have
     called `torch.set_default_dtype`. The default dtype is that of all threads, and is set back
-    afterwards; all else belongs to the calling thread.
+    when the last of the calls that run now ends; all else belongs to the calling thread.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        found = torch.accelerator.current_accelerator()
-        for device in ["cpu"] if found is None else ["cpu", found.type]:
-            if torch.is_autocast_enabled(device):
-                # Without a cache: it would keep weights of before a step until the caller's ends.
-                off = torch.autocast(device, enabled=False, cache_enabled=False)
-                stack.enter_context(off)
-        stack.enter_context(_float32_by_default())
-        yield
+    # Without a cache: it would keep weights of before a step until the caller's ends.
+    off = partial(torch.autocast, enabled=False, cache_enabled=False)
+    found = torch.accelerator.current_accelerator() or torch.device("cpu")
+    with torch.inference_mode(False), torch.enable_grad(), off("cpu"), off(found.type):
+        _count_calls(1)
+        try:
+            yield
+        finally:
+            _count_calls(-1)
 
 
-@contextmanager
-def _float32_by_default():
-    """Make float32 the default dtype of torch until the last of the calls that run now ends."""
+def _count_calls(change):
+    """Set the default dtype when the first call begins, and back when the last one ends."""
     with _RUNNING["lock"]:
         if not _RUNNING["n_calls"]:
             _RUNNING["dtype"] = torch.get_default_dtype()
             torch.set_default_dtype(torch.float32)
-        _RUNNING["n_calls"] += 1
-    try:
-        yield
-    finally:
-        with _RUNNING["lock"]:
-            _RUNNING["n_calls"] -= 1
-            if not _RUNNING["n_calls"]:
-                torch.set_default_dtype(_RUNNING["dtype"])
+        _RUNNING["n_calls"] += change
+        if not _RUNNING["n_calls"]:
+            torch.set_default_dtype(_RUNNING["dtype"])

@@ -115,10 +115,8 @@ class NormalizedSGD(_Light):
         closure : callable, optional
             Evaluates the model again and returns the loss.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         alike: dict[tuple, list] = {}
         for group in self.param_groups:
             if any(parameter.grad is not None for parameter in group["params"]):
@@ -204,9 +202,9 @@ def _multipliers(groups, norms):
     values = [group["lr_multiplier"] for group in groups]
     if not any(isinstance(value, torch.Tensor) for value in values) and len(set(values)) == 1:
         return values[0]
-    own = norms[0]
-    tensors = [v.to(own) if isinstance(v, torch.Tensor) else own.new_full((), v) for v in values]
-    return _stack([tensor.expand_as(own) for tensor in tensors])
+    like = norms[0]
+    tensors = [torch.as_tensor(value).to(like) for value in values]
+    return _stack([tensor.expand_as(like) for tensor in tensors])
 
 
 def _stack(tensors):

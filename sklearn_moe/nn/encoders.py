@@ -121,9 +121,6 @@ class TableEncoder(_FixedTypes):
             name: slice(None) if part == everything else slice(*part) for name, part in ends.items()
         }
         self.n_pieces = start
-        if pieces:
-            sizes = [len(knots) - 1 for knots in knots_of if knots]
-            self.is_even = len(pieces) == max(sizes) * n_numeric
         for name, values in tables.items():
             if name in ("center", "scale", "missing"):
                 units = torch.tensor(values, dtype=torch.float64)
@@ -243,15 +240,15 @@ class CategoryCodes(_FixedTypes):
     ):
         super().__init__()
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.long))
-        for i, (of_column, its_codes) in enumerate(zip(values, codes, strict=True)):
-            numbers = torch.tensor(of_column, dtype=torch.float64)
+        for i, (numbers_of, codes_of) in enumerate(zip(values, codes, strict=True)):
+            numbers = torch.tensor(numbers_of, dtype=torch.float64)
             if len(numbers.to(dtype).unique()) < len(numbers):
                 raise ValueError(
                     f"Categories of column {columns[i]} of X are different numbers that {dtype} "
                     "cannot distinguish. Replace them by smaller numbers or by strings."
                 )
             self.register_buffer(f"values_{i}", numbers)
-            self.register_buffer(f"codes_{i}", torch.tensor(its_codes, dtype=torch.float64))
+            self.register_buffer(f"codes_{i}", torch.tensor(codes_of, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same with codes, NaN for unknown values, (n_samples, n_features)."""

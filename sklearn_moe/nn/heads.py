@@ -22,7 +22,6 @@ from .seeding import is_own
 _LEAST_SCALE = 1e-3
 # Of a rate in units of the mean of y, before its growth is linear.
 _LARGEST_LOG = math.log(1000)
-_LOG_2_PI = math.log(2 * math.pi)
 
 
 class Head(nn.Module):
@@ -440,7 +439,7 @@ class GaussianHead(RegressionHead):
         """Return the negative log density of a Gaussian."""
         std = self.spread(expert_outputs)
         z = (y - self.point(expert_outputs)) / std
-        return (z.square() / 2 + std.log() + _LOG_2_PI / 2).sum(-1)
+        return (z.square() / 2 + std.log() + math.log(2 * math.pi) / 2).sum(-1)
 
     def std(self, output: Tensor) -> Tensor:
         """Return the standard deviation of the prediction, (n_samples, n_targets).
@@ -558,9 +557,7 @@ def choose_head(
         If the loss is unknown, or not defined for such a target.
     """
     spec = LOSSES.resolve(loss, partial(_fitting, kind))
-    factory = spec
-    if isinstance(spec, LossSpec):
-        factory = getattr(spec, kind)
+    factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
     if factory is None:
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
     if isinstance(factory, type):

@@ -114,9 +114,7 @@ class Predictor(nn.Module):
                 f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
                 f"fit, got {X.dtype} of shape {tuple(X.shape)}."
             )
-        x = X
-        if self.categories is not None:
-            x = self.categories(X)
+        x = X if self.categories is None else self.categories(X)
         # The encoder of a table needs X in its own type.
         if not isinstance(self.mixture.encoder, TableEncoder):
             x = x.to(self.dtype)

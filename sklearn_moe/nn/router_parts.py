@@ -26,11 +26,6 @@ from .functional import (
 )
 from .seeding import current_generator, hash_rows
 
-# Pixels of a square patch of an image (paper, appendix A).
-_SIDE = 4
-# Up to so many patches are added up faster one after the other, on a CPU.
-_MOST_SLICES = 8
-
 # -- scores -------------------------------------------------------------------------------
 
 
@@ -50,7 +45,8 @@ def as_patches(x: Tensor) -> Tensor:
         return x.unsqueeze(1)
     if x.ndim == 3:
         return x
-    side = min(_SIDE, *x.shape[2:])
+    # As in the paper, appendix A.
+    side = min(4, *x.shape[2:])
     squares = x.unfold(2, side, side).unfold(3, side, side)  # (n, c, rows, columns, side, side)
     return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
@@ -60,9 +56,9 @@ def sum_patches(x: Tensor, dtype: torch.dtype) -> Tensor:
     if x.ndim == 2:
         return x.to(dtype)
     patches = as_patches(x)
-    if patches.shape[1] > _MOST_SLICES or not x.is_cpu:
+    if patches.shape[1] > 8 or not x.is_cpu:
         return patches.sum(1, dtype=dtype)
-    # Half the time of a sum.
+    # Of few patches this takes half the time of a sum.
     total = patches[:, 0].to(dtype, copy=True)
     for p in range(1, patches.shape[1]):
         total += patches[:, p]

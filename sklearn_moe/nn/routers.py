@@ -35,9 +35,6 @@ from .router_parts import (
     standard_gate,
 )
 
-# Part of the usual initial weights, where there is no noise.
-_TIE_BREAK = 0.1
-
 
 class Router(nn.Module):
     """Base class of routers; subclasses define which experts are used and how they are combined.
@@ -387,17 +384,19 @@ class RouterSpec:
         TypeError
             If the spec has no such option, and the class of the router takes none of that name.
         """
-        own = {name: options.pop(name) for name in [*options] if name in self.__dataclass_fields__}
+        fields = {
+            name: options.pop(name) for name in [*options] if name in self.__dataclass_fields__
+        }
         below = self.router_class.__mro__[: self.router_class.__mro__.index(Router)]
         taken = {name for cls in below for name in inspect.signature(cls).parameters}
         taken -= inspect.signature(Router).parameters.keys()
         if unknown := sorted(options.keys() - taken):
-            known = sorted({*self.__dataclass_fields__, *taken} - {"given", "options"})
+            known = sorted({*known, *taken} - {"given", "options"})
             raise TypeError(
                 f"{self.router_class.__name__} has no options {unknown}. There are {known}."
                 f"{did_you_mean(unknown[0], known)}"
             )
-        return replace(self, **{"options": {**self.options, **options}, **own})
+        return replace(self, **{"options": {**self.options, **options}, **fields})
 
     @classmethod
     def of(cls, router: "str | type[Router] | RouterSpec | Callable") -> "RouterSpec":
@@ -494,12 +493,10 @@ def make_router(
     if noise is not None and not isinstance(noise, Noise):
         x = torch.zeros(1, *input_shape)
         dry_run(NOISES.expected(noise), noise, x, zeros, Generator(), shape=zeros.shape)
-    std = 0.0
-    if spec.random_init:
-        std = init_std
-    elif router_class.noisy and noise is None:
+    std = init_std if spec.random_init else 0.0
+    if not spec.random_init and router_class.noisy and noise is None:
         # Experts of equal scores would tie forever.
-        std = _TIE_BREAK * init_std
+        std = 0.1 * init_std
     scores = make_scores(spec.network or "linear", input_shape, n_experts, init_std=std)
     if normalize:
         scores = NormalizedScores(scores)

@@ -29,9 +29,6 @@ __all__ = [
     "PatchExpert",
 ]
 
-# Standard deviation of <w, x_p> before training, for a patch of norm r.
-_PATCH_STD = 1e-3
-
 
 @dataclass(frozen=True)
 class ExpertSpec:
@@ -95,8 +92,8 @@ class ExpertSpec:
             return getattr(self.factory, "__name__", repr(self.factory))
         # Of several entries the one that has most of the options.
         name, known = max(options.items(), key=lambda named: len(named[1]))
-        own = [f"{key}={value!r}" for key, value in self.options.items() if key not in known]
-        return f"{name}({', '.join(own)})" if own else name
+        others = [f"{key}={value!r}" for key, value in self.options.items() if key not in known]
+        return f"{name}({', '.join(others)})" if others else name
 
     def with_options(self, **options: Any) -> "ExpertSpec":
         """Return the same expert with some arguments of its factory fixed.
@@ -122,7 +119,8 @@ class ExpertSpec:
 
 
 def _patch_init_scale(input_shape: Shape, r: float) -> float:
-    return _PATCH_STD * math.sqrt(3 * input_shape[-1]) / r
+    # The standard deviation of <w, x_p> is 0.001 before training, for a patch of norm r.
+    return 1e-3 * math.sqrt(3 * input_shape[-1]) / r
 
 
 def _resnet18(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:

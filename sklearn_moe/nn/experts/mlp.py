@@ -101,7 +101,7 @@ class MLPStack(Stack):
         z = torch.addmm(bias.view(-1, 1), weight.flatten(0, 1), x.T)
         for w, b in zip(others[::2], others[1::2], strict=True):
             # An activation that works in place costs more on a view.
-            z = self.activation(z).view(len(weight), -1, len(x))
+            z = self.activation(z).view(*w.shape[::2], x.shape[0])
             z = torch.baddbmm(b.unsqueeze(2), w, z)
         return z.permute(2, 0, 1)
 

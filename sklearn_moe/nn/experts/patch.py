@@ -53,8 +53,8 @@ class PatchExpert(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
         self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
         # A subclass may override forward, which the stacked form would bypass.
-        same = type(self) is PatchExpert
-        self.group_key = (self.activation, n_outputs, width, bias) if same else None
+        key = self.activation, n_outputs, width, bias
+        self.group_key = key if type(self) is PatchExpert else None
         std = init_scale / math.sqrt(3 * patch_size)
         generator, bound = current_generator(), math.sqrt(3) * std
         for parameter in self.parameters():
