@@ -384,17 +384,16 @@ class RouterSpec:
         TypeError
             If the spec has no such option, and the class of the router takes none of that name.
         """
-        fields = {
-            name: options.pop(name) for name in [*options] if name in self.__dataclass_fields__
-        }
+        known = self.__dataclass_fields__.keys()
+        fields = {name: options.pop(name) for name in known & options.keys()}
         below = self.router_class.__mro__[: self.router_class.__mro__.index(Router)]
         taken = {name for cls in below for name in inspect.signature(cls).parameters}
         taken -= inspect.signature(Router).parameters.keys()
         if unknown := sorted(options.keys() - taken):
-            known = sorted({*known, *taken} - {"given", "options"})
+            names = sorted({*known, *taken} - {"given", "options"})
             raise TypeError(
-                f"{self.router_class.__name__} has no options {unknown}. There are {known}."
-                f"{did_you_mean(unknown[0], known)}"
+                f"{self.router_class.__name__} has no options {unknown}. There are {names}."
+                f"{did_you_mean(unknown[0], names)}"
             )
         return replace(self, **{"options": {**self.options, **options}, **fields})
 
