@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from .._compat import __version__
 from .._data import SamplesLike
+from .._data.experts import view_of
 from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
@@ -235,6 +236,11 @@ class FittedMoE(EstimatorParams):
         X = self._read(X)
         net = self.net_
         return net.map_batches(lambda x: softmax(net.module_.route(x).scores).to(net.dtype), X)
+
+    def _experts_view(self, X):
+        """Return what metrics and inspection read of the fitted mixture."""
+        known = {"categorical": self.categorical_features, "input_shape": self.input_shape_}
+        return view_of(self, X, self.expert_kinds_, is_log=self.loss == "poisson", **known)
 
     @property
     def coef_(self) -> np.ndarray:

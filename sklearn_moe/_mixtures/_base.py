@@ -16,13 +16,14 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from .._data import SamplesLike
+from .._data.experts import view_of
 from .._data.tables import hash_rows, is_frame, refuse_repeated_names
 from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
 from .._validation import Count, HasNames, Names, check_same_length, last_step, warn, warning_once
 from ._defaults import default_expert
 from ._em import Problem, code_samples, gate_log_proba, log_densities, log_joint, posterior
-from ._families import LEAST_SCALE, Gaussian, LogLoss
+from ._families import LEAST_SCALE, Gaussian, LogLoss, Poisson
 from ._model_tree import TreeDesign, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
@@ -358,6 +359,15 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         # What is predicted is not checked: a mean of counts need not be a count.
         y = self._encode_y(self.predict(X)) if y is None else self._check_new_y(X, y)
         return posterior(self._log_joint(X, y))[1]
+
+    def _experts_view(self, X):
+        """Return what metrics and inspection read of the fitted mixture."""
+        known = {"is_log": isinstance(self._family, Poisson), "models": self.experts_}
+        if hasattr(self, "oof_predictions_"):
+            known["out_of_fold"] = self.out_of_fold(X)
+            known["sharpness"] = getattr(self, "sharpness_", 1.0)
+        kinds = getattr(self, "expert_kinds_", ())
+        return view_of(self, X, kinds, has_groups=self._has_groups, **known)
 
     @available_if(lambda self: hasattr(self, "oof_predictions_"))
     def out_of_fold(self, X: SamplesLike) -> tuple[np.ndarray, np.ndarray]:

@@ -71,9 +71,10 @@ def write_code(language, mixture, parts, functions, share, about):
         If an expert is not linear, classes or logarithms are mixed, experts compute with dates, a
         condition is one on durations, or SQL is to predict several numbers.
     """
-    is_class = hasattr(mixture, "classes_")
+    view = mixture.view
+    is_class = view.classes is not None
     used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
-    names = [" ".join(mixture.names[k].split()) for k in used]
+    names = [" ".join(view.names[k].split()) for k in used]
     coef = functions.coef[used]
     for k in np.flatnonzero(np.isnan(coef).any(axis=(1, 2))):
         raise ValueError(f"Code needs experts that are linear in the columns: {names[k]} is not.")
@@ -183,7 +184,7 @@ class _Writer:
         self.table = mixture.table
         self.functions = functions
         self.digits = digits
-        self.classes = np.asarray(getattr(mixture, "classes_", [])).tolist()
+        self.classes = [] if mixture.view.classes is None else mixture.view.classes.tolist()
         self.has_plain_names = {*map(type, self.table.columns.names)} <= {str, int}
         places = range(self.table.n_columns)
         self.categories = {p: self.read_categories(p) for p in places if self.table[p].labels}

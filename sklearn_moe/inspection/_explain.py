@@ -1,6 +1,5 @@
 """Why a mixture of experts predicts what it does for a row."""
 
-import re
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -14,27 +13,17 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 from .._data.tables import Table, is_frame
 from .._validation import Count, check_named, warning_once
-from ..metrics._merged import SAME_WEIGHTS, MergedExperts
-from ..metrics._words import find_regions, open_table
+from ..metrics._ensemble import find_gate_share
+from ..metrics._report import open_view
+from ..metrics._words import SAME_WEIGHTS, find_regions
 from ._explanation import Explanation
-from ._linear import OpenedMixture, expert_outputs, find_linear, mix_rows
+from ._linear import TINY, OpenedMixture, find_linear, linear_outputs, mix_rows
 from ._shapley import shapley_values
 
-# Rows that others are compared with.
-_MOST_BACKGROUND = 100
-# Rounding of a sum of linear experts, in standard deviations of the predictions.
-_ROUNDING = 1e-3
 # Smaller probabilities are as good as none.
 _LEAST_PROBA = 1e-9
-# Experts of smaller gates, if these are constant, change no prediction.
-_LEAST_USED = 1e-6
-# Kinds of experts that are known not to be linear.
-_NETWORKS = {"deep", "mlp", "piecewise"}
 # Parts of an image, along each of its sides.
 _N_PATCHES = 4
-# A group of more columns is not written out.
-_MOST_JOINED = 4
-_TINY = np.finfo(float).tiny
 
 
 @warning_once()
@@ -124,14 +113,15 @@ def explain(
     difference from the mean of the expert's own rows; a category counts by its difference from the
     shares of all of them. For a linear function these are its Shapley values if the columns are
     independent. What columns change by the gates is not in them: the title of a row says why it has
-    its expert; with a `background` it is. If the logarithms of the experts are linear, as in a
-    Poisson regression, these are explained.
+    its expert; with a `background` it is.
 
     **All other models** have interventional Shapley values. The values of the row are put into each
     background row, column by column, in random order, and in the reverse order; a part is the mean
     change of the prediction when its column is put in. Of up to five columns all subsets are
-    computed, without error. Log odds count probabilities below 1e-9 as 1e-9; of counts
-    (`loss="poisson"`, or a Poisson or gamma family) the logarithm of the rate is explained.
+    computed, without error. Log odds count probabilities below 1e-9 as 1e-9.
+
+    **Rates.** Of counts (`loss="poisson"` or `family="poisson"`) the logarithm of the prediction is
+    explained. So it is if the logarithms of all experts are linear, as in a gamma regression.
 
     The standard errors are those of the permutations. How much parts would differ with other
     background rows is not in them.
@@ -162,24 +152,28 @@ def explain(
     random = check_random_state(random_state)
     seed = random.randint(2**31 - 1)
     if background is None:
-        drawn = np.sort(random.permutation(n_samples)[:_MOST_BACKGROUND])
-        compared = _safe_indexing(X, drawn)
+        compared = _safe_indexing(X, np.sort(random.permutation(n_samples)[:100]))
     else:
         compared = _as_samples(background, "background")
         if (names := [*Table(compared).names]) != [*Table(X).names]:
             raise ValueError(f"background must have the columns of X, got {names}.")
     explained = _safe_indexing(X, rows)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
-    is_table = is_frame(X) or X.ndim == 2
-    opener = OpenedMixture if is_table else MergedExperts
-    mixture = opener(estimator, X, ("apply", "predict", each))
-    outcome = _Outcome(mixture, estimator, explained, output)
-    names, values, numbers, owner = _read_columns(mixture, explained, groups_of_columns)
+    needs = "apply", "predict", each
+    opened = functions = None
+    if is_frame(X) or X.ndim == 2:
+        opened = OpenedMixture.of(estimator, X, needs)
+        view = opened.view
+        functions, outputs = _linear_functions(opened)
+    else:
+        view = open_view(estimator, X, needs)
+    is_log = view.is_log or (functions is not None and functions.is_log)
+    outcome = _Outcome(view, estimator, explained, output, is_log)
+    names, values, numbers, owner = _read_columns(opened, view, explained, rows, groups_of_columns)
     parts = None
-    is_used = (mixture.gates.max(axis=0) > _LEAST_USED) | (not mixture.is_constant)
-    kinds = {re.split(r"\W", mixture.names[k])[0] for k in np.flatnonzero(is_used)}
-    if background is None and is_table and not kinds & _NETWORKS:
-        parts = _linear_parts(mixture, outcome, rows, owner, is_used)
+    is_linear = functions is not None and functions.is_log == is_log
+    if background is None and is_linear and not outcome.against_all:
+        parts = _linear_parts(opened, functions, outputs, outcome, rows, owner)
     n_background = 0
     if parts is None:
         n_background = compared.shape[0]
@@ -188,9 +182,9 @@ def explain(
     prediction, contribution, standard_error, is_rough = parts
     return Explanation(
         rows=rows,
-        expert_names=tuple(mixture.names),
-        gate=mixture.gates[rows].astype(float),
-        condition=_conditions(mixture, rows) if is_table else ("",) * len(rows),
+        expert_names=view.names,
+        gate=view.gates[rows].astype(float),
+        condition=("",) * len(rows) if opened is None else _conditions(opened, rows),
         outcome=outcome.names,
         columns=names,
         values=values,
@@ -225,21 +219,19 @@ class _Outcome:
         Whether a class is compared with all others.
     """
 
-    def __init__(self, mixture, estimator, explained, output):
-        model = mixture.mixture
+    def __init__(self, view, estimator, explained, output, is_log):
         self.estimator = estimator
-        self.is_class = hasattr(estimator, "predict_proba")
-        family = getattr(getattr(model, "_family", None), "name", "")
-        self.is_log = getattr(model, "loss", "") == "poisson" or family in ("poisson", "gamma")
+        self.is_class = view.classes is not None
+        self.is_log = is_log
         predicted = np.reshape(estimator.predict(explained), (explained.shape[0], -1))
         self.choices = [*range(predicted.shape[1])]
         if self.is_class:
             if len(self.choices) > 1:
                 raise ValueError(
-                    f"explain tells of one class or number, but {type(model).__name__} predicts "
-                    f"{len(self.choices)} labels. Fit one model for each label."
+                    f"explain tells of one class or number, but {type(view.mixture).__name__} "
+                    f"predicts {len(self.choices)} labels. Fit one model for each label."
                 )
-            self.choices = mixture.classes_.tolist()
+            self.choices = view.classes.tolist()
         if not (output is None or output in self.choices):
             raise ValueError(f"output must be one of {self.choices}, got {output!r}.")
         self.output = 0 if output is None else self.choices.index(output)
@@ -271,7 +263,7 @@ class _Outcome:
         predicted = np.asarray(self.estimator.predict(X), dtype=float)
         return predicted.reshape(len(predicted), -1)[:, self.output]
 
-    def of(self, predicted, row, least=_TINY):
+    def of(self, predicted, row, least=TINY):
         """Return the outcome of one row, or of each row, by what was predicted."""
         if self.is_log or self.is_class:
             predicted = np.maximum(predicted, least)
@@ -285,25 +277,23 @@ class _Outcome:
         return np.log(predicted[samples, first]) - np.log(others)
 
 
-def _read_columns(mixture, explained, groups):
+def _read_columns(opened, view, explained, rows, groups):
     """Return names, texts and numbers of what has a part, and which each entry belongs to."""
     n_rows, *shape = explained.shape
-    own = getattr(mixture.mixture, "input_shape_", ())
-    is_table = len(shape) == 1
     # A row of an array may stand for patches or an image.
-    if is_table and len(own) > 1 and not mixture.is_step:
-        shape = own
+    if opened is not None and view.mixture is opened.estimator and len(view.input_shape) > 1:
+        shape = view.input_shape
     labels, owner = _group(explained, shape, groups)
     texts = np.full((n_rows, len(labels)), "", dtype=object)
     numbers = np.full((n_rows, len(labels)), np.nan)
-    table = open_table(mixture, explained)[0] if is_table else None
     for place in range(len(labels)) if len(shape) == 1 else ():
-        entries = np.flatnonzero(owner == place)
-        if len(entries) <= _MOST_JOINED:
-            own = [table[entry].texts(np.arange(n_rows)) for entry in entries]
-            texts[:, place] = [", ".join(each) for each in zip(*own, strict=True)]
-        if len(entries) == 1 and not table[entries[0]].labels:
-            numbers[:, place] = table[entries[0]].values
+        columns = [opened.table[entry] for entry in np.flatnonzero(owner == place)]
+        # A group of more columns is not written out.
+        if len(columns) <= 4:
+            pairs = zip(*(column.texts(rows) for column in columns), strict=True)
+            texts[:, place] = [", ".join(pair) for pair in pairs]
+        if len(columns) == 1 and not columns[0].labels:
+            numbers[:, place] = columns[0].values[rows]
     return tuple(labels), texts, numbers, owner
 
 
@@ -340,49 +330,57 @@ def _patches(shape):
     down, across = (np.arange(side) * _N_PATCHES // side for side in shape[1:])
     owner = np.broadcast_to(_N_PATCHES * down[:, np.newaxis] + across, shape).ravel()
     spans = [
-        [f"{own[0]}-{own[-1]}" for own in (np.flatnonzero(side == k) for k in range(_N_PATCHES))]
+        [f"{part[0]}-{part[-1]}" for part in (np.flatnonzero(side == k) for k in range(_N_PATCHES))]
         for side in (down, across)
     ]
     return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
 
 
-def _linear_parts(mixture, outcome, rows, owner, is_used):
+def _linear_functions(opened):
+    """Return the experts that are used as linear functions, and their outputs, or their logarithms.
+
+    The functions are None if one of the experts is not linear.
+    """
+    view = opened.view
+    outputs = linear_outputs(view, view.outputs)
+    functions = find_linear(opened, outputs)
+    # Experts of smaller gates, if these are constant, change no prediction.
+    is_used = (view.gates.max(axis=0) > 1e-6) | (not view.is_constant)
+    functions.coef[~is_used] = 0
+    if np.isnan(functions.coef).any():
+        return None, outputs
+    outputs = np.where(is_used[:, np.newaxis], outputs, functions.is_log)
+    return functions, np.log(outputs) if functions.is_log else outputs
+
+
+def _linear_parts(opened, functions, outputs, outcome, rows, owner):
     """Return the prediction, its parts, their errors and where these are rough, if all is linear.
 
-    That is so if all experts that are used are linear, and the prediction is their sum by the
-    gates. Otherwise None is returned.
+    That is so if the prediction is the sum of the linear experts by the gates. Otherwise None is
+    returned.
     """
-    outputs, proba = expert_outputs(mixture, mixture.X)
-    functions = find_linear(mixture, outputs, proba)
-    functions.coef[~is_used] = outputs[:, ~is_used] = 0
-    is_linear = not np.isnan(functions.coef).any() and functions.is_log >= outcome.is_log
-    if not is_linear or outcome.against_all:
-        return None
-    if functions.is_log:
-        outcome.is_log, outputs = True, np.log(np.where(is_used[:, np.newaxis], outputs, 1))
-    predicted = outcome.predict(mixture.table.X)
-    mixed = np.einsum("nk,nko->no", mixture.gates, outputs)
-    if outcome.is_class:
-        logs = np.log(np.maximum(predicted, _TINY))
-        error = logs[:, 1:] - logs[:, :1] - mixed
-    else:
-        mixed = mixed[:, outcome.output]
-        error = outcome.of(predicted, rows) - mixed
-    # Where rounding hides what an expert says it is not compared.
-    if (np.abs(error) > _ROUNDING * np.nanstd(mixed, axis=0)).any():
-        return None
+    gates = opened.view.gates
+    predicted = outcome.predict(opened.table.X)
+    mixed = np.einsum("nk,nko->no", gates, outputs)
     coef = functions.coef
     # What an expert does not receive changes nothing.
     coef[:, :-1] *= functions.is_received[..., np.newaxis]
-    if not outcome.is_class:
-        coef = coef[..., [outcome.output]]
+    if outcome.is_class:
+        logs = np.log(np.maximum(predicted, TINY))
+        error = logs[:, 1:] - logs[:, :1] - mixed
+    else:
+        coef, mixed = coef[..., [outcome.output]], mixed[:, outcome.output]
+        error = outcome.of(predicted, rows) - mixed
+    # Where rounding hides what an expert says it is not compared.
+    if (np.abs(error) > 1e-3 * np.nanstd(mixed, axis=0)).any():
+        return None
     # Log odds are those against the first class, whose own are 0.
     coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])[:, :-1]
     slopes = coef[..., outcome.order[0]] - coef[..., outcome.order[1]]
     # Of each expert the means of its own rows: what is constant there changes nothing.
-    shares = mixture.gates / np.maximum(mixture.gates.sum(axis=0), _TINY)
+    shares = gates / np.maximum(gates.sum(axis=0), TINY)
     means = shares.T @ functions.design
-    gate = mixture.gates[rows].astype(float)
+    gate = gates[rows].astype(float)
     terms = np.einsum("nk,ktn->nt", gate, slopes) * functions.design[rows]
     terms -= np.einsum("nk,ktn,kt->nt", gate, slopes, means)
     owners = owner[functions.owners]
@@ -406,10 +404,10 @@ def _sampled_parts(outcome, explained, compared, owner, rows, seed, limits):
     return prediction, *map(np.array, zip(*found, strict=True))
 
 
-def _predict_mixed(outcome, stacked, owner, row, whose, inside):
+def _predict_mixed(outcome, stacked, owner, row, places, inside):
     """Return the outcome for background rows in which some columns are those of a row."""
     n_rows = outcome.order.shape[1]
-    mixed = mix_rows(stacked, np.where(inside[:, owner], row, n_rows + whose[:, np.newaxis]))
+    mixed = mix_rows(stacked, np.where(inside[:, owner], row, n_rows + places[:, np.newaxis]))
     return outcome.of(outcome.predict(mixed), row, _LEAST_PROBA)
 
 
@@ -424,13 +422,14 @@ def _stack(X, others):
     return X.vstack(others)
 
 
-def _conditions(mixture, rows):
+def _conditions(opened, rows):
     """Return the words by which each row has its expert."""
-    if mixture.is_constant or mixture.ensemble:
+    view, table = opened.view, opened.table
+    if view.is_constant or find_gate_share(view)[1]:
         return (SAME_WEIGHTS,) * len(rows)
-    experts, table = mixture.experts[:, 0], mixture.table
+    experts = view.experts[:, 0]
     words = np.full(len(rows), "", dtype=object)
-    for expert, part in find_regions(table, experts, mixture.n_experts, mixture.tree).parts:
+    for expert, part in find_regions(table, experts, view.n_experts, opened.tree).parts:
         is_first = table.holds(part)[rows] & (experts[rows] == expert) & (words == "")
         words[is_first] = table.words(part)
     return tuple(words)

@@ -1,6 +1,7 @@
 """Coefficients of experts that are linear in the columns of a table, whatever their class."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import pinvh
@@ -10,43 +11,55 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import GammaRegressor
 from sklearn.pipeline import Pipeline
 
+from .._data.experts import ExpertView, expert_outputs
 from .._data.tables import Table, is_frame
 from .._validation import check_named, final_step, last_step
-from ..metrics._merged import MergedExperts
-from ..metrics._words import open_table
+from ..metrics._report import open_view
+from ..metrics._words import Wording
 
 # A function is linear up to so many standard deviations of an expert's outputs.
 _TOLERANCE = 1e-6
-# Rounding of a difference of two outputs, in units of the last place.
-_ROUNDING = 4
 # Nobody reads more coefficients.
 MOST_TERMS = 500
-_TINY = np.finfo(float).tiny
+TINY = np.finfo(float).tiny
 
 
-class OpenedMixture(MergedExperts):
-    """A fitted mixture, or the pipeline that ends in one, beside the columns of a table.
+@dataclass(frozen=True, eq=False)
+class OpenedMixture:
+    """A fitted mixture beside the columns of the table that it, or its pipeline, takes.
 
     Attributes
     ----------
-    whole : estimator
-        What was given.
+    estimator : estimator
+        The mixture, or the pipeline that ends in it.
+    view : ExpertView
     table : Wording
-        The columns of the table that it takes.
+        The columns of the table that `estimator` takes.
     tree : fitted tree or None
         The gate, if it is a tree that splits these columns themselves.
     """
 
-    def __init__(self, estimator, X, needs):
+    estimator: Any
+    view: ExpertView
+    table: Wording
+    tree: Any
+
+    @classmethod
+    def of(cls, estimator, X, needs=("apply", "predict")):
+        """Return a mixture that has some methods beside X."""
         if not (is_frame(X) or issparse(X)):
             X = check_named(X, "X", dtype=None, ensure_all_finite=False)
-        super().__init__(estimator, X, needs)
-        self.whole = estimator
-        self.table, self.tree = open_table(self, X)
+        view = open_view(estimator, X, needs)
+        # Behind other steps of a pipeline the mixture takes other columns.
+        is_whole = view.mixture is estimator
+        table = Wording(X, view.categorical if is_whole else None)
+        has_tree = is_whole and hasattr(view.gate, "tree_")
+        return cls(estimator, view, table, view.gate if has_tree else None)
 
     def outputs_at(self, X):
         """Return the outputs of the experts for rows like those of the table."""
-        return expert_outputs(self, final_step(self.whole, X)[1])[0]
+        mixture, X = final_step(self.estimator, X)
+        return linear_outputs(self.view, expert_outputs(mixture, X))
 
     def receives(self, changed, same):
         """Tell for each expert which rows of two tables its last step receives differently.
@@ -55,34 +68,36 @@ class OpenedMixture(MergedExperts):
         -------
         differs : ndarray of bool of shape (n_experts, n_rows)
         """
-        tables = [final_step(self.whole, X)[1] for X in (changed, same)]
-        differs = np.tile(_differ(*tables), (self.n_experts, 1))
-        experts = getattr(self.mixture, "experts_", ())
-        for k, expert in enumerate(experts if len(experts) == len(differs) else ()):
+        tables = [final_step(self.estimator, X)[1] for X in (changed, same)]
+        differs = np.tile(_differ(*tables), (self.view.n_experts, 1))
+        for k, expert in enumerate(self.view.models):
             if isinstance(expert, Pipeline) and len(expert) > 1:
                 differs[k] = _differ(*(expert[:-1].transform(X) for X in tables))
         return differs
 
 
-def expert_outputs(mixture, X):
-    """Return the outputs of the experts that may be linear in the columns of X.
+def linear_outputs(view, outputs):
+    """Return outputs of experts that may be linear in the columns of X.
+
+    Parameters
+    ----------
+    view : ExpertView
+    outputs : ndarray of shape (n_samples, n_experts, n_outputs)
+        Numbers, or probabilities of classes or labels.
 
     Returns
     -------
     outputs : ndarray of shape (n_samples, n_experts, n_outputs)
-        Predictions, or the log odds of the other classes against the first. These are NaN where
+        The numbers, or the log odds of the other classes against the first. These are NaN where
         rounded probabilities do not tell them, and for several labels.
-    proba : ndarray of shape (n_samples, n_experts, n_classes) or None
     """
-    if not hasattr(mixture, "expert_proba"):
-        predicted = np.asarray(mixture.expert_predict(X))
-        return predicted.reshape(*predicted.shape[:2], -1), None
-    proba = np.asarray(mixture.expert_proba(X))
+    if view.classes is None:
+        return outputs
+    is_sum = np.isclose(outputs.sum(axis=2, keepdims=True), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        outputs = np.log(proba[..., 1:]) - np.log(proba[..., :1])
-        is_told = np.abs(outputs) < np.log(_tolerance(outputs) / np.finfo(outputs.dtype).eps)
-    is_told &= np.isclose(proba.sum(axis=2, keepdims=True), 1)
-    return np.where(is_told, outputs, np.nan), proba
+        odds = np.log(outputs[..., 1:]) - np.log(outputs[..., :1])
+        is_known = is_sum & (np.abs(odds) < np.log(_tolerance(odds) / np.finfo(odds.dtype).eps))
+    return np.where(is_known, odds, np.nan)
 
 
 class LinearFunctions(NamedTuple):
@@ -115,7 +130,7 @@ class LinearFunctions(NamedTuple):
     is_log: bool = False
 
 
-def find_linear(mixture, outputs, proba=None):
+def find_linear(mixture, outputs):
     """Return the experts as linear functions of the columns of a table.
 
     Where none of them is, and all predict positive numbers, their logarithms may be linear: those
@@ -124,10 +139,10 @@ def find_linear(mixture, outputs, proba=None):
     Parameters
     ----------
     mixture : OpenedMixture
-    outputs, proba : ndarray
-        As `expert_outputs` returns them.
+    outputs : ndarray of shape (n_samples, n_experts, n_outputs)
+        As `linear_outputs` returns them.
     """
-    table = mixture.table
+    table, is_class = mixture.table, mixture.view.classes is not None
     n_samples, n_experts, n_outputs = outputs.shape
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
@@ -147,8 +162,8 @@ def find_linear(mixture, outputs, proba=None):
     still = mixture.outputs_at(same)
     values = design[probe[:, owners], np.arange(len(terms))]
     is_log = False
-    coef = _solve(design, values, outputs, probed, still, of_classes=proba is not None)
-    if proba is None and np.isnan(coef).all() and (outputs > 0).all():
+    coef = _solve(design, values, outputs, probed, still, is_class)
+    if not is_class and np.isnan(coef).all() and (outputs > 0).all():
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = _solve(design, values, np.log(outputs), np.log(probed), np.log(still))
         if not np.isnan(logs).all():
@@ -166,7 +181,7 @@ def find_linear(mixture, outputs, proba=None):
     )
 
 
-def _solve(design, values, outputs, probed, still, of_classes=False):
+def _solve(design, values, outputs, probed, still, is_class=False):
     """Return the coefficients of the experts by what they say of a probe.
 
     Parameters
@@ -177,7 +192,7 @@ def _solve(design, values, outputs, probed, still, of_classes=False):
     outputs : ndarray of shape (n_samples, n_experts, n_outputs)
     probed, still : ndarray of shape (n_terms, n_experts, n_outputs)
         Of the samples of the probe, and of its first one in the place of each.
-    of_classes : bool
+    is_class : bool
         Whether these are log odds.
 
     Returns
@@ -191,21 +206,21 @@ def _solve(design, values, outputs, probed, still, of_classes=False):
     # on the processor, so it is none.
     size = np.abs(probed[0] - np.tensordot(values[0], slopes, 1))
     size += np.tensordot(np.abs(values).max(axis=0), np.abs(slopes), 1)
-    if of_classes:
+    if is_class:
         # Of log odds the part of the rarer class is rounded most.
         size += np.exp(np.abs(still[0]))
-    effects[np.abs(effects) <= _ROUNDING * np.finfo(outputs.dtype).eps * size] = 0
+    effects[np.abs(effects) <= 4 * np.finfo(outputs.dtype).eps * size] = 0
     slopes = np.tensordot(inverse, effects, 1)
     coef = np.concatenate([slopes, [probed[0] - np.tensordot(values[0], slopes, 1)]])
     error = np.abs(outputs - np.tensordot(design, coef[:-1], 1) - coef[-1])
-    is_told = ~np.isnan(outputs).all(axis=0)
-    known = np.where(is_told, outputs, 0)
+    is_known = ~np.isnan(outputs).all(axis=0)
+    known = np.where(is_known, outputs, 0)
     limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
-    is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
+    is_linear = (is_known & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
     return np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
 
 
-def coefficients(mixture, functions, outputs, proba, y, own, share, weight, groups):
+def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     """Return the coefficients of the experts, NaN for those that are not linear.
 
     Terms that change nothing on the samples of an expert have none: the expert does not receive the
@@ -213,13 +228,13 @@ def coefficients(mixture, functions, outputs, proba, y, own, share, weight, grou
 
     Parameters
     ----------
-    mixture : OpenedMixture
+    view : ExpertView
     functions : LinearFunctions
-    outputs, proba : ndarray
-        As `expert_outputs` returns them.
+    outputs : ndarray of shape (n_samples, n_experts, n_outputs)
+        As `linear_outputs` returns them.
     y : ndarray of shape (n_samples, n_outputs) or None
         Targets, or ones for each class but the first.
-    own : ndarray of bool of shape (n_samples, n_experts)
+    holds : ndarray of bool of shape (n_samples, n_experts)
         Where each expert holds.
     share : ndarray of shape (n_samples, n_experts)
         The share of each sample that belongs to each expert.
@@ -239,33 +254,32 @@ def coefficients(mixture, functions, outputs, proba, y, own, share, weight, grou
     half_width = np.full(coef.shape, np.nan)
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
     for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
-        rows = design[own[:, k] | ~own[:, k].any(), :-1]
+        rows = design[holds[:, k] | ~holds[:, k].any(), :-1]
         terms = np.append(functions.is_received[k] & (np.ptp(rows, axis=0) > 0), True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
         if y is None:
             continue
-        if proba is None:
-            power = _variance_power(mixture, k) if functions.is_log else None
+        if view.classes is None:
+            power = _variance_power(view, k) if functions.is_log else None
             derivatives = _derivatives(y, outputs[:, k], share[:, k] * weight, power)
         else:
-            expected = proba[:, k, 1:]
+            expected = view.outputs[:, k, 1:]
             products = expected[:, np.newaxis] * expected[..., np.newaxis]
             derivatives = y - expected, np.eye(y.shape[1]) * expected[:, np.newaxis] - products
         half_width[k, terms] = _widths(design[:, terms], share[:, k], weight, groups, *derivatives)
     return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
 
 
-def _variance_power(mixture, k):
+def _variance_power(view, k):
     """Return the power of the mean that the variance of an expert is, by what it minimizes.
 
     1 is that of Poisson and 2 that of gamma regressions; "logs" of those that fit the logarithm.
     """
-    experts = getattr(mixture.mixture, "experts_", ())
-    # Experts of networks have the Poisson loss.
-    if len(experts) != mixture.n_experts:
+    # Experts that are networks have the Poisson loss.
+    if not view.models:
         return 1
-    expert = last_step(experts[k])
+    expert = last_step(view.models[k])
     if isinstance(expert, TransformedTargetRegressor):
         return "logs"
     return 2 if isinstance(expert, GammaRegressor) else getattr(expert, "power", 1)
@@ -277,13 +291,13 @@ def _derivatives(y, expected, weight, power):
     With a power the outputs are logarithms of the mean.
     """
     if power == "logs":
-        y, expected, power = np.log(np.maximum(y, _TINY)), np.log(expected), None
+        y, expected, power = np.log(np.maximum(y, TINY)), np.log(expected), None
     slope = variance = np.ones_like(expected)
     if power is not None:
         slope, variance = expected, expected**power
     error = y - expected
-    least = 1e-30 * np.mean(y**2, axis=0) + _TINY
-    mean = weight @ (error**2 / variance) / max(weight.sum(), _TINY)
+    least = 1e-30 * np.mean(y**2, axis=0) + TINY
+    mean = weight @ (error**2 / variance) / max(weight.sum(), TINY)
     variance = variance * np.maximum(mean, least)
     return error * slope / variance, np.eye(y.shape[1]) * (slope**2 / variance)[:, np.newaxis]
 
@@ -314,14 +328,14 @@ def _widths(design, share, weight, groups, score, curvature):
     design = design / scale
     shape = design.shape[1], score.shape[1]
     # As many samples of equal weights tell as much (Kish).
-    n_samples = (share @ weight) ** 2 / max(share @ weight**2, _TINY)
+    n_samples = (share @ weight) ** 2 / max(share @ weight**2, TINY)
     weight = share * weight
     freedom = n_samples - shape[0]
     if groups is None:
         groups = np.arange(len(design))
     else:
         of_group = np.bincount(groups, weight)
-        freedom = min(freedom, of_group.sum() ** 2 / max(np.square(of_group).sum(), _TINY) - 1)
+        freedom = min(freedom, of_group.sum() ** 2 / max(np.square(of_group).sum(), TINY) - 1)
     if freedom < 1:
         return np.full(shape, np.nan)
     # The correction of Louis (1982): as it is not known which expert a sample belongs to, the
@@ -345,10 +359,10 @@ def _widths(design, share, weight, groups, score, curvature):
     deviation = np.sqrt(np.square(influence).sum(axis=0))
     # How far the coefficient is from that of largest likelihood, by one step of Newton's method.
     moved = np.abs(inverse @ scores.sum(axis=0).ravel())
-    is_told = np.abs(np.diag(inverse @ bread) - 1) < 1e-6
+    is_known = np.abs(np.diag(inverse @ bread) - 1) < 1e-6
     two_sided, one_sided = student.ppf([0.975, 0.95], freedom)
     width = np.maximum(two_sided * deviation, moved + one_sided * deviation)
-    return np.where(is_told, width, np.nan).reshape(shape) / scale[:, np.newaxis]
+    return np.where(is_known, width, np.nan).reshape(shape) / scale[:, np.newaxis]
 
 
 def _tolerance(outputs):
@@ -396,6 +410,8 @@ def _find_terms(table):
             continue
         missing = ~np.isfinite(values)
         what = "infinite" if np.isinf(values).any() else "missing"
+        if missing.all():
+            continue
         values = np.where(missing, np.nan, values.astype(float))
         # Two values that occur, one of them near the middle, about a deviation apart.
         base[place] = np.nanargmin(np.abs(values - np.nanmedian(values)))
@@ -436,8 +452,8 @@ def _differ(first, second):
     if issparse(first):
         return np.asarray((first != second).sum(axis=1)).ravel() > 0
     differs = np.zeros(len(first), bool)
-    for ours, theirs in zip(Table(first), Table(second), strict=True):
-        differs |= ours.missing != theirs.missing
-        known = ~(ours.missing | theirs.missing)
-        differs[known] |= ours.typed[known] != theirs.typed[known]
+    for left, right in zip(Table(first), Table(second), strict=True):
+        differs |= left.missing != right.missing
+        known = ~(left.missing | right.missing)
+        differs[known] |= left.typed[known] != right.typed[known]
     return differs

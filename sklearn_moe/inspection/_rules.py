@@ -12,19 +12,17 @@ from sklearn.utils._param_validation import validate_params
 from .._data.tables import apart_from
 from .._data.validation import check_groups, check_weight
 from .._validation import Count, check_column, check_named, check_same_length, warning_once
-from ..metrics._merged import SAME_WEIGHTS, count_in_words
+from ..metrics._ensemble import count_in_words, describe_gates, find_gate_share
 from ..metrics._report import report_on
-from ..metrics._words import Regions, find_regions
+from ..metrics._words import SAME_WEIGHTS, Regions, find_regions
 from ._code import SQL, Python, write_code
-from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
+from ._linear import MOST_TERMS, TINY, OpenedMixture, coefficients, find_linear, linear_outputs
 
 # What the text shows at most: coefficients, parts of the table for an expert, and experts beside
 # each other.
 _SHOWN_TERMS = 8
 _SHOWN_PARTS = 6
 _EXPERTS_BESIDE = 4
-# The least variance that errors are divided by.
-_LEAST_VARIANCE = np.finfo(float).tiny
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,13 +35,11 @@ class RegionRules:
         Number of samples and of experts, as `expert_names` counts them.
 
     expert_names : tuple of str
-        Names of the experts, of a stack the classes of its models. In a pool of several kinds,
-        experts of one kind with equal gates count as one, which is named by its kind: here and in
-        all other attributes.
+        Names of the experts: the kinds of a pool of several kinds, the models of a stack.
 
     verdict : str
         That of :func:`~sklearn_moe.metrics.specialization_report`: whether this is an ensemble,
-        experts that differ by region, regimes, or curves. Without `y` it is about an ensemble or a
+        experts that differ by region, or regimes. Without `y` it is about an ensemble or a
         stack only, else empty.
 
     share : ndarray of shape (n_experts,)
@@ -397,88 +393,134 @@ def region_rules(
     <BLANKLINE>
     No coefficients: no expert is linear in the columns (500 at most).
     """
-    mixture = OpenedMixture(estimator, X, ("apply", "predict"))
+    opened = OpenedMixture.of(estimator, X)
+    view = opened.view
     check_same_length(X=X, y=y)
-    experts = mixture.experts[:, 0]
-    sample_weight = check_weight(sample_weight, experts)
-    groups = check_groups(groups, experts)
-    is_constant = mixture.is_constant
-    is_stack = mixture.is_stack
-    outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
-    proba: Any = None
-    if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
-        outputs, proba = expert_outputs(mixture, mixture.X)
-    own = np.eye(mixture.n_experts, dtype=bool)[experts]
-    share = own.mean(axis=0)
-    if is_constant:
-        share = mixture.gates[0]
-        own = np.ones_like(own)
-        nan = np.full(own.shape, np.nan)
-        regions = Regions(None, ((SAME_WEIGHTS,),) * len(share), nan, nan[:, 0])
+    sample_weight = check_weight(sample_weight, view.experts)
+    groups = check_groups(groups, view.experts)
+    outputs = view.outputs
+    if outputs is None:
+        outputs = np.full((*view.gates.shape, 1), np.nan)
+    if view.is_stack:
+        assigned = _assign_stack(opened, outputs, max_conditions)
+    elif view.is_constant:
+        assigned = _assign_constant(view, outputs)
     else:
-        regions = find_regions(mixture.table, experts, len(share), mixture.tree, max_conditions)
-    unseen = outputs if proba is None else proba
-    gates = mixed = None
-    is_of_expert = own
-    # Where no words hold, all experts count.
-    held = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
-    if is_stack:
-        # What training samples say of the models that were fitted to them is too good.
-        gates, unseen = mixture.out_of_fold(mixture.X)
-        unseen = unseen.reshape((*unseen.shape[:2], -1))
-        mixed = (gates[..., np.newaxis] * unseen).sum(axis=1)
-        is_of_expert = np.ones_like(own)
-        # And so are the words, which tell of a gate that has learned from them.
-        held = np.full(held.shape, np.nan)
-        if not is_constant:
-            own = np.eye(len(share), dtype=bool)[gates.argmax(axis=1)]
-    by_words = held[..., np.newaxis] / held.sum(axis=1)[:, np.newaxis, np.newaxis]
-    by_words = (by_words * unseen).sum(axis=1)
-    scores = _score(mixture, y, proba, unseen, by_words, mixed, sample_weight)
-    functions = find_linear(mixture, outputs, proba)
-    shares = _find_shares(mixture, y, is_of_expert, gates, unseen, scores.target, groups)
-    rows = scores.target, is_of_expert, shares, sample_weight, groups
-    numbers = coefficients(mixture, functions, outputs, proba, *rows)
-    classes = getattr(mixture, "classes_", None)
-    outcome, terms, coef, half_width = _ordered(functions, share, classes, *numbers)
+        assigned = _assign_by_gate(opened, outputs, max_conditions)
+    scores = _score(view, y, assigned, sample_weight)
+    outputs = linear_outputs(view, outputs)
+    functions = find_linear(opened, outputs)
+    shares = _find_shares(view, y, assigned, scores.target, groups)
+    of_samples = assigned.trained, shares, sample_weight, groups
+    numbers = coefficients(view, functions, outputs, scores.target, *of_samples)
+    outcome, terms, coef, half_width = _ordered(functions, assigned.share, view.classes, *numbers)
     power = 0.5 if scores.name == "RMSE" else 1
     weights = sample_weight[:, np.newaxis]
-    about = _describe(mixture, getattr(y, "name", None), scores)
+    about = _describe(view, getattr(y, "name", None), scores)
     code: dict[str, str | ValueError] = {}
+    parts = assigned.regions.parts
     for language in (Python, SQL):
         try:
-            text = write_code(language, mixture, regions.parts, functions, share, about)
+            text = write_code(language, opened, parts, functions, assigned.share, about)
             code[language.__name__] = text
         except ValueError as error:
             code[language.__name__] = error
+    right = assigned.regions.right
     return RegionRules(
-        n_samples=len(own),
-        n_experts=len(share),
-        expert_names=tuple(mixture.names),
-        verdict=_find_verdict(mixture, y, scores.target),
-        share=share,
-        where=regions.words,
-        fidelity=float(regions.right.mean()),
-        expert_fidelity=_means(regions.right[:, np.newaxis], own),
-        total_name="R2" if proba is None else scores.name,
+        n_samples=len(right),
+        n_experts=view.n_experts,
+        expert_names=view.names,
+        verdict=_find_verdict(view, y, scores.target),
+        share=assigned.share,
+        where=assigned.regions.words,
+        fidelity=float(right.mean()),
+        expert_fidelity=_means(right[:, np.newaxis], assigned.holds),
+        total_name="R2" if view.classes is None else scores.name,
         words_score=scores.by_words,
         model_score=scores.by_model,
         score_name=scores.name,
-        own_score=_means(scores.of_samples, weights * own * (is_stack or not is_constant)) ** power,
-        other_score=_means(scores.of_samples, weights * ~own) ** power,
+        own_score=_means(scores.of_samples, weights * assigned.holds) ** power,
+        other_score=_means(scores.of_samples, weights * ~assigned.holds) ** power,
         outcome=outcome,
         terms=terms,
         coef=coef,
         half_width=half_width,
-        weight=mixture.gates.mean(axis=0),
-        is_stack=is_stack,
+        weight=view.gates.mean(axis=0),
+        is_stack=view.is_stack,
         _code=code,
     )
 
 
-def _describe(mixture, target, scores):
+class _Assignment(NamedTuple):
+    """Which samples each expert is assigned to, and what is predicted of them."""
+
+    regions: Regions
+    # (n_experts,): of the samples, or of the weight if the gates are constant.
+    share: np.ndarray
+    # (n_samples, n_experts): for which samples an expert holds, and which it was fitted to.
+    holds: np.ndarray
+    trained: np.ndarray
+    # (n_samples, n_experts, n_outputs): what experts predict of samples, NaN for no score.
+    outputs: np.ndarray
+    # (n_samples, n_outputs): what the words and the mixture predict. None: by its own method.
+    by_words: np.ndarray
+    by_model: np.ndarray | None
+
+
+def _assign_constant(view, outputs):
+    """Assign all samples to all experts. These have no scores, as only their sum predicts."""
+    everywhere = np.ones(view.gates.shape, bool)
+    unknown = np.full(outputs.shape, np.nan)
+    of_sum = unknown[:, 0]
+    regions = _same_regions(view)
+    share = view.gates[0]
+    return _Assignment(regions, share, everywhere, everywhere, unknown, of_sum, of_sum)
+
+
+def _assign_by_gate(opened, outputs, max_conditions):
+    """Assign each sample to the expert that the gate gives it to."""
+    view = opened.view
+    experts = view.experts[:, 0]
+    holds = np.eye(view.n_experts, dtype=bool)[experts]
+    share = holds.mean(axis=0)
+    regions = find_regions(opened.table, experts, view.n_experts, opened.tree, max_conditions)
+    # Where no words hold, all experts count.
+    weight = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    by_words = (weight[..., np.newaxis] * outputs).sum(axis=1)
+    return _Assignment(regions, share, holds, holds, outputs, by_words, None)
+
+
+def _assign_stack(opened, outputs, max_conditions):
+    """Assign each sample to the model that it was given to without having been learned from.
+
+    The words have no score: they tell of a gate that has learned from the samples.
+    """
+    view = opened.view
+    gates, unseen = view.out_of_fold
+    unseen = unseen.reshape(outputs.shape)
+    by_model = (gates[..., np.newaxis] * unseen).sum(axis=1)
+    by_words = np.full(by_model.shape, np.nan)
+    everywhere = np.ones(gates.shape, bool)
+    if view.is_constant:
+        regions, share = _same_regions(view), view.gates[0]
+        return _Assignment(regions, share, everywhere, everywhere, unseen, by_words, by_words)
+    experts = view.experts[:, 0]
+    share = np.bincount(experts, minlength=view.n_experts) / len(experts)
+    regions = find_regions(opened.table, experts, view.n_experts, opened.tree, max_conditions)
+    holds = np.eye(view.n_experts, dtype=bool)[gates.argmax(axis=1)]
+    return _Assignment(regions, share, holds, everywhere, unseen, by_words, by_model)
+
+
+def _same_regions(view):
+    """Return the regions of experts that hold everywhere."""
+    nan = np.full(view.gates.shape, np.nan)
+    return Regions(None, ((SAME_WEIGHTS,),) * view.n_experts, nan, nan[:, 0])
+
+
+def _describe(view, target, scores):
     """Return what code says of itself: what is predicted by which model, and how well."""
-    about = f"Predict {target or 'y'!r} by the words of {type(mixture.mixture).__name__}"
+    about = f"Predict {target or 'y'!r} by the words of {type(view.mixture).__name__}"
     if not np.isnan(scores.by_words):
         name = scores.name.replace("RMSE", "R2")
         about += f": {name} {scores.by_words:.3f} (model {scores.by_model:.3f})"
@@ -497,71 +539,64 @@ class _Scores(NamedTuple):
     target: Any = None
 
 
-def _find_shares(mixture, y, own, gates, unseen, target, groups):
-    """Return the share of each sample that belongs to each expert, (n_samples, n_experts).
-
-    `gates` and `unseen` are those of a stack, by folds.
-    """
-    if getattr(mixture.mixture, "sharpness_", 1) != 1 and target is not None:
+def _find_shares(view, y, assigned, target, groups):
+    """Return the share of each sample that belongs to each expert, (n_samples, n_experts)."""
+    if view.sharpness != 1 and target is not None:
         # Sharper probabilities are meant for the samples for which a model is trusted.
         of_class = np.c_[1 - target.sum(axis=1), target]
-        joint = np.nan_to_num(gates * np.einsum("nkc,nc->nk", unseen, of_class))
-        return joint / np.maximum(joint.sum(axis=1, keepdims=True), _LEAST_VARIANCE)
-    if gates is not None or (mixture.is_constant and mixture.is_pool):
-        # Each kind is fitted to all rows.
-        return np.ones(own.shape)
-    if y is not None and hasattr(mixture, "responsibilities"):
+        gates = view.out_of_fold[0]
+        joint = np.nan_to_num(gates * np.einsum("nkc,nc->nk", assigned.outputs, of_class))
+        return joint / np.maximum(joint.sum(axis=1, keepdims=True), TINY)
+    # Each kind, and each model of a stack, is fitted to all rows.
+    is_of_all = view.is_stack or (view.is_constant and view.are_kinds)
+    if not (y is None or is_of_all or view.responsibilities is None):
         # Samples of a group belong to one expert only if the mixture was fitted so.
-        together = [groups] * getattr(mixture.mixture, "_has_groups", False)
-        return np.asarray(mixture.responsibilities(mixture.X, y, *together))
-    return own.astype(float)
+        together = [groups] * view.has_groups
+        return np.asarray(view.responsibilities(view.X, y, *together))
+    return assigned.trained.astype(float)
 
 
-def _score(mixture, y, proba, outputs, by_words, mixed, weight):
-    """Return what experts score by their outputs, (n_samples, n_experts, n_outputs).
-
-    `mixed` is what the mixture predicts, None for its own methods. What is NaN has no score.
-    """
+def _score(view, y, assigned, weight):
+    """Return what experts, words and mixture score. What is NaN has no score."""
+    outputs, by_words, by_model = assigned.outputs, assigned.by_words, assigned.by_model
     if y is None:
-        name = "RMSE" if proba is None else "accuracy"
+        name = "RMSE" if view.classes is None else "accuracy"
         return _Scores(name, np.full(outputs.shape[:2], np.nan))
     is_labels = np.ndim(y) == 2 and np.shape(y)[1] > 1
-    if mixture.is_constant or (mixed is None and np.isnan(by_words).any()):
-        mixed = by_words
-    elif mixed is None:
-        mixed = np.asarray(mixture.predict(mixture.X)).reshape(len(by_words), -1)
-        if proba is not None and not is_labels:
-            mixed = mixed == mixture.classes_
-    every = np.concatenate([outputs, by_words[:, np.newaxis], mixed[:, np.newaxis]], axis=1)
-    if proba is None:
+    if by_model is None:
+        by_model = by_words
+        if not np.isnan(by_words).any():
+            by_model = np.asarray(view.mixture.predict(view.X)).reshape(len(by_words), -1)
+            if view.classes is not None and not is_labels:
+                by_model = by_model == view.classes
+    every = np.concatenate([outputs, by_words[:, np.newaxis], by_model[:, np.newaxis]], axis=1)
+    if view.classes is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(every), -1)
         errors = (every - y[:, np.newaxis]) ** 2
         squares = (y - np.average(y, axis=0, weights=weight)) ** 2
         variance = np.average(squares, axis=0, weights=weight)
         mean_squares = _means(errors[:, -2:], weight[:, np.newaxis, np.newaxis])
-        totals = 1 - mean_squares / np.maximum(variance, _LEAST_VARIANCE)
-        by_words, by_model = totals.mean(axis=1).tolist()
-        errors = errors[:, :-2].mean(axis=2)
-        return _Scores("RMSE", errors, by_words, by_model, y)
+        totals = (1 - mean_squares / np.maximum(variance, TINY)).mean(axis=1)
+        return _Scores("RMSE", errors[:, :-2].mean(axis=2), *totals.tolist(), y)
     if is_labels:
         target = y = check_named(y, "y")
         right = ((every > 0.5) == y[:, np.newaxis]).mean(axis=2)
     else:
         y = check_column(y, "y")[:, np.newaxis]
-        right = 1.0 * (mixture.classes_[every.argmax(axis=2)] == y)
-        target = mixture.classes_[1:] == y
+        right = 1.0 * (view.classes[every.argmax(axis=2)] == y)
+        target = view.classes[1:] == y
     right[np.isnan(every).any(axis=2)] = np.nan
     totals = _means(right[:, -2:], weight[:, np.newaxis]).tolist()
     name = "right labels" if is_labels else "accuracy"
     return _Scores(name, right[:, :-2], *totals, target)
 
 
-def _find_verdict(mixture, y, target):
+def _find_verdict(view, y, target):
     """Return the verdict of a specialization report, or what the gates alone say without scores."""
-    has_outputs = hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba")
-    if has_outputs and target is not None and (target != target[0]).any():
-        return report_on(mixture, y).verdict
-    return mixture.describe_gates(mixture.is_constant or (mixture.ensemble and mixture.is_pool))
+    if view.outputs is not None and target is not None and (target != target[0]).any():
+        return report_on(view, y).verdict
+    gate_share, ensemble = find_gate_share(view)
+    return describe_gates(view, gate_share, view.is_constant or (ensemble and view.are_kinds))
 
 
 def _means(values, weight):
@@ -573,10 +608,9 @@ def _means(values, weight):
 
 def _ordered(functions, share, classes, coef, half_width, scale):
     """Return what is changed, names, coefficients and half-widths, largest differences first."""
-    n_outputs, outcome = coef.shape[2], "the prediction"
+    n_outputs = coef.shape[2]
     suffixes = [""]
-    if functions.is_log:
-        outcome = "the logarithm of the prediction"
+    outcome = "the logarithm of the prediction" if functions.is_log else "the prediction"
     if classes is None and n_outputs > 1:
         suffixes = [f", output {k}" for k in range(n_outputs)]
     elif n_outputs > 1:

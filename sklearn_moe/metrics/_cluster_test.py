@@ -99,21 +99,16 @@ def cluster_test(
     half = float(t.ppf(0.975, n_splits - 1) * error[better])
     names = ("mixture", "one expert", "ensemble")
     by_name = dict(zip(names, losses.mean(axis=0).tolist(), strict=True))
-    return Bunch(
-        effect=effect,
-        low=effect - half,
-        high=effect + half,
-        p_value=float(p.max()),
-        losses=by_name,
-    )
+    low, high = effect - half, effect + half
+    return Bunch(effect=effect, low=low, high=high, p_value=float(p.max()), losses=by_name)
 
 
 def _losses(model, X, y, train, test):
     """Return the mean losses of a mixture, one expert and an ensemble on a fold."""
     mixture = clone(model).fit(X[train], y[train])
-    one = clone(model).set_params(n_experts=1, expert_width=_units(mixture))
+    single = clone(model).set_params(n_experts=1, expert_width=_units(mixture))
     ensemble = clone(model).set_params(router="soft", balance=None, expert_loss_weight=1)
-    fitted = [mixture, one.fit(X[train], y[train]), ensemble.fit(X[train], y[train])]
+    fitted = [mixture, single.fit(X[train], y[train]), ensemble.fit(X[train], y[train])]
     return [_loss(m, X[test], y[test]) for m in fitted]
 
 

@@ -7,14 +7,16 @@ from .._validation import check_column, check_named, check_same_length
 from ._routing import encode
 
 
-def evaluate(estimator, X, y):
-    """Score a mixture and its experts, by `expert_predict` or `expert_proba`.
+def evaluate(view, y):
+    """Score a mixture and its experts.
 
     Training samples of a stack count by models, and a gate, that were not fitted to them.
 
     Parameters
     ----------
-    estimator : MergedExperts
+    view : ExpertView
+    y : array-like
+        True targets.
 
     Returns
     -------
@@ -25,31 +27,30 @@ def evaluate(estimator, X, y):
     first : ndarray of int of shape (n_samples,)
         The expert of each sample.
     """
-    log_losses = np.nan, np.nan
-    first = estimator.experts[:, 0]
-    is_regression = hasattr(estimator, "expert_predict")
-    has_proba = hasattr(estimator, "predict_proba")
-    if hasattr(estimator, "out_of_fold"):
-        gates, outputs = estimator.out_of_fold(X)
+    mixture, classes = view.mixture, view.classes
+    outputs, first = view.outputs, view.experts[:, 0]
+    has_proba = hasattr(mixture, "predict_proba")
+    if view.out_of_fold is None:
+        predicted = mixture.predict(view.X)
+        proba = mixture.predict_proba(view.X) if has_proba else None
+    else:
+        gates, outputs = view.out_of_fold
         # Samples in no fold have no such prediction.
         known = ~np.isnan(outputs).reshape(len(outputs), -1).any(axis=1)
         gates, outputs, y = gates[known], outputs[known], np.asarray(y)[known]
         first = gates.argmax(axis=1)
         predicted = proba = np.einsum("nk,nk...->n...", gates, outputs)
         if has_proba:
-            predicted = estimator.classes_[proba.argmax(axis=1)]
-    else:
-        outputs = (estimator.expert_predict if is_regression else estimator.expert_proba)(X)
-        predicted = estimator.predict(X)
-        proba = has_proba and estimator.predict_proba(X)
+            predicted = classes[proba.argmax(axis=1)]
     # The mixture is scored as if it were a single expert.
     predicted = np.asarray(predicted)[:, np.newaxis]
-    if is_regression:
-        scores = _regression_scores(y, outputs)
-        own = _regression_scores(y, predicted)
+    log_losses = np.nan, np.nan
+    if classes is None:
         name, chance = "R2", 0.0
+        scores = _regression_scores(y, outputs)
+        of_mixture = _regression_scores(y, predicted)
     else:
-        scores = _class_scores(y, outputs, estimator.classes_)
+        scores = _class_scores(y, outputs, classes)
         y = np.asarray(y)
         if _is_multilabel(y):
             name = "right labels"
@@ -58,12 +59,12 @@ def evaluate(estimator, X, y):
             y = check_column(y, "y")
             name = "accuracy"
             chance = np.unique(y, return_counts=True)[1].max() / len(y)
-        own = _share_right(y, predicted)
+        of_mixture = _share_right(y, predicted)
         if has_proba:
-            log_losses = _log_losses(proba, y, estimator.classes_)
+            log_losses = _log_losses(proba, y, classes)
     figures = {
         "score_name": name,
-        "score": float(own.mean()),
+        "score": float(of_mixture.mean()),
         "chance_score": float(chance),
         "log_loss": log_losses[0],
         "chance_log_loss": log_losses[1],
@@ -77,15 +78,13 @@ def _log_losses(proba, y, classes):
     Classes that the model does not know are left out.
     """
     proba = np.asarray(proba, np.float64)
-    if _is_multilabel(y):
-        truth = y == 1
+    is_multilabel = _is_multilabel(y)
+    truth = y == 1 if is_multilabel else y[:, np.newaxis] == classes
+    probas = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
+    if is_multilabel:
+        given = np.where(truth, probas, 1 - probas).reshape(2, -1)
     else:
-        truth = y[:, np.newaxis] == classes
-    both = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
-    if _is_multilabel(y):
-        given = np.where(truth, both, 1 - both).reshape(2, -1)
-    else:
-        given = both[:, truth]
+        given = probas[:, truth]
     # A probability of 0 would make the mean infinite.
     return -np.log(np.maximum(given, np.finfo(np.float64).eps)).mean(axis=1)
 
@@ -128,7 +127,6 @@ def _class_scores(y, expert_proba, classes):
     With several labels per sample it is the share of right ones.
     """
     y = check_named(y, "y", dtype=None, ensure_2d=False)
-    expert_proba = np.asarray(expert_proba)
     n_classes = expert_proba.shape[2]
     if _is_multilabel(y):
         if y.shape[1] != n_classes or not np.isin(y, (0, 1)).all():
@@ -155,8 +153,8 @@ def _regression_scores(y, predicted):
     """
     y = check_named(y, "y", dtype=np.float64, ensure_2d=False)
     y = y.reshape(len(y), 1, -1)
-    predicted = np.asarray(predicted, dtype=np.float64)
     check_same_length(y=y, X=predicted)
+    predicted = predicted.astype(np.float64)
     predicted = predicted.reshape(*predicted.shape[:2], -1)
     if predicted.shape[2] != y.shape[2]:
         raise ValueError(
@@ -186,6 +184,6 @@ def _share_right(y, predicted):
 
 def _group_means(scores, groups, n_groups):
     """Return the mean score of every expert on every group, (n_groups, n_experts)."""
-    sums = np.stack([np.bincount(groups, own, n_groups) for own in scores.T], axis=1)
+    sums = np.stack([np.bincount(groups, score, n_groups) for score in scores.T], axis=1)
     total = np.bincount(groups, minlength=n_groups)[:, np.newaxis]
     return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)

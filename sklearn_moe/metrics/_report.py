@@ -1,19 +1,17 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import check_same_length, final_step, warning_once
+from .._data.experts import are_kinds, view_of
+from .._validation import check_same_length, final_step, last_step, warning_once
+from ._ensemble import count_in_words, describe_gates, find_gate_share
 from ._experts import compare_experts, evaluate
-from ._merged import (
-    MergedExperts,
-    are_kinds,
-    count_in_words,
-)
-from ._routing import contingency, validated
+from ._routing import validated
 
 _NUMBERS = "no one two three four five six seven eight nine ten".split()
 _CHANCE = {
@@ -56,8 +54,7 @@ class SpecializationReport:
         not fitted on are left out. NaN of a regression, and without `predict_proba`.
 
     expert_names : tuple of str
-        Names of the experts. In a pool of several kinds, experts of one kind with equal gates count
-        as one, which is named by its kind: here and in all other attributes.
+        Names of the experts: the kinds of a pool of several kinds, the models of a stack.
 
     gate_share : float
         The share of the predictions' variance that comes from the dependence of the gates on the
@@ -87,10 +84,6 @@ class SpecializationReport:
     regimes : ndarray of int of shape (n_experts,)
         The regime of every expert, from 0 on, by the same rule: experts of one regime can replace
         each other. -1 for an expert of hardly any samples, and for all of an ensemble.
-
-    bends : tuple of str, or None
-        Of a pool whose linear experts are no regimes, by the rule of :func:`specialization_report`,
-        the columns that bend; empty if rules change gradually. None of any other mixture.
     """
 
     n_samples: int
@@ -109,7 +102,6 @@ class SpecializationReport:
     other_score: float
     specialized: bool
     regimes: np.ndarray
-    bends: tuple[str, ...] | None = None
     # The verdict, where the gates alone decide it.
     _by_gates: str = ""
 
@@ -121,11 +113,6 @@ class SpecializationReport:
             return self._by_gates
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
-        if self.bends is not None:
-            if not self.bends:
-                return "Rules change gradually: no regimes found."
-            verb = "bend" if self.bends[1:] else "bends"
-            return f"Curves, no regimes: {' and '.join(self.bends)} {verb}."
         if np.sum(self.regimes >= 0) == 1:
             if self.n_experts == 1:
                 return "One expert handles everything: no regimes found."
@@ -263,8 +250,7 @@ def specialization_report(
     The score is the accuracy for classes, the share of right labels for several labels, and R2 for
     regression; errors of a regression are mean squared errors in units of the variance of all `y`.
 
-    In a pool of several kinds of experts, those of one kind with equal gates count as one expert,
-    whose gate is the sum of theirs and whose output is the mean.
+    In a pool of several kinds of experts each kind counts as one expert.
 
     Where all experts handle each sample, with gates that do not depend on it, the mixture is an
     ensemble. That is all that the report says of it: with no split there is nothing to compare. It
@@ -283,9 +269,6 @@ def specialization_report(
     an even share, do not count. Then the first of these sentences that is true is the verdict:
 
     - `score` is not above `chance_score`: the model is no better than that, no regimes found;
-    - when a pool was fitted, a sum of piecewise-linear functions of each column predicted unseen
-      rows about as well as its linear experts: curves, no regimes, and the two columns that bend
-      most; or such a sum did with products of two columns: rules change gradually;
     - a single expert counts: it handles nearly everything, no regimes found; of a pool: experts
       differ by region, and it has the largest weight nearly everywhere;
     - there is one regime, but with another expert in place of that of the sample, the mean score
@@ -310,49 +293,49 @@ def specialization_report(
     >>> print(specialization_report(clf, X, y).verdict)
     Experts differ by region; some can replace others, no clear regimes.
     """
-    mixture = final_step(estimator, X, ("apply", "gate_proba", "predict"))[0]
     # A mixture of numbers has no probabilities.
-    each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
+    is_regression = hasattr(last_step(estimator), "expert_predict")
+    each = "expert_predict" if is_regression else "expert_proba"
+    view = open_view(estimator, X, ("apply", "gate_proba", "predict", each))
     check_same_length(X=X, y=y)
-    return report_on(MergedExperts(estimator, X, (each,)), y)
+    return report_on(view, y)
 
 
-def report_on(merged, y):
-    """Return the report on a mixture, `MergedExperts`, and its samples."""
-    experts = merged.experts
-    n_experts = merged.n_experts
-    figures, scores, first = evaluate(merged, merged.X, y)
-    own = scores[np.arange(len(scores)), first]
-    first_score = float(own.mean())
+def open_view(estimator, X, needs):
+    """Return the view of a mixture, or of the pipeline that ends in it, with these methods."""
+    mixture, X = final_step(estimator, X, needs)
+    return getattr(mixture, "_experts_view", partial(view_of, mixture))(X)
+
+
+def report_on(view, y):
+    """Return the report on a mixture, an `ExpertView`."""
+    n_samples, n_experts = view.gates.shape
+    figures, scores, first = evaluate(view, y)
+    of_first = scores[np.arange(len(scores)), first]
+    first_score = float(of_first.mean())
     other_score = np.nan
     if n_experts > 1:
-        other_score = float((scores.sum(axis=1) - own).mean() / (n_experts - 1))
+        other_score = float((scores.sum(axis=1) - of_first).mean() / (n_experts - 1))
     parts = compare_experts(scores, first, first_score - figures["chance_score"])
-    # Pieces of a curve are one regime.
-    if merged.bends is not None:
-        parts["regimes"] = np.minimum(parts["regimes"], 0)
+    gate_share, ensemble = find_gate_share(view)
     # Experts that differ clearly are no ensemble, even if the gates change little.
-    ensemble = merged.ensemble and parts["regimes"].max() < 1
+    ensemble = ensemble and parts["regimes"].max() < 1
+    load = mean_gate = view.gates.mean(axis=0)
     if ensemble:
         parts["regimes"] = np.full(n_experts, -1)
-    mean_gate = merged.gates.mean(axis=0)
-    load = mean_gate
-    if not ensemble:
-        # All samples are one cluster.
-        load = contingency(np.zeros(len(experts)), experts, n_experts)[0]
-        load = load / load.sum()
+    else:
+        load = np.bincount(view.experts.ravel(), minlength=n_experts) / view.experts.size
     return SpecializationReport(
-        n_samples=len(experts),
+        n_samples=n_samples,
         n_experts=n_experts,
         ensemble=ensemble,
         load=load,
-        dead_experts=np.flatnonzero((mean_gate if merged.is_pool else load) == 0),
+        dead_experts=np.flatnonzero((mean_gate if view.are_kinds else load) == 0),
         first_score=first_score,
         other_score=other_score,
-        expert_names=tuple(merged.names),
-        gate_share=merged.gate_share,
-        bends=merged.bends,
-        _by_gates=merged.describe_gates(ensemble),
+        expert_names=view.names,
+        gate_share=gate_share,
+        _by_gates=describe_gates(view, gate_share, ensemble),
         **figures,
         **parts,
     )

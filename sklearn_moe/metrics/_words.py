@@ -12,10 +12,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from .._data.tables import Table, is_missing
 
-# Shorter words are tried on so many samples.
-_ROWS_TO_TRY = 5000
-# Leaves of a tree of our own; twice as many as experts, if these are more.
-_MOST_LEAVES = 32
+# Where an expert holds if the gates do not depend on the row.
+SAME_WEIGHTS = "same weights for all rows"
 # What each condition is to be worth, as a share of the samples.
 _WORTH = 0.003
 # Categories that are written out.
@@ -92,13 +90,13 @@ class Conditions:
             cut = np.searchsorted(self.distinct, threshold, "right") - 1
         return (-np.inf, cut), (cut, np.inf)
 
-    def both(self, first, second):
+    def intersection(self, first, second):
         """Return the condition that holds where two do."""
         if self.labels:
             return first & second
         return max(first[0], second[0]), min(first[1], second[1])
 
-    def either(self, first, second):
+    def union(self, first, second):
         """Return the shortest condition that holds where one of two does."""
         if self.labels:
             return first | second
@@ -215,27 +213,6 @@ class Wording(dict):
         return np.hstack(blocks), owners
 
 
-def open_table(merged, X):
-    """Return the columns of X, and the gate of a mixture if it is a tree that may split them.
-
-    Parameters
-    ----------
-    merged : MergedExperts
-    X : data frame, ndarray or sparse matrix of shape (n_samples, n_features)
-        As the mixture, or the pipeline that ends in it, takes it.
-
-    Returns
-    -------
-    table : Wording
-    tree : fitted tree or None
-    """
-    # Behind other steps of a pipeline its columns are others.
-    own = None if merged.is_step else merged.mixture
-    gate = getattr(own, "gate_", None)
-    table = Wording(X, getattr(own, "categorical_features", None))
-    return table, gate if hasattr(gate, "tree_") else None
-
-
 class Regions(NamedTuple):
     """The parts of a table in which each expert holds.
 
@@ -274,14 +251,13 @@ def find_regions(table, experts, n_experts, tree=None, max_conditions=3):
     -------
     regions : Regions
     """
-    most = max(_MOST_LEAVES, 2 * n_experts)
-    is_own = tree is not None
-    if is_own and not issparse(table.X):
+    most = max(32, 2 * n_experts)
+    features, owners = table.X, range(table.n_columns)
+    splits_table = tree is not None
+    if splits_table and not issparse(table.X):
         columns = [table[place].values for place in range(table.n_columns)]
-        is_own = np.array_equal(np.column_stack(columns), table.X)
-    if is_own:
-        features, owners = table.X, range(table.n_columns)
-    else:
+        splits_table = np.array_equal(np.column_stack(columns), table.X)
+    if not splits_table:
         # The gate splits other columns than these, or is no tree.
         features, owners = table.features(experts)
         tree = DecisionTreeClassifier(
@@ -312,15 +288,16 @@ def _leaves(nodes, features, owners, table, experts, most):
             leaves.append((expert, tuple(box.items())))
             continue
         place = nodes.feature[node]
-        own = owners[place]
+        column = owners[place]
         left = Table(features)[place].values.astype(np.float32) <= nodes.threshold[node]
         sides = among & left, among & ~left
-        for child, side, condition in zip(children, sides, table[own].split(*sides), strict=True):
+        conditions = table[column].split(*sides)
+        for child, side, condition in zip(children, sides, conditions, strict=True):
             if side.any():
                 counts = np.bincount(experts[side])
-                condition = table[own].both(box.get(own, condition), condition)
+                condition = table[column].intersection(box.get(column, condition), condition)
                 error = counts.sum() - counts.max()
-                waiting.append((error, child, counts.argmax(), box | {own: condition}, side))
+                waiting.append((error, child, counts.argmax(), box | {column: condition}, side))
     return leaves
 
 
@@ -330,7 +307,8 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
     They are left out, merged or lose a condition, whatever costs the least, as long as they have
     too many conditions or some that are worth little.
     """
-    step = len(experts) // _ROWS_TO_TRY + 1
+    # Shorter words are tried on about 5,000 samples.
+    step = len(experts) // 5000 + 1
 
     @lru_cache(maxsize=10_000)
     def inside(box, step):
@@ -360,7 +338,7 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
             options.append([*boxes[:index], (expert, shorter), *boxes[index + 1 :]])
         for other in same:
             rest = dict(other[1])
-            merged = tuple((p, table[p].either(c, rest[p])) for p, c in box if p in rest)
+            merged = tuple((p, table[p].union(c, rest[p])) for p, c in box if p in rest)
             options.append([(expert, merged) if b is other else b for b in others])
         values = [value(option) for option in options]
         if options and (len(box) > max_conditions or max(values) >= value(boxes)):

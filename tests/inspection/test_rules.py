@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe._data.experts import view_of
 from sklearn_moe.inspection import RegionRules, region_rules
 from sklearn_moe.metrics import specialization_report
 
@@ -33,6 +34,7 @@ def mixture_of(experts, gate):
         return lambda X: np.stack([getattr(expert, method)(X) for expert in experts], axis=1)
 
     mixture = SimpleNamespace(experts_=experts, gate_=gate, gate_proba=gate.predict_proba)
+    mixture._experts_view = lambda X: view_of(mixture, X, models=experts)
     mixture.apply = lambda X: gate.predict(X).astype(int)
     mixture.predict = lambda X: experts[0].predict(X)  # the rules need the experts only
     if is_classifier(experts[0]):
