@@ -217,15 +217,6 @@ def final_step(estimator, X, needs=("apply",)):
     return estimator, X
 
 
-def count_experts(estimator, X):
-    """Return the number of experts of a fitted mixture, None if it does not tell."""
-    if hasattr(estimator, "expert_kinds_"):
-        return len(estimator.expert_kinds_)
-    if hasattr(estimator, "gate_proba"):
-        return np.shape(estimator.gate_proba(X[:1]))[1]
-    return getattr(estimator, "n_experts", None)
-
-
 def is_channels_last(shape):
     """Tell the shape of images whose channels are the last axis, not the second one.
 

@@ -66,6 +66,10 @@ class ExpertView:
         return len(self.names)
 
     @property
+    def predicts_numbers(self):
+        return self.outputs is not None and self.classes is None
+
+    @property
     def is_stack(self):
         return self.out_of_fold is not None
 
@@ -97,7 +101,7 @@ def view_of(mixture, X, kinds=(), **known):
     experts = np.asarray(mixture.apply(X))
     experts = experts.reshape(len(experts), -1)
     if hasattr(mixture, "gate_proba"):
-        gates = np.asarray(mixture.gate_proba(X))
+        gates = np.ascontiguousarray(mixture.gate_proba(X))
     else:
         gates = np.eye(experts.max() + 1)[experts[:, 0]]
     names = tuple(f"expert {m}" for m in range(gates.shape[1]))

@@ -1,6 +1,6 @@
 """The rules of a mixture as code: a Python function that imports nothing, or SQL."""
 
-from itertools import groupby
+from itertools import groupby, starmap
 
 import numpy as np
 
@@ -21,8 +21,6 @@ _FORMS = {
     "one of": ("{} in {{{}}}", "{} in ({})"),
     "none of": ("{} not in {{{}}}", "({0} is null or {0} not in ({1}))"),
     "between": ("{1} < {0} <= {2}", "{0} > {1} and {0} <= {2}"),
-    # In SQL, NOT does not hold where a value is missing.
-    "not": ("not ({})", "case when {} then 0 else 1 end = 1"),
     "text": ("str({})", "{}"),
     "interval": ("str({}).replace('.0', '')", "replace({}, '.0', '')"),
     "date": ("utc({})", "{}"),
@@ -51,16 +49,16 @@ def missing(value):
 """
 
 
-def write_code(language, mixture, parts, functions, share, about):
+def write_code(opened, parts, functions, language, share, about):
     """Return the rules of a mixture as code.
 
     Parameters
     ----------
-    language : Python or SQL
-    mixture : OpenedMixture
+    opened : OpenedMixture
     parts : list of tuples or None
         Those of `Regions`. None: each expert counts by its share, for all rows.
     functions : LinearFunctions
+    language : Python or SQL
     share : ndarray of shape (n_experts,)
     about : str
         What is predicted by which model, and how well.
@@ -71,7 +69,7 @@ def write_code(language, mixture, parts, functions, share, about):
         If an expert is not linear, classes or logarithms are mixed, experts compute with dates, a
         condition is one on durations, or SQL is to predict several numbers.
     """
-    view = mixture.view
+    view = opened.view
     is_class = view.classes is not None
     used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
     names = [" ".join(view.names[k].split()) for k in used]
@@ -86,14 +84,14 @@ def write_code(language, mixture, parts, functions, share, about):
         )
     if parts is None:
         coef = np.tensordot(share[used], coef, 1)[np.newaxis]
-    boxes = [(rank, box) for rank, k in enumerate(used) for own, box in parts or () if own == k]
+    boxes = [(rank, box) for rank, k in enumerate(used) for m, box in parts or () if m == k]
     chosen = np.zeros(len(functions.design), int)
     # Where the words of several experts hold, the first of these counts.
     for rank, box in reversed(boxes):
-        chosen[mixture.table.holds(box)] = rank
+        chosen[opened.table.holds(box)] = rank
     coef, digits = _shorten(coef, functions, chosen, is_class)
-    writer = language(mixture, functions, digits)
-    formulas = [writer.predict(one) for one in coef]
+    writer = language(opened, functions, digits)
+    formulas = [writer.predict(of_expert) for of_expert in coef]
     branches = writer.find_branches(boxes, formulas)
     branches = [(names[rank], test, formulas[rank]) for rank, test in branches]
     return writer.write(f"{about}, sklearn_moe {__version__}.", branches, formulas[0])
@@ -180,11 +178,11 @@ def _wrap(start, text, end=""):
 class _Writer:
     """Writes rules in a language, that of a column of the forms."""
 
-    def __init__(self, mixture, functions, digits):
-        self.table = mixture.table
+    def __init__(self, opened, functions, digits):
+        self.table = opened.table
         self.functions = functions
         self.digits = digits
-        self.classes = [] if mixture.view.classes is None else mixture.view.classes.tolist()
+        self.classes = [] if opened.view.classes is None else opened.view.classes.tolist()
         self.has_plain_names = {*map(type, self.table.columns.names)} <= {str, int}
         places = range(self.table.n_columns)
         self.categories = {p: self.read_categories(p) for p in places if self.table[p].labels}
@@ -223,39 +221,35 @@ class _Writer:
         return text, dict(zip(labels.tolist(), map(self.literal, values), strict=True))
 
     def find_branches(self, boxes, formulas):
-        """Yield experts but the first, and where their formulas hold.
+        """Yield experts and where their formulas hold, unless an earlier one does.
+
+        Elsewhere that of the first expert holds, so that its boxes are left out, except those that
+        share rows with later boxes.
 
         Parameters
         ----------
         boxes : list of tuples
             An expert, and conditions. Where boxes share rows, the first one counts.
         formulas : list of str
-            Of each expert. The first expert stands for all others of its formula.
+            Of each expert.
         """
-        first = [*map(formulas.index, formulas)]
-        for rank in sorted({*first} - {0}):
-            # Of the boxes before, those of earlier branches need not be asked for again.
-            tests = [
-                self.test(box, [other for j, other in boxes[:n] if not 0 < first[j] <= rank])
-                for n, (k, box) in enumerate(boxes)
-                if first[k] == rank
-            ]
-            if len(tests) > 1:
-                tests = [f"({test})" for test in tests]
-            if tests:
-                yield rank, f"{_BREAK}or ".join(tests)
-
-    def test(self, box, others=()):
-        """Return that all conditions of a box hold, and none of other boxes does."""
-        tests = [self.condition(*each) for each in box] or ["0 < 1"]
-        others = [self.test(other) for other in others if self.share_rows(box, dict(other))]
-        if others:
-            tests.append(self.say("not", " or ".join(others)))
-        return " and ".join(tests)
+        needed = [
+            (rank, box)
+            for place, (rank, box) in enumerate(boxes)
+            if formulas[rank] != formulas[0]
+            or any(
+                formulas[k] != formulas[0] and self.share_rows(box, dict(other))
+                for k, other in boxes[place:]
+            )
+        ]
+        for rank, group in groupby(needed, key=lambda pair: pair[0]):
+            tests = [" and ".join(starmap(self.condition, box)) or "0 < 1" for _, box in group]
+            tests = [f"({test})" for test in tests] if len(tests) > 1 else tests
+            yield rank, f"{_BREAK}or ".join(tests)
 
     def share_rows(self, first, second):
         """Tell whether a row can lie in two boxes."""
-        common = [(self.table[p], one, second[p]) for p, one in first if p in second]
+        common = [(self.table[p], condition, second[p]) for p, condition in first if p in second]
         return all((column.holds(a) & column.holds(b)).any() for column, a, b in common)
 
     def condition(self, place, condition):
@@ -353,12 +347,12 @@ class Python(_Writer):
 
     def predict(self, coef):
         """Return what an expert predicts, by coefficients, (n_terms, n_outputs)."""
-        sums = [self.sum(one) for one in coef.T]
+        sums = [self.sum(of_output) for of_output in coef.T]
         if self.functions.is_log:
-            sums = [self.say("exp", one) for one in sums]
+            sums = [self.say("exp", text) for text in sums]
         if self.classes:
             pairs = zip(map(self.literal, self.classes), ["0", *sums], strict=True)
-            odds = f",{_BREAK}".join(f"{label}: {one}" for label, one in pairs)
+            odds = f",{_BREAK}".join(f"{label}: {text}" for label, text in pairs)
             return f"max(odds := {{{odds}}}, key=odds.get)"
         if len(sums) > 1:
             return f"[{f',{_BREAK}'.join(sums)}]"

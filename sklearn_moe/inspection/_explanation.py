@@ -5,17 +5,13 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.utils._optional_dependencies import check_pandas_support
 
 from .._data.tables import apart_from
 from ._plotting import as_text, expert_colors, import_pyplot
 
-# Columns of a row, and rows, in the text and the plots.
+# Columns of a row, and rows, in the text and the plot.
 _MOST_SHOWN = 10
-# The gate of experts that are named.
-_LEAST_GATE = 0.005
-_GRAY = "0.6"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +26,7 @@ class Explanation:
         Places of the rows in X.
 
     expert_names : tuple of n_experts str
-        As in :class:`RegionRules`: experts of one kind with equal gates count as one.
+        As in :class:`RegionRules`.
 
     gate : ndarray of shape (n_rows, n_experts)
         The share of each expert.
@@ -143,18 +139,16 @@ class Explanation:
             feature_names=list(self.columns),
         )
 
-    def plot(self, row: int | None = None, *, column: str | None = None, ax: Any = None) -> Any:
-        """Draw the parts of one row, of all rows, or of one column.
+    def plot(self, row: int = 0, *, ax: Any = None) -> Any:
+        """Draw the parts of a row as bars, from the base to the prediction.
+
+        All rows are drawn by `shap.plots.beeswarm(explanation.to_shap())` of the package shap, and
+        the importance of the columns by `explanation.importance().plot.barh()`.
 
         Parameters
         ----------
-        row : int, default=None
-            Which of the explained rows: a waterfall of its parts. None: all of them, a line of
-            points for each column, the most important first. If there is one row, it is drawn.
-
-        column : str, default=None
-            A column: its part against its value, a point for each row, in the color of the expert
-            that has the largest share of it.
+        row : int, default=0
+            Which of the explained rows.
 
         ax : matplotlib Axes, default=None
             Where to draw. None: axes of a new figure.
@@ -163,105 +157,27 @@ class Explanation:
         -------
         ax : matplotlib Axes
         """
-        if column is not None:
-            if row is not None or column not in self.columns:
-                raise ValueError(
-                    f"column must be one of {', '.join(self.columns)}, and row None, got "
-                    f"column={column!r} and row={row}."
-                )
-            return self._plot_column(self.columns.index(column), ax)
-        if row is None and len(self.rows) > 1:
-            return self._plot_rows(ax)
-        return self._plot_row(row or 0, ax)
-
-    def _axes(self, ax, width, height):
+        names, sizes, errors = zip(*self._parts(row), strict=True)
         if ax is None:
-            size = width, height
-            _, ax = import_pyplot(self).subplots(layout="constrained", figsize=size)
-        return ax
-
-    def _plot_row(self, row, ax):
-        """Draw a bar for each part, from the base to the prediction."""
-        parts = self._parts(row)
-        ax = self._axes(ax, 7, 1.2 + 0.35 * len(parts))
-        ends = np.cumsum([part for _, part, _ in parts])
-        up, down = expert_colors(2)
+            size = 7, 1.2 + 0.35 * len(names)
+            ax = import_pyplot(self).subplots(layout="constrained", figsize=size)[1]
+        ends = np.cumsum(sizes)
+        places = range(len(sizes) - 1)
+        colors = expert_colors(2)[[int(size <= 0) for size in sizes[1:]]]
+        bars = ax.barh(places, sizes[1:], left=ends[:-1], color=colors)
+        texts = [f"{size:+.3g}{_doubt(error)}" for size, error in zip(sizes, errors, strict=True)]
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        for place, ((_, part, error), end) in enumerate(zip(parts[1:], ends[1:], strict=True)):
-            ax.barh(place, part, left=end - part, color=up if part > 0 else down)
-            at = max(end, end - part), place
-            style = {"textcoords": "offset points", "va": "center", "bbox": box}
-            ax.annotate(f"{part:+.3g}{_doubt(error)}", at, (4, 0), **style)
+        ax.bar_label(bars, texts[1:], padding=4, bbox=box)
         ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":", zorder=0)
         ax.axvline(ends[-1], color="black", linewidth=0.8, zorder=0)
-        ax.set_yticks(range(len(parts) - 1), [as_text(name) for name, *_ in parts[1:]])
+        ax.set_yticks(places, [as_text(name) for name in names[1:]])
         ax.invert_yaxis()
-        # The numbers are on the right of their bars.
-        width = np.ptp(ends) or 1
-        ax.set_xlim(ends.min() - 0.05 * width, ends.max() + 0.35 * width)
+        # The numbers are beside their bars.
+        ax.use_sticky_edges = False
+        ax.margins(x=0.4)
         ax.set_xlabel(as_text(f"{self.outcome[row]}: from {ends[0]:.3g} to {ends[-1]:.3g}"))
         ax.set_title(as_text(self._title(row)), loc="left", fontsize="medium", wrap=True)
         return ax
-
-    def _plot_rows(self, ax):
-        """Draw a point for each row and column; color is the value."""
-        order = np.argsort(-np.abs(self.contribution).mean(axis=0), kind="stable")[:_MOST_SHOWN]
-        ax = self._axes(ax, 7, 1.2 + 0.45 * len(order))
-        from matplotlib import colormaps
-
-        parts = self.contribution[:, order]
-        step = np.ptp(parts) / 100
-        colors = colormaps["viridis"].with_extremes(bad=_GRAY)
-        style = {"cmap": colors, "vmin": 0, "vmax": 1.1, "s": 9, "linewidths": 0}
-        style["plotnonfinite"] = True
-        for place, owner in enumerate(order):
-            part, numbers = parts[:, place], self.numbers[:, owner]
-            height = place + _offsets(part, step)
-            # Equal numbers have one color, far ones do not take all colors.
-            shade = rankdata(numbers, "dense", nan_policy="omit")
-            shade = (shade - 1) / max(np.nanmax([2, *shade]) - 1, 1)
-            points = ax.scatter(part, height, c=shade, **style)
-        ax.axvline(0, color="gray", linewidth=0.8, zorder=0)
-        ax.set_yticks(range(len(order)), [as_text(self.columns[owner]) for owner in order])
-        ax.invert_yaxis()
-        ax.set_xlabel(as_text(f"part of {self._common_outcome()}"))
-        shades = {"ticks": [0, 1], "boundaries": np.linspace(0, 1, 100), "aspect": 40, "pad": 0.01}
-        bar = ax.figure.colorbar(points, ax=ax, **shades)
-        bar.ax.set_yticklabels(["low", "high"])
-        bar.set_label("value (gray: not a number)")
-        return ax
-
-    def _plot_column(self, owner, ax):
-        """Draw the parts of one column against its values."""
-        ax = self._axes(ax, 6, 4)
-        x, part = self.numbers[:, owner].copy(), self.contribution[:, owner]
-        missing = np.isnan(x)
-        if missing.all():
-            names, places = np.unique(self.values[:, owner], return_inverse=True)
-            x = places + _offsets(part + 3 * np.ptp(part) * places, np.ptp(part) / 50)
-            ax.set_xticks(range(len(names)), [as_text(name) for name in names])
-            ax.set_xlim(-0.5, len(names) - 0.5)
-        elif missing.any():
-            x[missing] = np.nanmin(x) - 0.1 * (np.nanmax(x) - np.nanmin(x))
-            at = x[missing][0], 1.01
-            style = {"xycoords": ax.get_xaxis_transform(), "ha": "center", "va": "bottom"}
-            ax.annotate("missing", at, **style)
-        expert = self.gate.argmax(axis=1)
-        colors = expert_colors(self.gate.shape[1])
-        for k in np.unique(expert):
-            own = expert == k
-            label = as_text(self.expert_names[k])
-            ax.scatter(x[own], part[own], s=12, color=colors[k], linewidths=0, label=label)
-        if np.ptp(expert):
-            ax.legend(title="largest weight")
-        ax.axhline(0, color="gray", linewidth=0.8, zorder=0)
-        ax.set_xlabel(as_text(self.columns[owner]))
-        ax.set_ylabel(as_text(f"part of {self._common_outcome()}"))
-        return ax
-
-    def _common_outcome(self):
-        """Return what is explained of all rows."""
-        return self.outcome[0] if len({*self.outcome}) == 1 else "the log odds of the class"
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
@@ -293,10 +209,9 @@ class Explanation:
     def _title(self, row):
         """Return what predicts the row, and why."""
         order = np.argsort(-self.gate[row], kind="stable")
-        order = order[self.gate[row, order] >= _LEAST_GATE]
-        experts = self.expert_names[order[0]]
-        if len(order) > 1:
-            experts = ", ".join(f"{self.expert_names[k]} {self.gate[row, k]:.2f}" for k in order)
+        order = order[self.gate[row, order] >= 0.005]
+        experts = ", ".join(f"{self.expert_names[k]} {self.gate[row, k]:.2f}" for k in order)
+        experts = experts if len(order) > 1 else self.expert_names[order[0]]
         return f"Row {self.rows[row]}: {experts} ({self.condition[row] or 'no simple words'})"
 
     def _parts(self, row):
@@ -307,9 +222,7 @@ class Explanation:
         # Columns that no expert uses are not shown.
         order = order[size[order] > 1e-6 * size.max(initial=0)]
         shown = order[: _MOST_SHOWN - (len(order) > _MOST_SHOWN)]
-        start = "at the means"
-        if self.n_background:
-            start = f"mean of {self.n_background} rows"
+        start = f"mean of {self.n_background} rows" if self.n_background else "at the means"
         parts = [(start, self.base[row], 0)]
         for place in shown:
             value = self.values[row, place]
@@ -324,14 +237,3 @@ class Explanation:
 def _doubt(error):
     """Return a standard error as it stands behind its number: nothing if there is none."""
     return f" ± {error:.1g}" if error else ""
-
-
-def _offsets(values, step):
-    """Return offsets, up to .4, by which points of nearly the same value lie beside each other."""
-    bins = np.round(values / max(step, np.finfo(float).tiny))
-    _, place, counts = np.unique(bins, return_inverse=True, return_counts=True)
-    order = np.argsort(place, kind="stable")
-    nth = np.empty(len(values), int)
-    nth[order] = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
-    side = np.where(nth % 2, 1, -1) * ((nth + 1) // 2)
-    return 0.8 * side / max(counts.max(), 16)

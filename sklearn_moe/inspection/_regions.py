@@ -14,30 +14,23 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from .._validation import final_step, name_in_errors
 from ..metrics._routing import check_indices
-from ..metrics._words import Wording, find_regions
+from ..metrics._words import find_regions
 from . import _plotting as plotting
 from ._linear import OpenedMixture
 
 # Of the classes; from the thirteenth on they repeat.
 _MARKERS = "oxs^vDP*<>ph"
-_LEGEND_ROWS = 16
-# Categories that have a panel.
-_MOST_PANELS = 4
-# The share of an expert's color in its region; the rest is white.
-_PALE = 0.35
-# Around the samples, as a share of their range.
-_MARGIN = 0.05
 
 
 class DecisionRegionDisplay:
     """Samples in the plane: color is the expert, marker the class, background the prediction.
 
     It is the plot of Figure 1 of [1]_. A table is shown by two of its columns, those that the gate
-    uses, with a panel for each category if it uses categories. The background is the prediction of
-    the model there, with all other columns held at a typical value. Patches
-    and images need points in the plane, for example those of :class:`~sklearn.manifold.TSNE`. The
-    background is then the prediction for the nearest sample: it shows where the predictions lie
-    among the points, not the boundary of the model itself, which lies in the space of the samples.
+    uses. The background is the prediction of the model there, with all other columns held at a
+    typical value. Patches and images need points in the plane, for example those of
+    :class:`~sklearn.manifold.TSNE`. The background is then the prediction for the nearest sample:
+    it shows where the predictions lie among the points, not the boundary of the model itself, which
+    lies in the space of the samples.
 
     For regression, and for several labels per sample, there are no classes: the background shows
     the regions of the experts, in pale colors.
@@ -64,15 +57,9 @@ class DecisionRegionDisplay:
     axis_labels : sequence of two str, default=("Dimension 1", "Dimension 2")
         Names of the two axes.
 
-    surface : array-like of shape (n_panels, resolution, resolution), default=None
+    surface : array-like of shape (resolution, resolution), default=None
         The prediction of the model at the pixels of the plane, rows from below: the class, or
         without `y_pred` the expert. If None, that of the nearest samples.
-
-    panels : array-like of int of shape (n_samples,), default=None
-        The panel that shows each sample, from 0 on. If None, there is one.
-
-    panel_titles : sequence of str, default=("",)
-        Titles of the panels.
 
     expert_names : sequence of str, default=None
         Names of the experts in the legend. If None, their numbers.
@@ -80,18 +67,14 @@ class DecisionRegionDisplay:
     Attributes
     ----------
     points_ : list of matplotlib PathCollection
-        The samples, one collection per class; a single one without classes. Those of several panels
-        follow each other.
+        The samples, one collection per class; a single one without classes.
 
     background_ : matplotlib AxesImage
         The regions, an image of the index of the class or, without predicted classes, of the
-        expert; that of the last panel.
+        expert.
 
     ax_ : matplotlib Axes
-        Axes with the plot; the last of several panels.
-
-    axes_ : list of matplotlib Axes
-        The axes of all panels.
+        Axes with the plot.
 
     figure_ : matplotlib Figure
         Figure that contains the axes.
@@ -125,8 +108,6 @@ class DecisionRegionDisplay:
         *,
         axis_labels: Sequence[str] = ("Dimension 1", "Dimension 2"),
         surface: Any = None,
-        panels: ArrayLike | None = None,
-        panel_titles: Sequence[str] = ("",),
         expert_names: Sequence[str] | None = None,
     ):
         self.embedding = embedding
@@ -135,8 +116,6 @@ class DecisionRegionDisplay:
         self.y_pred = y_pred
         self.axis_labels = axis_labels
         self.surface = surface
-        self.panels = panels
-        self.panel_titles = panel_titles
         self.expert_names = expert_names
 
     @classmethod
@@ -165,16 +144,15 @@ class DecisionRegionDisplay:
             Their classes, shown by the markers. If None, the predicted ones are. Targets of a
             regression, and several labels per sample, are not shown.
 
-        columns : sequence of two or three str or int, default=None
-            Two columns of a table X, of numbers, that are the axes, and perhaps one of categories,
-            with a panel for each of the four most frequent, such as `("temperature", "load",
-            "day")`: names of a pandas or polars frame, or indices. The background is the prediction
-            of the model where all other columns are held at the median of X, or at the most
-            frequent category. It may differ from that of a sample, which has other values there.
-            Samples with a missing value in one of the axes, or of a rarer category, are not shown.
-            If None, they are the columns that the words of :func:`region_rules` name first, or of
-            an ensemble those that words about its predictions would; where these are fewer than two
-            of numbers, other ones are taken.
+        columns : sequence of two str or int, default=None
+            Two columns of a table X, of numbers, that are the axes, such as `("temperature",
+            "load")`: names of a pandas or polars frame, or indices. The background is the
+            prediction of the model where all other columns are held at the median of X, or at the
+            most frequent category. It may differ from that of a sample, which has other values
+            there. Samples with a missing value in one of the axes are not shown. If None, they are
+            the columns that the words of :func:`region_rules` name first, or of an ensemble those
+            that words about its predictions would; where these are fewer than two of numbers, other
+            ones are taken.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -192,8 +170,7 @@ class DecisionRegionDisplay:
             If the estimator has no method `apply` or `predict`.
 
         ValueError
-            If `columns` are not two columns of numbers, and perhaps one of categories, or X has no
-            two columns of numbers.
+            If `columns` are not two columns of numbers, or X has no two columns of numbers.
 
         See Also
         --------
@@ -209,53 +186,44 @@ class DecisionRegionDisplay:
         >>> DecisionRegionDisplay.from_estimator(clf, X, y, grid_resolution=50)
         <...>
         """
-        mixture, seen = final_step(estimator, X, needs=("apply", "predict"))
-        experts = mixture.apply(seen)
-        y_pred = mixture.predict(seen)
-        # Numbers, and several labels per sample, are no classes.
-        if hasattr(mixture, "expert_predict") or np.ndim(y_pred) > 1:
-            y = y_pred = None
-        table = _open_table(mixture, X)
-        numbers = [column.place for column in table.columns if column.is_numeric]
+        opened: Any = OpenedMixture.of(estimator, X) if np.ndim(X) == 2 else None
+        numbers = []
+        # Rows that are read as patches or images have no columns.
+        if opened is not None and len(opened.view.input_shape) < 2:
+            numbers = [column.place for column in opened.table.columns if column.is_numeric]
+        if len(numbers) < 2:
+            raise ValueError(
+                f"The axes are two columns of numbers, and X of shape {np.shape(X)} has "
+                f"{len(numbers)} of them. For patches, images and other samples use "
+                "from_predictions with points of your own, such as those of sklearn.manifold.TSNE."
+            )
         if columns is None:
-            chosen = _columns_that_decide(estimator, X, numbers)
+            axes = _columns_that_decide(opened, numbers)
         else:
             with name_in_errors("columns"):
-                chosen = _get_column_indices(X, list(columns))
-        axes = chosen[:2]
-        categories = chosen[2:]
-        is_plane = len(axes) == 2 and {*axes} <= {*numbers}
-        if not is_plane or len(categories) > 1 or not all(table[k].labels for k in categories):
-            raise ValueError(
-                "columns must be two columns of numbers, and perhaps one of categories, got "
-                f"{columns!r}."
-            )
-        points = np.column_stack([table.columns[index].as_floats() for index in axes])
-        panels = np.zeros(len(points), int)
-        titles = [""]
-        for index in categories:
-            panels = table[index].ranks
-            labels = table[index].labels[:_MOST_PANELS]
-            titles = [f"{table[index].name}: {label}" for label in labels]
-        known = np.isfinite(points).all(axis=1) & (panels < len(titles))
-        shown: list[Any] = [a if a is None else np.asarray(a)[known] for a in (y, experts, y_pred)]
-        pixels = dict(zip(axes, _pixels(points[known], grid_resolution).T, strict=True))
-        predict = mixture.apply if y_pred is None else mixture.predict
-        surface = []
-        for panel in range(len(titles)):
-            typical = _typical_values(table, dict.fromkeys(categories, np.argmax(panels == panel)))
-            rows = final_step(estimator, _rows_at(X, typical, pixels))[1]
-            surface.append(predict(rows).reshape(grid_resolution, grid_resolution, -1)[..., 0])
-        kinds = [*getattr(mixture, "expert_kinds_", ())]
+                axes = _get_column_indices(X, list(columns))
+        if len(axes) != 2 or not {*axes} <= {*numbers}:
+            raise ValueError(f"columns must be two columns of numbers, got {columns!r}.")
+        points = np.column_stack([opened.table.columns[place].as_floats() for place in axes])
+        known = np.isfinite(points).all(axis=1)
+        view = opened.view
+        predict, y_pred = view.mixture.predict, view.mixture.predict(view.X)
+        # Numbers, and several labels per sample, are no classes.
+        if view.predicts_numbers or np.ndim(y_pred) > 1:
+            predict, y, y_pred = view.mixture.apply, None, None
+        shown: list[Any] = [
+            None if values is None else np.asarray(values)[known]
+            for values in (y, view.experts, y_pred)
+        ]
+        pixels = _pixels(points[known], grid_resolution)
+        rows = _rows_at(opened.table, dict(zip(axes, pixels.T, strict=True)))
+        surface = predict(final_step(estimator, rows)[1])
         display = cls(
             points[known],
             *shown,
-            axis_labels=[table[index].name for index in axes],
-            surface=surface,
-            panels=panels[known],
-            panel_titles=titles,
-            # Several experts of one kind are told apart by their numbers.
-            expert_names=kinds if len(kinds) == len({*kinds}) > 0 else None,
+            axis_labels=[opened.table.columns[place].label for place in axes],
+            surface=surface.reshape(grid_resolution, grid_resolution, -1)[..., 0],
+            expert_names=view.names if view.are_kinds else None,
         )
         return display.plot(**plot_options)
 
@@ -304,8 +272,8 @@ class DecisionRegionDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes or sequence of Axes, default=None
-            Axes to plot on, one for each panel. If None, a new figure is created.
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
 
         grid_resolution : int, default=200
             Points of the background per axis, if it is not the `surface` of the display.
@@ -321,17 +289,10 @@ class DecisionRegionDisplay:
             If matplotlib is not installed.
 
         ValueError
-            If the arrays are not of the shapes above, or `ax` has not one for each panel.
+            If the arrays are not of the shapes above.
         """
-        points, y, y_pred, experts, panels = self._checked()
-        n_panels = len(self.panel_titles)
-        if ax is None and n_panels > 1:
-            options = {"figsize": (1.5 + 3.2 * n_panels, 3.8), "layout": "constrained"}
-            pyplot = plotting.import_pyplot(self)
-            ax = pyplot.subplots(1, n_panels, sharex=True, sharey=True, **options)[1]
-        self.axes_ = [plotting.axes_or_new(self, each) for each in np.atleast_1d(ax)]
-        if len(self.axes_) != n_panels:
-            raise ValueError(f"ax must hold {n_panels} axes, one a panel, got {len(self.axes_)}.")
+        points, y, y_pred, experts = self._checked()
+        ax = plotting.axes_or_new(self, ax)
         from matplotlib.colors import ListedColormap
 
         surface = self.surface
@@ -340,63 +301,53 @@ class DecisionRegionDisplay:
             size = np.ptp(_frame(points), axis=0)
             nearest = KDTree(points / size).query(_pixels(points, grid_resolution) / size)[1]
             surface = (experts if y_pred is None else y_pred)[nearest]
-            surface = [surface.reshape(grid_resolution, grid_resolution)] * n_panels
-        surface = np.asarray(surface)
+            surface = surface.reshape(grid_resolution, grid_resolution)
+        n_experts = experts.max() + 1
         if y_pred is None:
             classes = np.unique(y)
-            colors = plotting.expert_colors(max(experts.max(), surface.max()) + 1)
-            cmap = ListedColormap(1 - _PALE * (1 - colors))
-            style = {"cmap": cmap, "vmin": -0.5, "vmax": len(colors) - 0.5}
+            n_experts = max(n_experts, surface.max() + 1)
+            # Pale: a third of the color of each expert, the rest is white.
+            cmap = ListedColormap(1 - 0.35 * (1 - plotting.expert_colors(n_experts)))
+            style = {"cmap": cmap, "vmin": -0.5, "vmax": n_experts - 0.5}
         else:
             classes = np.unique(np.concatenate([y, y_pred, surface.ravel()]))
-            colors = plotting.expert_colors(experts.max() + 1)
             surface = np.searchsorted(classes, surface)
             style = {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(len(classes) - 1, 1)}
-        self.points_ = []
+        colors = plotting.expert_colors(n_experts)
+        ax.grid(False)
+        place = {"origin": "lower", "extent": np.transpose(_frame(points)).ravel()}
+        style |= {"interpolation": "nearest", "aspect": "auto", "zorder": 0}
+        self.background_ = ax.imshow(surface, **place, **style)
+        line = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
+        for index in np.unique(surface)[1:]:
+            ax.contour(surface >= index, [0.5], **place, **line)
         dots = {"s": float(np.clip(8000 / len(points), 8, 36)), "linewidths": 1.2, "zorder": 2}
-        for panel, (ax, title) in enumerate(zip(self.axes_, self.panel_titles, strict=True)):
-            ax.grid(False)
-            self._draw_background(ax, points, surface[panel], style)
-            for label, marker in zip(classes, cycle(_MARKERS)):
-                rows = (y == label) & (panels == panel)
-                color = colors[experts[rows]]
-                self.points_.append(ax.scatter(*points[rows].T, c=color, marker=marker, **dots))
-            ax.set_xlabel(plotting.as_text(self.axis_labels[0]))
-            if title:
-                ax.set_title(plotting.as_text(title))
-        self.axes_[0].set_ylabel(plotting.as_text(self.axis_labels[1]))
+        self.points_ = [
+            ax.scatter(*points[y == label].T, c=colors[experts[y == label]], marker=marker, **dots)
+            for label, marker in zip(classes, cycle(_MARKERS))
+        ]
+        names = [plotting.as_text(name) for name in self.axis_labels]
+        ax.set(xlabel=names[0], ylabel=names[1])
         self._draw_legends(classes, np.unique(experts), colors)
         return self
 
     def _checked(self):
-        """Return points, classes to mark, predictions or None, first experts and panels."""
+        """Return points, classes to mark, predictions or None, and first experts."""
         points = np.asarray(self.embedding, dtype=float)
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(
                 f"embedding must be an array of shape (n_samples, 2), got shape {points.shape}."
             )
         experts = check_indices(self.experts)[0][:, 0]
-        y_pred = self.y_pred
-        if y_pred is not None:
-            y_pred = column_or_1d(y_pred)
-            check_classification_targets(y_pred)
+        y_pred = None if self.y_pred is None else column_or_1d(self.y_pred)
         y = y_pred if self.y is None else column_or_1d(self.y)
         # Without classes all samples have the same marker.
-        if y is None:
-            y = np.zeros(len(points), dtype=int)
-        check_classification_targets(y)
-        panels = np.zeros(len(points), int) if self.panels is None else np.asarray(self.panels)
-        check_consistent_length(points, experts, y, y_pred, panels)
-        return points, y, y_pred, experts, panels
-
-    def _draw_background(self, ax, points, surface, style):
-        """Color the plane by its surface, and draw lines between the regions."""
-        place = {"origin": "lower", "extent": np.transpose(_frame(points)).ravel()}
-        style = {"interpolation": "nearest", "aspect": "auto", "zorder": 0} | style
-        self.background_ = ax.imshow(surface, **place, **style)
-        line = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
-        for index in np.unique(surface)[1:]:
-            ax.contour(surface >= index, [0.5], **place, **line)
+        y = np.zeros(len(points), dtype=int) if y is None else y
+        for classes in (y, y_pred):
+            if classes is not None:
+                check_classification_targets(classes)
+        check_consistent_length(points, experts, y, y_pred)
+        return points, y, y_pred, experts
 
     def _draw_legends(self, classes, experts, colors):
         """Draw the legends: experts beside the axes, classes above."""
@@ -406,16 +357,16 @@ class DecisionRegionDisplay:
         dots = [Line2D([], [], marker="o", ls="none", color=colors[m], ms=7) for m in experts]
         place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
         style = {"title": "Expert", "frameon": False, "columnspacing": 1, "labelspacing": 0.3}
-        style["ncols"] = int(np.ceil(len(experts) / _LEGEND_ROWS))
+        # At most 16 rows.
+        style["ncols"] = -(-len(experts) // 16)
         names = [m if self.expert_names is None else self.expert_names[m] for m in experts]
         beside = self.ax_.legend(dots, names, **place, **style)
         if self.y is None and self.y_pred is None:
             return
-        if len(self.axes_) == 1:
-            # A second legend would replace the first one, which so becomes an artist of the axes.
-            # It is outside of them, and yet part of the layout.
-            self.ax_.add_artist(beside)
-            beside.set_clip_on(False)
+        # A second legend would replace the first one, which so becomes an artist of the axes.
+        # It is outside of them, and yet part of the layout.
+        self.ax_.add_artist(beside)
+        beside.set_clip_on(False)
         markers = zip(classes, cycle(_MARKERS))
         entries = [Line2D([], [], marker=mark, ls="none", color="0.3") for _, mark in markers]
         title = "Class"
@@ -425,73 +376,45 @@ class DecisionRegionDisplay:
             patches = [Patch(facecolor=fill, edgecolor="0.45") for fill in fills]
             entries = list(zip(patches, entries, strict=True))
         labels = [plotting.as_text(label) for label in classes]
-        above = 1.1 if any(self.panel_titles) else 1
-        place = {"loc": "lower left", "bbox_to_anchor": (0, above), "borderaxespad": 0.2}
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
         style = {"title": title, "frameon": False, "columnspacing": 1.2, "handleheight": 1.3}
-        self.axes_[0].legend(entries, labels, ncols=3, alignment="left", **place, **style)
+        self.ax_.legend(entries, labels, ncols=3, alignment="left", **place, **style)
 
 
-def _open_table(mixture, X):
-    """Return the columns of a table; two of them must be numbers."""
-    n_numbers = 0
-    # Rows that are read as patches or images have no columns.
-    if np.ndim(X) == 2 and len(getattr(mixture, "input_shape_", (1,))) == 1:
-        X = X.tocsc() if issparse(X) else X
-        table = Wording(X, getattr(mixture, "categorical_features", None))
-        n_numbers = sum(column.is_numeric for column in table.columns)
-    if n_numbers < 2:
-        raise ValueError(
-            f"The axes are two columns of numbers, and X of shape {np.shape(X)} has {n_numbers} "
-            "of them. For patches, images and other samples use from_predictions with points of "
-            "your own, such as those of sklearn.manifold.TSNE."
-        )
-    return table
+def _columns_that_decide(opened, numbers):
+    """Return two columns of numbers, those that the words about the largest parts name.
 
-
-def _columns_that_decide(estimator, X, numbers):
-    """Return indices of two columns of numbers, and perhaps of one of categories.
-
-    They are those that the words about the largest parts of the table name: the parts of experts,
-    or of predictions where all rows are of one expert.
+    These are the parts of experts, or of predictions where all rows are of one expert.
     """
-    opened = OpenedMixture(estimator, X, ("apply", "predict"))
-    parts = opened.experts[:, 0]
-    tree = opened.tree
+    view, table, tree = opened.view, opened.table, opened.tree
+    parts = view.experts[:, 0]
     if (parts == parts[0]).all():
-        predicted = np.asarray(opened.predict(opened.X)).reshape(len(parts), -1)[:, 0]
-        if hasattr(opened, "expert_predict"):
+        predicted = np.asarray(view.mixture.predict(view.X)).reshape(len(parts), -1)[:, 0]
+        if view.predicts_numbers:
             predicted = predicted > np.median(predicted)
-        parts = np.unique(predicted, return_inverse=True)[1]
-        tree = None
-    regions = find_regions(opened.table, parts, parts.max() + 1, tree)
-    named = dict.fromkeys(place for _, part in regions.parts for place, _ in part)
-    categories = [place for place in named if opened.table[place].labels]
-    axes = [place for place in named if place in numbers and place not in categories]
+        parts, tree = np.unique(predicted, return_inverse=True)[1], None
+    regions = find_regions(table, parts, parts.max() + 1, tree)
+    named = [place for _, part in regions.parts for place, _ in part]
     # Numbers that are codes of categories, and bools, come last.
-    others = sorted(numbers, key=lambda place: bool(opened.table[place].labels))
-    return sorted([*dict.fromkeys([*axes, *others])][:2]) + categories[:1]
+    others = sorted(numbers, key=lambda place: bool(table[place].labels))
+    axes = [place for place in named if place in numbers and not table[place].labels]
+    return sorted([*dict.fromkeys([*axes, *others])][:2])
 
 
-def _typical_values(table, rows):
-    """Return a value of each column of a table, as X has it: the median or main category.
+def _rows_at(table, given):
+    """Return rows of the type of X: values of columns, given by place, and typical others.
 
-    `rows` has, by columns, the row of X whose value is taken instead.
+    These are the median, or the most frequent category, as X has it.
     """
-    typical = []
+    X = table.X
+    columns = []
     for place in range(table.n_columns):
         values = table[place].values
         # The most frequent category has code 0. Missing numbers are sorted to the end.
-        row = np.argmin(values)
-        if not table[place].labels:
-            row = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]
-        typical.append(table.columns[place].values[rows.get(place, row)])
-    return typical
-
-
-def _rows_at(X, typical, given):
-    """Return rows of the type of X: values of columns, given by index, and typical others."""
-    n_rows = len(next(iter(given.values())))
-    columns = [given.get(index, [value] * n_rows) for index, value in enumerate(typical)]
+        order = np.argsort(values, kind="stable")
+        row = order[0 if table[place].labels else (np.isfinite(values).sum() - 1) // 2]
+        typical = [table.columns[place].values[row]] * len(next(iter(given.values())))
+        columns.append(given.get(place, typical))
     if hasattr(X, "columns"):
         rows = type(X)(dict(zip(X.columns, columns, strict=True)))
         kept = {name: X[name].dtype for k, name in enumerate(X.columns) if k not in given}
@@ -504,7 +427,7 @@ def _frame(points):
     """Return the lower and the upper corner of the plane around the points."""
     low = points.min(axis=0)
     high = points.max(axis=0)
-    margin = _MARGIN * np.where(high > low, high - low, 1)
+    margin = 0.05 * np.where(high > low, high - low, 1)
     return low - margin, high + margin
 
 

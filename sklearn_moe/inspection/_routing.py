@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import count_experts, final_step
+from .._validation import final_step
 from ..metrics import dispatch_entropy, routing_matrix
 from . import _plotting as plotting
 
@@ -142,8 +142,10 @@ class RoutingDisplay:
         <...>
         """
         mixture, X = final_step(estimator, X, ("apply",))
-        options = {"n_experts": count_experts(mixture, X), "normalize": normalize}
-        return cls.from_predictions(clusters, mixture.apply(X), **options, **plot_options)
+        if hasattr(mixture, "gate_proba"):
+            plot_options["n_experts"] = np.shape(mixture.gate_proba(X))[1]
+        plot_options["normalize"] = normalize
+        return cls.from_predictions(clusters, mixture.apply(X), **plot_options)
 
     @classmethod
     def from_predictions(

@@ -1,6 +1,7 @@
 """The rules of a mixture of experts in words: where each expert holds, and what it says there."""
 
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from textwrap import wrap
 from typing import Any, NamedTuple
@@ -119,8 +120,8 @@ class RegionRules:
     half_width: np.ndarray
     weight: np.ndarray
     is_stack: bool
-    # Texts by language, or why there is none.
-    _code: Any = None
+    # Returns the text in a language.
+    _write: Any = None
 
     def to_python(self) -> str:
         """Return the rules as Python: a function `predict(row)` that imports nothing.
@@ -148,7 +149,7 @@ class RegionRules:
             compare durations, or the rules are about the probabilities of classes that all experts
             mix.
         """
-        return self._written("Python")
+        return self._write(Python)
 
     def to_sql(self) -> str:
         """Return the rules as an expression in standard SQL: SELECT <expression> FROM table.
@@ -166,13 +167,7 @@ class RegionRules:
         ValueError
             As that of :meth:`to_python`, and if the model predicts several numbers.
         """
-        return self._written("SQL")
-
-    def _written(self, language):
-        text = self._code[language]
-        if isinstance(text, ValueError):
-            raise text
-        return text
+        return self._write(SQL)
 
     def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
@@ -401,12 +396,12 @@ def region_rules(
     outputs = view.outputs
     if outputs is None:
         outputs = np.full((*view.gates.shape, 1), np.nan)
-    if view.is_stack:
-        assigned = _assign_stack(opened, outputs, max_conditions)
-    elif view.is_constant:
+    if view.is_constant:
         assigned = _assign_constant(view, outputs)
     else:
         assigned = _assign_by_gate(opened, outputs, max_conditions)
+    if view.is_stack:
+        assigned = _assign_stack(assigned, view)
     scores = _score(view, y, assigned, sample_weight)
     outputs = linear_outputs(view, outputs)
     functions = find_linear(opened, outputs)
@@ -417,14 +412,8 @@ def region_rules(
     power = 0.5 if scores.name == "RMSE" else 1
     weights = sample_weight[:, np.newaxis]
     about = _describe(view, getattr(y, "name", None), scores)
-    code: dict[str, str | ValueError] = {}
-    parts = assigned.regions.parts
-    for language in (Python, SQL):
-        try:
-            text = write_code(language, opened, parts, functions, assigned.share, about)
-            code[language.__name__] = text
-        except ValueError as error:
-            code[language.__name__] = error
+    options = {"share": assigned.share, "about": about}
+    write = partial(write_code, opened, assigned.regions.parts, functions, **options)
     right = assigned.regions.right
     return RegionRules(
         n_samples=len(right),
@@ -447,7 +436,7 @@ def region_rules(
         half_width=half_width,
         weight=view.gates.mean(axis=0),
         is_stack=view.is_stack,
-        _code=code,
+        _write=write,
     )
 
 
@@ -471,9 +460,9 @@ def _assign_constant(view, outputs):
     """Assign all samples to all experts. These have no scores, as only their sum predicts."""
     everywhere = np.ones(view.gates.shape, bool)
     unknown = np.full(outputs.shape, np.nan)
-    of_sum = unknown[:, 0]
-    regions = _same_regions(view)
-    share = view.gates[0]
+    held = np.full(view.gates.shape, np.nan)
+    regions = Regions(None, ((SAME_WEIGHTS,),) * view.n_experts, held, held[:, 0])
+    share, of_sum = view.gates[0], unknown[:, 0]
     return _Assignment(regions, share, everywhere, everywhere, unknown, of_sum, of_sum)
 
 
@@ -491,31 +480,20 @@ def _assign_by_gate(opened, outputs, max_conditions):
     return _Assignment(regions, share, holds, holds, outputs, by_words, None)
 
 
-def _assign_stack(opened, outputs, max_conditions):
-    """Assign each sample to the model that it was given to without having been learned from.
+def _assign_stack(assigned, view):
+    """Assign each sample to the model of largest gate among those that did not learn from it.
 
-    The words have no score: they tell of a gate that has learned from the samples.
+    The words have no score: they are about a gate that has learned from the samples.
     """
-    view = opened.view
-    gates, unseen = view.out_of_fold
-    unseen = unseen.reshape(outputs.shape)
-    by_model = (gates[..., np.newaxis] * unseen).sum(axis=1)
-    by_words = np.full(by_model.shape, np.nan)
-    everywhere = np.ones(gates.shape, bool)
-    if view.is_constant:
-        regions, share = _same_regions(view), view.gates[0]
-        return _Assignment(regions, share, everywhere, everywhere, unseen, by_words, by_words)
-    experts = view.experts[:, 0]
-    share = np.bincount(experts, minlength=view.n_experts) / len(experts)
-    regions = find_regions(opened.table, experts, view.n_experts, opened.tree, max_conditions)
-    holds = np.eye(view.n_experts, dtype=bool)[gates.argmax(axis=1)]
-    return _Assignment(regions, share, holds, everywhere, unseen, by_words, by_model)
-
-
-def _same_regions(view):
-    """Return the regions of experts that hold everywhere."""
-    nan = np.full(view.gates.shape, np.nan)
-    return Regions(None, ((SAME_WEIGHTS,),) * view.n_experts, nan, nan[:, 0])
+    gates, outputs = view.out_of_fold
+    outputs = outputs.reshape(assigned.outputs.shape)
+    by_words = by_model = np.full(outputs[:, 0].shape, np.nan)
+    trained = holds = np.ones(gates.shape, bool)
+    if not view.is_constant:
+        holds = np.eye(view.n_experts, dtype=bool)[gates.argmax(axis=1)]
+        by_model = (gates[..., np.newaxis] * outputs).sum(axis=1)
+    regions, share = assigned.regions, assigned.share
+    return _Assignment(regions, share, holds, trained, outputs, by_words, by_model)
 
 
 def _describe(view, target, scores):

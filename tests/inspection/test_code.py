@@ -139,10 +139,10 @@ def frame(seed):
 
 def by_words(model, X):
     """Return what the expert predicts whose words hold: the largest of them, or the largest."""
-    merged = OpenedMixture(model, X, ("apply", "predict"))
-    experts = merged.experts[:, 0]
-    held = find_regions(merged.table, experts, merged.n_experts, merged.tree).held
-    order = np.argsort(-np.bincount(experts, minlength=merged.n_experts), kind="stable")
+    opened = OpenedMixture.of(model, X)
+    experts, n_experts = opened.view.experts[:, 0], opened.view.n_experts
+    held = find_regions(opened.table, experts, n_experts, opened.tree).held
+    order = np.argsort(-np.bincount(experts, minlength=n_experts), kind="stable")
     chosen = order[held[:, order].argmax(axis=1)]
     if hasattr(model, "classes_"):
         return model.classes_[model.expert_proba(X)[np.arange(N), chosen].argmax(axis=1)]
