@@ -1,6 +1,5 @@
 """Why a mixture of experts predicts what it does for a row."""
 
-from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -171,8 +170,7 @@ def explain(
     outcome = _Outcome(view, estimator, explained, output, is_log)
     names, values, numbers, owner = _read_columns(opened, view, explained, rows, groups_of_columns)
     parts = None
-    is_linear = functions is not None and functions.is_log == is_log
-    if background is None and is_linear and not outcome.against_all:
+    if background is None and functions is not None and functions.is_log == is_log:
         parts = _linear_parts(opened, functions, outputs, outcome, rows, owner)
     n_background = 0
     if parts is None:
@@ -212,11 +210,12 @@ class _Outcome:
     ----------
     is_log : bool
         Whether it is the logarithm of a number.
-    order : ndarray of int of shape (2, n_rows)
-        The places of the class of each row, and of the one that it is compared with. A number is
-        compared with nothing, as if that were a class.
-    against_all : bool
-        Whether a class is compared with all others.
+    output : int
+        Which of several numbers.
+    first : ndarray of int of shape (n_rows,)
+        The place of the class of each row.
+    others : ndarray of bool of shape (n_rows, n_classes)
+        The classes that it is compared with.
     """
 
     def __init__(self, view, estimator, explained, output, is_log):
@@ -224,37 +223,30 @@ class _Outcome:
         self.is_class = view.classes is not None
         self.is_log = is_log
         predicted = np.reshape(estimator.predict(explained), (explained.shape[0], -1))
-        self.choices = [*range(predicted.shape[1])]
+        choices = [*range(predicted.shape[1])]
         if self.is_class:
-            if len(self.choices) > 1:
+            if len(choices) > 1:
                 raise ValueError(
                     f"explain tells of one class or number, but {type(view.mixture).__name__} "
-                    f"predicts {len(self.choices)} labels. Fit one model for each label."
+                    f"predicts {len(choices)} labels. Fit one model for each label."
                 )
-            self.choices = view.classes.tolist()
-        if not (output is None or output in self.choices):
-            raise ValueError(f"output must be one of {self.choices}, got {output!r}.")
-        self.output = 0 if output is None else self.choices.index(output)
-        self.order = np.repeat([[1], [0]], len(predicted), axis=1)
-        self.against_all = False
-        if self.is_class:
-            order = np.argsort(-self.predict(explained), axis=1, kind="stable")
-            self.order = order[:, :2].T
-            if output is not None:
-                self.order[:] = [[self.output], [(self.output + 1) % len(self.choices)]]
-                self.against_all = len(self.choices) > 2
-
-    @property
-    def names(self):
-        """What is explained of each row, in words."""
+            choices = view.classes.tolist()
+        if not (output is None or output in choices):
+            raise ValueError(f"output must be one of {choices}, got {output!r}.")
+        self.output = 0 if output is None else choices.index(output)
+        name = "the logarithm of the prediction" if is_log else "the prediction"
+        self.names = (name,) * len(predicted)
         if not self.is_class:
-            name = "the logarithm of the prediction" if self.is_log else "the prediction"
-            return (name,) * self.order.shape[1]
-        names = []
-        for first, second in self.order.T:
-            against = f" against {self.choices[second]}" * (not self.against_all)
-            names.append(f"the log odds of {self.choices[first]}{against}")
-        return tuple(names)
+            return
+        order = np.argsort(-self.predict(explained), axis=1, kind="stable")
+        self.first = order[:, 0] if output is None else np.full(len(order), self.output)
+        one_hot = np.eye(len(choices), dtype=bool)
+        self.others = one_hot[order[:, 1]] if output is None else ~one_hot[self.first]
+        self.names = tuple(
+            f"the log odds of {choices[first]}"
+            + f" against {choices[others.argmax()]}" * bool(others.sum() == 1)
+            for first, others in zip(self.first, self.others, strict=True)
+        )
 
     def predict(self, X):
         """Return the numbers that are predicted, or the probabilities of the classes."""
@@ -270,11 +262,8 @@ class _Outcome:
         if not self.is_class:
             return np.log(predicted) if self.is_log else predicted
         samples = np.arange(len(predicted))
-        first, second = self.order[:, row]
-        others = predicted[samples, second]
-        if self.against_all:
-            others = np.delete(predicted, self.order[0, 0], axis=1).sum(axis=1)
-        return np.log(predicted[samples, first]) - np.log(others)
+        others = (predicted * self.others[row]).sum(axis=1)
+        return np.log(predicted[samples, self.first[row]]) - np.log(others)
 
 
 def _read_columns(opened, view, explained, rows, groups):
@@ -359,6 +348,9 @@ def _linear_parts(opened, functions, outputs, outcome, rows, owner):
     That is so if the prediction is the sum of the linear experts by the gates. Otherwise None is
     returned.
     """
+    # The log odds against several classes are not linear.
+    if outcome.is_class and outcome.others[0].sum() > 1:
+        return None
     gates = opened.view.gates
     predicted = outcome.predict(opened.table.X)
     mixed = np.einsum("nk,nko->no", gates, outputs)
@@ -374,13 +366,16 @@ def _linear_parts(opened, functions, outputs, outcome, rows, owner):
     # Where rounding hides what an expert says it is not compared.
     if (np.abs(error) > 1e-3 * np.nanstd(mixed, axis=0)).any():
         return None
-    # Log odds are those against the first class, whose own are 0.
-    coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])[:, :-1]
-    slopes = coef[..., outcome.order[0]] - coef[..., outcome.order[1]]
+    slopes = coef[:, :-1]
+    if outcome.is_class:
+        # Log odds are those against the first class, whose own are 0.
+        slopes = np.pad(slopes, [(0, 0), (0, 0), (1, 0)])
+        slopes = slopes[..., outcome.first] - slopes[..., outcome.others.argmax(axis=1)]
     # Of each expert the means of its own rows: what is constant there changes nothing.
     shares = gates / np.maximum(gates.sum(axis=0), TINY)
     means = shares.T @ functions.design
     gate = gates[rows].astype(float)
+    slopes = np.broadcast_to(slopes, (*means.shape, len(rows)))
     terms = np.einsum("nk,ktn->nt", gate, slopes) * functions.design[rows]
     terms -= np.einsum("nk,ktn,kt->nt", gate, slopes, means)
     owners = owner[functions.owners]
@@ -396,19 +391,17 @@ def _sampled_parts(outcome, explained, compared, owner, rows, seed, limits):
     prediction = outcome.of(predicted[: len(rows)], np.arange(len(rows)), _LEAST_PROBA)
     found = []
     for row, place in enumerate(rows):
+
+        def predict(places, inside, row=row):
+            # Background rows in which some columns are those of the row.
+            sources = np.where(inside[:, owner], row, len(rows) + places[:, np.newaxis])
+            return outcome.of(outcome.predict(mix_rows(stacked, sources)), row, _LEAST_PROBA)
+
         at_background = outcome.of(predicted[len(rows) :], row, _LEAST_PROBA)
-        predict = partial(_predict_mixed, outcome, stacked, owner, row)
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])
         found.append(shapley_values(predict, at_background, prediction[row], owner, rng, *limits))
     return prediction, *map(np.array, zip(*found, strict=True))
-
-
-def _predict_mixed(outcome, stacked, owner, row, places, inside):
-    """Return the outcome for background rows in which some columns are those of a row."""
-    n_rows = outcome.order.shape[1]
-    mixed = mix_rows(stacked, np.where(inside[:, owner], row, n_rows + places[:, np.newaxis]))
-    return outcome.of(outcome.predict(mixed), row, _LEAST_PROBA)
 
 
 def _stack(X, others):

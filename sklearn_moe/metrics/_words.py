@@ -113,9 +113,7 @@ class Conditions:
         """Return whether a category is one of some labels, or none of them, and the labels."""
         inside = [label for code, label in enumerate(self.labels) if code in condition]
         others = [label for code, label in enumerate(self.labels) if code not in condition]
-        if len(inside) <= len(others):
-            return True, inside
-        return False, others
+        return (True, inside) if len(inside) <= len(others) else (False, others)
 
     def is_only_missing(self, condition):
         """Tell whether a condition on numbers holds for missing values only."""
@@ -135,23 +133,18 @@ class Conditions:
     def words(self, condition):
         """Return a condition in words."""
         if self.labels:
-            is_one, labels = self.listed(condition)
-            if is_one:
+            is_one_of, labels = self.listed(condition)
+            if is_one_of:
                 return f"{self.name} is {_join(labels, 'or')}"
             negation = "not" if len(labels) == 1 else "neither"
             return f"{self.name} is {negation} {_join(labels, 'nor')}"
         if self.is_only_missing(condition):
             return f"{self.name} is missing"
         low, high = self.thresholds(condition)
-        text = self.name
         if low is high is None:
-            text += " is not missing"
-        elif high is None:
-            text += f" > {_text(low)}"
-        else:
-            text += f" <= {_text(high)}"
-            if low is not None:
-                text = f"{_text(low)} < {text}"
+            return f"{self.name} is not missing"
+        text = f"{self.name} > {_text(low)}" if high is None else f"{self.name} <= {_text(high)}"
+        text = text if low is None or high is None else f"{_text(low)} < {text}"
         return text + " (or missing)" * self.with_missing(condition)
 
 
@@ -200,8 +193,7 @@ class Wording(dict):
             # Zeros stay zeros, so that the matrix stays sparse.
             X.data = (places[:-1] - places[-1]).astype(np.float32)
             return X, range(self.n_columns)
-        blocks: list = []
-        owners: list = []
+        blocks, owners = [], []
         for place in range(self.n_columns):
             block = self[place].ranks[:, np.newaxis]
             if self[place].labels:
