@@ -56,25 +56,6 @@ class OpenedMixture:
         has_tree = is_whole and hasattr(view.gate, "tree_")
         return cls(estimator, view, table, view.gate if has_tree else None)
 
-    def outputs_at(self, X):
-        """Return the outputs of the experts for rows like those of the table."""
-        mixture, X = final_step(self.estimator, X)
-        return linear_outputs(self.view, expert_outputs(mixture, X))
-
-    def receives(self, changed, same):
-        """Tell for each expert which rows of two tables its last step receives differently.
-
-        Returns
-        -------
-        differs : ndarray of bool of shape (n_experts, n_rows)
-        """
-        tables = [final_step(self.estimator, X)[1] for X in (changed, same)]
-        differs = np.tile(_differ(*tables), (self.view.n_experts, 1))
-        for k, expert in enumerate(self.view.models):
-            if isinstance(expert, Pipeline) and len(expert) > 1:
-                differs[k] = _differ(*(expert[:-1].transform(X) for X in tables))
-        return differs
-
 
 def linear_outputs(view, outputs):
     """Return outputs of experts that may be linear in the columns of X.
@@ -130,7 +111,7 @@ class LinearFunctions(NamedTuple):
     is_log: bool = False
 
 
-def find_linear(mixture, outputs):
+def find_linear(opened, outputs):
     """Return the experts as linear functions of the columns of a table.
 
     Where none of them is, and all predict positive numbers, their logarithms may be linear: those
@@ -138,11 +119,12 @@ def find_linear(mixture, outputs):
 
     Parameters
     ----------
-    mixture : OpenedMixture
+    opened : OpenedMixture
     outputs : ndarray of shape (n_samples, n_experts, n_outputs)
         As `linear_outputs` returns them.
     """
-    table, is_class = mixture.table, mixture.view.classes is not None
+    view, table = opened.view, opened.table
+    is_class = view.classes is not None
     n_samples, n_experts, n_outputs = outputs.shape
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
@@ -156,10 +138,9 @@ def find_linear(mixture, outputs):
     # in another way in another place, so each is compared with the first one in its own place.
     probe = np.tile(base, (1 + len(terms), 1))
     probe[np.arange(1, len(probe)), owners] = [term.row for term in terms]
-    changed = mix_rows(table.X, probe)
-    same = mix_rows(table.X, np.broadcast_to(base, probe.shape))
-    probed = mixture.outputs_at(changed)
-    still = mixture.outputs_at(same)
+    tables = [mix_rows(table.X, rows) for rows in (probe, np.broadcast_to(base, probe.shape))]
+    tables = [final_step(opened.estimator, X)[1] for X in tables]
+    probed, still = (linear_outputs(view, expert_outputs(view.mixture, X)) for X in tables)
     values = design[probe[:, owners], np.arange(len(terms))]
     is_log = False
     coef = _solve(design, values, outputs, probed, still, is_class)
@@ -168,17 +149,12 @@ def find_linear(mixture, outputs):
             logs = _solve(design, values, np.log(outputs), np.log(probed), np.log(still))
         if not np.isnan(logs).all():
             coef, is_log = logs, True
-    differs = mixture.receives(changed, same)[:, 1:]
+    differs = _receive(view, *tables)[:, 1:]
     is_received = [differs[:, owners == owner].any(axis=1) for owner in owners]
-    return LinearFunctions(
-        [*(term.name for term in terms), "intercept"],
-        [term.label for term in terms],
-        design,
-        owners,
-        coef,
-        np.array(is_received, bool).reshape(-1, n_experts).T,
-        is_log,
-    )
+    is_received = np.array(is_received, bool).reshape(-1, n_experts).T
+    names = [*(term.name for term in terms), "intercept"]
+    labels = [term.label for term in terms]
+    return LinearFunctions(names, labels, design, owners, coef, is_received, is_log)
 
 
 def _solve(design, values, outputs, probed, still, is_class=False):
@@ -445,6 +421,15 @@ def mix_rows(X, places):
         return type(X)(np.stack([column.values[rows] for column, rows in pairs], axis=1))
     flat = X.reshape(len(X), -1)
     return flat[places, np.arange(places.shape[1])].reshape(-1, *X.shape[1:])
+
+
+def _receive(view, changed, same):
+    """Tell for each expert which rows its last step receives differently, (n_experts, n_rows)."""
+    differs = np.tile(_differ(changed, same), (view.n_experts, 1))
+    for k, expert in enumerate(view.models):
+        if isinstance(expert, Pipeline) and len(expert) > 1:
+            differs[k] = _differ(*(expert[:-1].transform(X) for X in (changed, same)))
+    return differs
 
 
 def _differ(first, second):

@@ -15,8 +15,6 @@ _COLORBAR_LABELS = {
     "all": "Share of all samples",
     None: "Samples",
 }
-# In points: smaller numbers are not legible.
-_MIN_FONT_SIZE = 7
 # More labels of experts, or of clusters, would overlap.
 _MOST_LABELS = 16
 
@@ -240,21 +238,17 @@ class RoutingDisplay:
             axis.set_ticks(range(0, len(labels), step), names)
         write = "{:.0f}".format if matrix.dtype.kind in "iu" else "{:.2f}".format
         texts = np.vectorize(write, otypes=[object])(matrix)
-        # The size of a cell in points: its number fills at most 85 % of the width. The longest one
-        # is about 0.6 of the font size wide for each character.
+        # A character is about 0.6 of the font size wide; the longest number fills 85 % of its cell.
         width, height = np.divide(ax.bbox.size * 72 / ax.figure.dpi, (n_experts, n_clusters))
         fitting = 0.85 * width / (0.6 * max(map(len, texts.flat)))
         font_size = min(ax.xaxis.label.get_fontsize(), fitting, 0.7 * height)
         self.text_ = None
-        if font_size >= _MIN_FONT_SIZE:
-            self._write(texts, font_size)
+        # In points: smaller numbers are not legible.
+        if font_size >= 7:
+            self.text_ = np.empty(matrix.shape, dtype=object)
+            lightness = self.im_.to_rgba(matrix)[..., :3] @ [0.299, 0.587, 0.114]
+            style = {"ha": "center", "va": "center", "fontsize": font_size}
+            for (row, column), text in np.ndenumerate(texts):
+                style["color"] = "black" if lightness[row, column] > 0.5 else "white"
+                self.text_[row, column] = ax.text(column, row, text, **style)
         return self
-
-    def _write(self, texts, font_size):
-        """Write a text into every cell, black on light colors and white on dark ones."""
-        self.text_ = np.empty(texts.shape, dtype=object)
-        lightness = self.im_.to_rgba(self.im_.get_array())[..., :3] @ [0.299, 0.587, 0.114]
-        style = {"ha": "center", "va": "center", "fontsize": font_size}
-        for (row, column), text in np.ndenumerate(texts):
-            style["color"] = "black" if lightness[row, column] > 0.5 else "white"
-            self.text_[row, column] = self.ax_.text(column, row, text, **style)
