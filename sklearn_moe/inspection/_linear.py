@@ -10,6 +10,7 @@ from scipy.stats import t as student
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import GammaRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 
 from .._data.experts import ExpertView, expert_outputs
 from .._data.tables import Table, is_frame
@@ -411,13 +412,14 @@ def mix_rows(X, places):
     places : ndarray of int of shape (n_samples, n_columns)
         The row of X that each value is from. Images have a column for each entry.
     """
-    if hasattr(X, "iloc"):
-        pairs = zip(X.columns, places.T, strict=True)
-        return type(X)({name: X[name].iloc[rows].reset_index(drop=True) for name, rows in pairs})
-    pairs = zip(Table(X), places.T, strict=True)
     if is_frame(X):
-        return type(X)({column.name: X[column.name][rows] for column, rows in pairs})
+        pairs = zip(X.columns, places.T, strict=True)
+        columns = {name: _safe_indexing(X[name], rows) for name, rows in pairs}
+        if hasattr(X, "iloc"):
+            columns = {name: column.reset_index(drop=True) for name, column in columns.items()}
+        return type(X)(columns)
     if issparse(X):
+        pairs = zip(Table(X), places.T, strict=True)
         return type(X)(np.stack([column.values[rows] for column, rows in pairs], axis=1))
     flat = X.reshape(len(X), -1)
     return flat[places, np.arange(places.shape[1])].reshape(-1, *X.shape[1:])

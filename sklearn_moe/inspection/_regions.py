@@ -213,7 +213,7 @@ class DecisionRegionDisplay:
             predict, y, y_pred = view.mixture.apply, None, None
         shown: list[Any] = [
             None if values is None else np.asarray(values)[known]
-            for values in (y, view.experts, y_pred)
+            for values in (y, view.experts[:, 0], y_pred)
         ]
         pixels = _pixels(points[known], grid_resolution)
         rows = _rows_at(opened.table, dict(zip(axes, pixels.T, strict=True)))

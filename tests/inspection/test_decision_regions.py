@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import _safe_indexing
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe._data.experts import view_of
 from sklearn_moe.inspection import DecisionRegionDisplay
 from sklearn_moe.inspection._plotting import expert_colors
 
@@ -218,70 +219,28 @@ def test_a_wide_table_is_shown_by_two_of_its_columns(pyplot, piped):
     assert axis_labels(display) == ("a", "b")
 
 
-@pytest.mark.parametrize("container", ["pandas", "polars", "objects", "codes"])
-def test_categories_that_decide_have_panels(pyplot, container):
-    rng = np.random.default_rng(0)
-    X = pd.DataFrame(rng.uniform(-1, 1, size=(300, 3)), columns=["a", "b", "c"])
-    X["city"] = np.array(["Bonn"] * 150 + ["Oslo"] * 100 + ["Rome"] * 50)
-    model = SimpleNamespace(predict=None)
-    if container == "codes":
-        X["city"] = np.repeat([7.0, 3.0, 5.0], [150, 100, 50])
-        model.categorical_features = ["city"]
-    if container == "objects":
-        X = X.to_numpy(dtype=object)
-    if container == "polars":
-        X = pytest.importorskip("polars").from_pandas(X)
-
-    def apply(X):
-        city, c = (_safe_indexing(X, place, axis=1) for place in (3, 2))
-        is_second = np.asarray(city) == (3 if container == "codes" else "Oslo")
-        return is_second * (1 + (np.asarray(c, float) > 0))
-
-    model.apply = model.predict = apply
-    model.expert_predict = lambda X: np.tile([0.0, 1.0, 2.0], (X.shape[0], 1))
-    display = from_estimator(model, X, grid_resolution=10)
-    name = "x3" if container == "objects" else "city"
-    labels = ("7.0", "3.0", "5.0") if container == "codes" else ("Bonn", "Oslo", "Rome")
-    assert [ax.get_title() for ax in display.axes_] == [f"{name}: {label}" for label in labels]
-    assert axis_labels(display)[0] == ("x0" if container == "objects" else "a")
-    assert display.axes_[0].get_ylabel() == ("x2" if container == "objects" else "c")
-    assert [len(points.get_offsets()) for points in display.points_] == [150, 100, 50]
-    first, second, third = display.surface
-    assert not np.any([first, third])
-    c = pixels(display, 10)[:, 1].reshape(10, 10)
-    assert_array_equal(second, np.where(c > 0, 2, 1))
-    raises(ValueError, "ax must hold 3 axes", display.plot, ax=display.axes_[0])
-
-
 def test_an_ensemble_is_shown_by_the_columns_that_its_predictions_depend_on(pyplot):
     X = np.random.default_rng(0).uniform(-1, 1, size=(200, 4))
-    model = SimpleNamespace(apply=lambda X: np.ones(len(X), int), expert_kinds_=["line", "trees"])
+    model = SimpleNamespace(apply=lambda X: np.ones(len(X), int))
     model.expert_predict = lambda X: np.c_[X[:, 2], X[:, 3]]
+    model._experts_view = lambda X: view_of(model, X, ["line", "trees"])
     model.predict = lambda X: X[:, 2] + X[:, 3]
     display = from_estimator(model, X, grid_resolution=10)
     assert axis_labels(display) == ("x2", "x3")
     assert legend_texts(display.ax_) == ["trees"]
 
 
-def test_bools_are_panels_and_no_axis(pyplot):
-    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["a", "b"])
-    frame.insert(0, "flag", np.arange(100) < 40)
-    model = SimpleNamespace(apply=lambda X: X["flag"].to_numpy().astype(int))
-    model.predict = model.apply
-    display = from_estimator(model, frame, grid_resolution=10)
-    assert [ax.get_title() for ax in display.axes_] == ["flag: False", "flag: True"]
-    assert axis_labels(display)[0] == "a"
-
-
-def test_wrong_columns_are_named(pyplot):
+def test_what_has_not_two_columns_of_numbers_is_refused(pyplot):
     X, y, _ = make_table("frame")
-    model = SimpleNamespace(apply=len, predict=len)
-    for columns in (("a", "city"), ("a",), ("a", "b", "c"), ("a", "z"), (0, 9)):
+    model = SimpleNamespace(apply=lambda X: np.zeros(len(X), int), predict=np.zeros_like)
+    for columns in (("a", "city"), ("a",), ("a", "b", "city"), ("a", "z"), (0, 9)):
         raises(ValueError, "columns", from_estimator, model, X, y, columns=columns)
-
-
-@pytest.mark.parametrize("shape", [(9, 2, 3), (9, 1), (9, 6)])
-def test_samples_without_columns_need_points(pyplot, shape):
-    """Patches, also as rows, and a single column."""
-    model = SimpleNamespace(apply=len, predict=len, input_shape_=(2, 3) if shape[1] > 1 else (1,))
-    raises(ValueError, "two columns.*from_predictions", from_estimator, model, np.ones(shape))
+    rows = np.random.default_rng(0).normal(size=(60, 6))
+    patches = MoEClassifier(1, sample_shape=(2, 3), max_iter=1, tol=None, random_state=0)
+    patches.fit(rows, rows[:, 0] > 0)
+    for estimator, samples in (
+        (model, rows.reshape(60, 2, 3)),
+        (model, rows[:, :1]),
+        (patches, rows),
+    ):
+        raises(ValueError, "two columns.*from_predictions", from_estimator, estimator, samples)

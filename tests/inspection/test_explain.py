@@ -8,7 +8,13 @@ from made_up import shops
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -130,9 +136,8 @@ def test_of_rates_the_logarithm_is_explained():
     X = rng.normal(size=(600, 3))
     y = rng.poisson(np.exp(0.5 + X @ [0.6, -0.3, 0]))
     reg = MoERegressor(1, expert="linear", loss="poisson", max_iter=3, random_state=0).fit(X, y)
-    for model, limit in ((PoissonRegressor(), 1e-10), (reg, 1e-4)):
-        if model is not reg:
-            model = MixtureRegressor(model, 1, random_state=0).fit(X, y)
+    one = MixtureRegressor(PoissonRegressor(), 1, random_state=0).fit(X, y)
+    for model, limit in ((one, 1e-10), (reg, 1e-4)):
         explained = explain(model, X, [0, 1, 2])
         assert explained.outcome == ("the logarithm of the prediction",) * 3
         assert_allclose(np.exp(explained.prediction), model.predict(X[:3]))
@@ -142,6 +147,14 @@ def test_of_rates_the_logarithm_is_explained():
         factors = model.predict(steps) / model.predict(X[:3])
         slopes = explained.contribution / (X[:3] - X.mean(axis=0))
         assert_allclose(np.exp(np.diag(slopes)), factors, rtol=1e-3)
+    # Also where the prediction is no sum of logarithms, or there are rows to compare with.
+    two = MixtureRegressor(PoissonRegressor(), 2, gate=None, random_state=0).fit(X, y)
+    gamma = MixtureRegressor(GammaRegressor(), 1, random_state=0).fit(X, y + 0.5)
+    for model in (one, two, gamma):
+        for background in (None, X[:20]):
+            explained = explain(model, X, [0, 1, 2], background=background)
+            assert explained.outcome == ("the logarithm of the prediction",) * 3
+            assert_allclose(np.exp(explained.prediction), model.predict(X[:3]))
 
 
 def test_categories_missing_values_and_steps_of_a_pipeline():

@@ -5,7 +5,6 @@ from itertools import permutations
 from math import comb
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +14,6 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.tree import DecisionTreeRegressor
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe.datasets import make_cluster_patches
@@ -289,43 +287,6 @@ def priced():
     frame, price = shops(150)
     model = MoERegressor(3, max_iter=10, random_state=0).fit(frame, price)
     return explain(model, frame, np.arange(40))
-
-
-def test_plot_of_all_rows(priced):
-    ax = priced.plot()
-    names = [label.get_text() for label in ax.get_yticklabels()]
-    assert names == [*priced.importance().index]
-    points = np.concatenate([line.get_offsets() for line in ax.collections])
-    assert_allclose(np.sort(points[:, 0]), np.sort(priced.contribution.ravel()))
-    assert ax.get_xlabel() == "part of the prediction"
-    plt.close("all")
-
-
-def test_plot_of_a_column(priced):
-    size = priced.plot(column="size")
-    points = np.concatenate([line.get_offsets() for line in size.collections])
-    assert_allclose(np.sort(points[:, 0]), np.sort(priced.numbers[:, 0]))
-    kind = priced.plot(column="kind")
-    assert [label.get_text() for label in kind.get_xticklabels()] == ["flat", "shop"]
-    age = priced.plot(column="age")
-    assert "missing" in [text.get_text() for text in age.texts]
-    with pytest.raises(ValueError, match="column must be one of size, age, kind"):
-        priced.plot(column="weight")
-    ax = plt.subplots()[1]
-    assert priced.plot(2, ax=ax) is ax
-    plt.close("all")
-
-
-def test_plot_shows_experts_by_their_colors():
-    X, y = numbers()
-    gate = LogisticRegression()
-    trees = DecisionTreeRegressor(max_depth=2, random_state=0)
-    y = np.where(X[:, 0] > 0, 5 * X[:, 1], -5 * X[:, 2])
-    model = MixtureRegressor(trees, 2, gate=gate, random_state=0).fit(X, y)
-    explained = explain(model, X, np.arange(30), max_permutations=100)
-    legend = explained.plot(column="x0").get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["expert 0", "expert 1"]
-    plt.close("all")
 
 
 def test_to_shap(priced, monkeypatch):

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, metrics
+from sklearn_moe._data.experts import view_of
 from sklearn_moe.inspection import explain, region_rules
 from sklearn_moe.metrics import specialization_report
 
@@ -166,48 +167,45 @@ def test_gates_that_do_not_depend_on_the_sample_are_no_collapse():
 
 
 class Pool:
-    """Two networks, which are right, and two lines, each right on its side of 0, by their gates."""
-
-    expert_kinds_ = np.array(["mlp(n_layers=2)", "linear"] * 2, dtype=object)
+    """A bag of networks, which are right, and two lines, each right on its side of 0, by gates."""
 
     def __init__(self, how):
         self.how = how
 
+    def _experts_view(self, X):
+        return view_of(self, X, ["mlp(n_layers=2)", "up", "down"])
+
     def gate_proba(self, X):
-        right = (X[:, :1] > 0) + 0.0
-        network, lines = {
-            "constant": (0.35 + 0 * right, 0.15 + 0 * right),
-            "little": (0.34 + 0.02 * right, 0.16 - 0.02 * right),
-            "line": (0.15 + 0 * right, np.c_[0.4 + 0.02 * right, 0.3 - 0.02 * right]),
-            "alone": (0 * right, np.c_[0.02 * right, 1 - 0.02 * right]),
-            "region": (0.45 * right, np.c_[0.9 - 0.9 * right, 0.1 + 0 * right]),
-            "regimes": (0.1 + 0 * right, 0.8 * np.c_[1 - right, right]),
+        right = (X[:, 0] > 0) + 0.0
+        gates = {
+            "constant": (0.7, 0.2, 0.1),
+            "little": (0.68 + 0.04 * right, 0.2, 0.12 - 0.04 * right),
+            "alone": (0, 0.02 * right, 1 - 0.02 * right),
+            "region": (0.9 * right, 0.9 - 0.9 * right, 0.1),
+            "regimes": (0.2, 0.8 - 0.8 * right, 0.8 * right),
         }[self.how]
-        first, second = np.broadcast_to(lines, (len(X), 2)).T
-        return np.c_[network, first, network, second]
+        return np.column_stack([np.broadcast_to(gate, len(X)) for gate in gates])
 
     def apply(self, X):
         return self.gate_proba(X).argmax(axis=1)
 
     def expert_predict(self, X):
-        line, network = 3 * X[:, 1], 3 * np.where(X[:, 0] > 0, 1, -1) * X[:, 1]
-        return np.c_[network + 0.1, -line, network - 0.1, line]
+        return 3 * X[:, 1:] * np.c_[np.where(X[:, 0] > 0, 1, -1), -np.ones(len(X)), np.ones(len(X))]
 
     def predict(self, X):
         return np.sum(self.gate_proba(X) * self.expert_predict(X), axis=1)
 
 
 @pytest.mark.parametrize(
-    ("how", "verdict", "names", "load"),
+    ("how", "verdict", "load"),
     [
-        ("constant", "An ensemble: weights do not depend on the row (mlp .70, linear .30)", 2, 0.7),
-        ("little", "An ensemble: weights depend on the row for 0.1% of the pred", 2, 0.7),
-        ("line", "An ensemble: weights depend on the row for 0.", 3, 0.3),
-        ("region", "Experts differ by region; some", 3, 0.55),
-        ("regimes", "Regimes: two.", 3, 0),
+        ("constant", "An ensemble: weights do not depend on the row (mlp .70, up .20, down", 0.7),
+        ("little", "An ensemble: weights depend on the row for 0.", 0.7),
+        ("region", "Experts differ by region; some", 0.55),
+        ("regimes", "Regimes: two.", 0),
     ],
 )
-def test_experts_of_a_kind_with_equal_gates_are_one(how, verdict, names, load):
+def test_kinds_of_experts_are_named(how, verdict, load):
     X = np.random.default_rng(0).uniform(-1, 1, (600, 2))
     pool, y = Pool(how), 3 * np.where(X[:, 0] > 0, 1, -1) * X[:, 1]
     report = specialization_report(pool, X, y)
@@ -215,9 +213,8 @@ def test_experts_of_a_kind_with_equal_gates_are_one(how, verdict, names, load):
     assert str(report).startswith(report.verdict)
     assert report.verdict.startswith(verdict)
     assert rules.verdict == report.verdict
-    linear = ("linear",) if names == 2 else ("linear 1", "linear 3")
-    assert rules.expert_names == report.expert_names == ("mlp", *linear)
-    assert f"{names} kinds of experts (mlp, {', '.join(linear)})" in str(report)
+    assert rules.expert_names == report.expert_names == ("mlp", "up", "down")
+    assert "3 kinds of experts (mlp, up, down)" in str(report)
     assert report.load[0] == pytest.approx(load, abs=0.03)
     by_mean = pool.expert_predict(X) @ pool.gate_proba(X).mean(axis=0)
     change = np.mean((pool.predict(X) - by_mean) ** 2)
