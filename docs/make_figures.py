@@ -1,7 +1,7 @@
 """Draw the figures of README.md and of the documentation: `python docs/make_figures.py [NAME ...]`.
 
 Each is drawn by what the code of its page has made: README.md, "regimes", "trust", "tabular" and
-"specialization"; of two pages the maps, which their code draws, are kept, too. "when" shows numbers
+"specialization"; the map of "regimes", which its code draws, is kept, too. "when" shows numbers
 of tables/tables.rst. The others are first figures of examples; of some, one panel is also the
 thumbnail of the example in the gallery, where several are too small. With names only these are
 drawn.
@@ -189,7 +189,7 @@ DRAWN = {
     **{"rules": draw_rules, "regimes": draw_regimes, "trust": draw_trust, "tabular": draw_tabular},
     **{"specialization": draw_specialization, "when": draw_when},
     # What the page itself draws.
-    **{f"{page}_map": partial(run, f"{page}.rst", "shown") for page in ("regimes", "trust")},
+    "regimes_map": partial(run, "regimes.rst", "shown"),
 }
 
 
