@@ -183,7 +183,6 @@ class _Writer:
         self.functions = functions
         self.digits = digits
         self.classes = [] if opened.view.classes is None else opened.view.classes.tolist()
-        self.has_plain_names = {*map(type, self.table.columns.names)} <= {str, int}
         places = range(self.table.n_columns)
         self.categories = {p: self.read_categories(p) for p in places if self.table[p].labels}
 
@@ -340,10 +339,7 @@ class Python(_Writer):
 
     def value(self, place):
         """Return the value of a column."""
-        name = self.table.columns.names[place]
-        if not self.has_plain_names:
-            name = str(name)
-        return f"row[{name!r}]"
+        return f"row[{self.table.columns.names[place]!r}]"
 
     def predict(self, coef):
         """Return what an expert predicts, by coefficients, (n_terms, n_outputs)."""
@@ -361,8 +357,6 @@ class Python(_Writer):
     def write(self, about, branches, last):
         """Return the text of the function."""
         lines = ["def predict(row):", f'    """{about}"""']
-        if not self.has_plain_names:
-            lines.append("    row = {str(name): row[name] for name in row.keys()}")
         for name, test, formula in branches:
             lines.append(_wrap("    if ", test, f":  # {name}"))
             lines.append(_wrap("        return ", formula))
