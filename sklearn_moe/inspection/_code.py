@@ -205,9 +205,8 @@ class _Writer:
         """Return what is compared, and the categories by label; missing ones are none."""
         column = self.table.columns[place]
         values = column.typed[~column.missing]
-        if values.dtype.kind in "mM":
-            values = values.astype(f"{values.dtype.kind}8[us]")
-        values = values.tolist()
+        is_time = values.dtype.kind in "mM"
+        values = (values.astype(f"{values.dtype.kind}8[us]") if is_time else values).tolist()
         text = self.value(place)
         if values and hasattr(values[0], "closed"):
             # Of the bounds of one interval pandas makes integers or floats.
@@ -258,16 +257,15 @@ class _Writer:
         is_missing = self.say("missing", value)
         is_known = self.say("known", value)
         if column.labels:
-            is_one, labels = column.listed(condition)
+            is_one_of, labels = column.listed(condition)
             text, by_label = self.categories[place]
             listed = ", ".join(by_label[label] for label in labels if label in by_label)
-            tests, joint = [self.say("none of", text, listed), is_known], " and "
-            if is_one:
-                tests, joint = [self.say("one of", text, listed), is_missing], " or "
+            test = self.say("one of" if is_one_of else "none of", text, listed)
             # Missing values are a category that has a label, and no value.
             if "missing" not in labels:
-                return tests[0]
-            return f"({joint.join(tests)})" if listed else tests[1]
+                return test
+            joint, of_missing = ("or", is_missing) if is_one_of else ("and", is_known)
+            return f"({test} {joint} {of_missing})" if listed else of_missing
         if column.is_only_missing(condition):
             return is_missing
         low, high = column.thresholds(condition)
@@ -279,14 +277,11 @@ class _Writer:
         elif column.last + 1 < len(column.distinct):
             value = self.say("number or nan", value)
         limits = [self.literal(limit) for limit in (low, high) if limit is not None]
-        test = f"{value} {'>' if high is None else '<='} {limits[0]}"
-        if len(limits) > 1:
-            test = self.say("between", value, *limits)
+        sign = ">" if high is None else "<="
+        test = self.say("between", value, *limits) if limits[1:] else f"{value} {sign} {limits[0]}"
         if column.with_missing(condition):
             return f"({is_missing} or {test})"
-        if is_date:
-            return f"{is_known} and {test}"
-        return test
+        return f"{is_known} and {test}" if is_date else test
 
     def sum(self, coef):
         """Return a linear function of the columns, by coefficients, (n_terms,)."""
@@ -344,15 +339,12 @@ class Python(_Writer):
     def predict(self, coef):
         """Return what an expert predicts, by coefficients, (n_terms, n_outputs)."""
         sums = [self.sum(of_output) for of_output in coef.T]
-        if self.functions.is_log:
-            sums = [self.say("exp", text) for text in sums]
+        sums = [self.say("exp", text) for text in sums] if self.functions.is_log else sums
         if self.classes:
             pairs = zip(map(self.literal, self.classes), ["0", *sums], strict=True)
             odds = f",{_BREAK}".join(f"{label}: {text}" for label, text in pairs)
             return f"max(odds := {{{odds}}}, key=odds.get)"
-        if len(sums) > 1:
-            return f"[{f',{_BREAK}'.join(sums)}]"
-        return sums[0]
+        return f"[{f',{_BREAK}'.join(sums)}]" if len(sums) > 1 else sums[0]
 
     def write(self, about, branches, last):
         """Return the text of the function."""
@@ -393,9 +385,8 @@ class SQL(_Writer):
             return f"case {cases}else {labels[-1]} end"
         if coef.shape[1] > 1:
             raise ValueError(f"SQL predicts one number, but here are {coef.shape[1]}.")
-        if self.functions.is_log:
-            return self.say("exp", self.sum(coef[:, 0]))
-        return self.sum(coef[:, 0])
+        text = self.sum(coef[:, 0])
+        return self.say("exp", text) if self.functions.is_log else text
 
     def write(self, about, branches, last):
         """Return the text of the expression."""

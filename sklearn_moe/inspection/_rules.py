@@ -223,16 +223,15 @@ class RegionRules:
 
     def _title(self):
         """Return what the mixture is, and how good the words are."""
-        counted = count_in_words(self.expert_names)
-        if self.is_stack:
-            counted = f"{self.n_experts} models"
+        models = f"{self.n_experts} models"
+        counted = models if self.is_stack else count_in_words(self.expert_names)
         title = f"{self.verdict} {counted}, {self.n_samples} rows."
         if not np.isnan(self.fidelity):
             rows = "every row" if self.fidelity == 1 else f"{self.fidelity:.1%} of the rows"
             title += f" The rules in words send {rows} where the model does."
         if not np.isnan(self.model_score):
-            by_words = f"{self.words_score:.3f} by the words alone, "
-            by_words *= not np.isnan(self.words_score)
+            has_words = not np.isnan(self.words_score)
+            by_words = f"{self.words_score:.3f} by the words alone, " * has_words
             title += f" {self.total_name} {by_words}{self.model_score:.3f} by the model."
         return title.lstrip()
 
@@ -393,9 +392,8 @@ def region_rules(
     check_same_length(X=X, y=y)
     sample_weight = check_weight(sample_weight, view.experts)
     groups = check_groups(groups, view.experts)
-    outputs = view.outputs
-    if outputs is None:
-        outputs = np.full((*view.gates.shape, 1), np.nan)
+    unknown = np.full((*view.gates.shape, 1), np.nan)
+    outputs = unknown if view.outputs is None else view.outputs
     if view.is_constant:
         assigned = _assign_constant(view, outputs)
     else:
@@ -547,10 +545,12 @@ def _score(view, y, assigned, weight):
             by_model = np.asarray(view.mixture.predict(view.X)).reshape(len(by_words), -1)
             if view.classes is not None and not is_labels:
                 by_model = by_model == view.classes
-    every = np.concatenate([outputs, by_words[:, np.newaxis], by_model[:, np.newaxis]], axis=1)
+    predictions = np.concatenate(
+        [outputs, by_words[:, np.newaxis], by_model[:, np.newaxis]], axis=1
+    )
     if view.classes is None:
-        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(every), -1)
-        errors = (every - y[:, np.newaxis]) ** 2
+        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(outputs), -1)
+        errors = (predictions - y[:, np.newaxis]) ** 2
         squares = (y - np.average(y, axis=0, weights=weight)) ** 2
         variance = np.average(squares, axis=0, weights=weight)
         mean_squares = _means(errors[:, -2:], weight[:, np.newaxis, np.newaxis])
@@ -558,12 +558,12 @@ def _score(view, y, assigned, weight):
         return _Scores("RMSE", errors[:, :-2].mean(axis=2), *totals.tolist(), y)
     if is_labels:
         target = y = check_named(y, "y")
-        right = ((every > 0.5) == y[:, np.newaxis]).mean(axis=2)
+        right = ((predictions > 0.5) == y[:, np.newaxis]).mean(axis=2)
     else:
         y = check_column(y, "y")[:, np.newaxis]
-        right = 1.0 * (view.classes[every.argmax(axis=2)] == y)
+        right = 1.0 * (view.classes[predictions.argmax(axis=2)] == y)
         target = view.classes[1:] == y
-    right[np.isnan(every).any(axis=2)] = np.nan
+    right[np.isnan(predictions).any(axis=2)] = np.nan
     totals = _means(right[:, -2:], weight[:, np.newaxis]).tolist()
     name = "right labels" if is_labels else "accuracy"
     return _Scores(name, right[:, :-2], *totals, target)

@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.special import comb
+from sklearn.utils import gen_batches
 
 # So many columns have few enough subsets that all of them are computed.
 _MOST_EXACT = 5
@@ -81,12 +82,12 @@ def _by_subsets(predict, at_background, at_row, n_columns, at_once):
     # None of the columns, and all of them, are known.
     means = np.full(len(inside), at_background.mean())
     means[-1] = at_row
-    size = max(1, at_once // len(at_background))
-    for start in range(1, len(inside) - 1, size):
-        some = inside[start : min(start + size, len(inside) - 1)]
-        whose = np.tile(np.arange(len(at_background)), len(some))
-        found = predict(whose, np.repeat(some, len(at_background), axis=0))
-        means[start : start + len(some)] = found.reshape(len(some), -1).mean(axis=1)
+    n_background = len(at_background)
+    for batch in gen_batches(len(inside) - 2, max(1, at_once // n_background)):
+        subsets = inside[1:-1][batch]
+        places = np.tile(np.arange(n_background), len(subsets))
+        found = predict(places, np.repeat(subsets, n_background, axis=0))
+        means[1:-1][batch] = found.reshape(len(subsets), -1).mean(axis=1)
     return means @ weight
 
 
@@ -99,18 +100,16 @@ def _by_permutations(predict, at_background, at_row, ranks, at_once):
         When the values of each column are put in.
     """
     n_columns = ranks.shape[2]
-    whose = np.tile(np.arange(len(at_background)), len(ranks))
-    path = np.empty((len(whose), n_columns + 1))
-    path[:, -1] = (at_row - at_background)[whose]
+    background = np.tile(np.arange(len(at_background)), len(ranks))
+    path = np.empty((len(background), n_columns + 1))
+    path[:, -1] = (at_row - at_background)[background]
     path[:, 0] = -path[:, -1]
-    size = max(1, at_once // (2 * n_columns))
-    for start in range(0, len(whose), size):
-        part = slice(start, start + size)
-        own = ranks.reshape(-1, n_columns)[part]
-        inside = own[:, np.newaxis] < np.arange(1, n_columns)[:, np.newaxis]
+    for batch in gen_batches(len(background), max(1, at_once // (2 * n_columns))):
+        orders = ranks.reshape(-1, n_columns)[batch]
+        inside = orders[:, np.newaxis] < np.arange(1, n_columns)[:, np.newaxis]
         # In reverse order the columns are put in that were left out.
-        both = np.stack([inside, ~inside])
-        places = np.broadcast_to(whose[part, np.newaxis], both.shape[:-1])
-        found = predict(places.ravel(), both.reshape(-1, n_columns)).reshape(both.shape[:-1])
-        path[part, 1:-1] = found[0] - found[1]
+        inside = np.stack([inside, ~inside])
+        places = np.broadcast_to(background[batch, np.newaxis], inside.shape[:-1])
+        found = predict(places.ravel(), inside.reshape(-1, n_columns)).reshape(places.shape)
+        path[batch, 1:-1] = found[0] - found[1]
     return np.take_along_axis(np.diff(path).reshape(ranks.shape) / 2, ranks, axis=2)

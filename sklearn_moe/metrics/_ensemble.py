@@ -22,9 +22,8 @@ def find_gate_share(view):
         Whether all experts are used for each sample, and the gates are constant or `gate_share` is
         below 5 %. A gate by which a single expert has nearly all weight gives no ensemble.
     """
-    predict = view.mixture.predict
-    if view.classes is not None:
-        predict = getattr(view.mixture, "predict_proba", None)
+    method = "predict" if view.classes is None else "predict_proba"
+    predict = getattr(view.mixture, method, None)
     if view.outputs is None or predict is None:
         return np.nan, False
     rows = draw_rows(len(view.gates), 1000)

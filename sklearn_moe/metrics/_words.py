@@ -70,11 +70,10 @@ class Conditions:
         if self.labels:
             return np.array(self.labels)[self.ranks[rows]]
         values = self.distinct[self.ranks[rows]]
-        write = _text
-        if values.dtype.kind not in "mM":
-            # Whole numbers may be dates: 20230131.
-            write = "{:.6g}".format if (np.nan_to_num(values) % 1).any() else "{:.15g}".format
-        texts = np.array([write(value) for value in values], dtype=str)
+        is_time = values.dtype.kind in "mM"
+        # Whole numbers may be dates: 20230131.
+        digits = ".6g" if not is_time and (np.nan_to_num(values) % 1).any() else ".15g"
+        texts = [_text(value) if is_time else f"{value:{digits}}" for value in values]
         return np.where(is_missing(values), "missing", texts)
 
     def split(self, left, right):
