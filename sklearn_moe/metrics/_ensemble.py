@@ -20,7 +20,7 @@ def find_gate_share(view):
         See `SpecializationReport`.
     ensemble : bool
         Whether all experts are used for each sample, and the gates are constant or `gate_share` is
-        below 5 %. A gate by which a single expert has nearly all weight gives no ensemble.
+        below 5 %. A single expert with nearly all weight is no ensemble, a kind of a pool is one.
     """
     method = "predict" if view.classes is None else "predict_proba"
     predict = getattr(view.mixture, method, None)
@@ -42,7 +42,8 @@ def find_gate_share(view):
     change = np.square(np.einsum("nk,nko->no", gates, outputs) - by_mean).mean(axis=0).sum()
     total = change + by_mean.var(axis=0).sum()
     gate_share = float(change / total) if total and not view.is_constant else 0.0
-    is_little = gate_share < 0.05 and load.max() <= 0.95
+    # A kind of a pool is a bag of models, and an ensemble itself.
+    is_little = gate_share < 0.05 and (is_pool or load.max() <= 0.95)
     return gate_share, bool(is_mixed and (view.is_constant or is_little))
 
 

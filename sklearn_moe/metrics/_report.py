@@ -256,7 +256,7 @@ def specialization_report(
     ensemble. That is all that the report says of it: with no split there is nothing to compare. It
     is also one if the gates depend on the sample, but less than 5 % of the predictions' variance
     comes from that, `gate_share`. This does not hold if there are regimes, by the rule below, or if
-    a single expert has more than 95 % of the weight.
+    a single expert, which is no kind of a pool, has more than 95 % of the weight.
 
     Of a stack (`method="stack"`) the verdict tells whether the weights of its models depend on the
     sample, and nothing else.

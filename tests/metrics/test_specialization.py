@@ -228,9 +228,14 @@ def test_kinds_of_experts_are_named(how, verdict, load):
 
 def test_one_expert_with_nearly_all_weight_is_no_ensemble():
     X = np.random.default_rng(0).uniform(-1, 1, (600, 2))
-    report = specialization_report(Pool("alone"), X, 3 * X[:, 1])
-    assert report.gate_share < 0.01
-    assert not report.ensemble
+    pool = Pool("alone")
+    methods = "apply", "gate_proba", "predict", "expert_predict"
+    unnamed = SimpleNamespace(**{method: getattr(pool, method) for method in methods})
+    for model in (pool, unnamed):
+        report = specialization_report(model, X, 3 * X[:, 1])
+        assert report.gate_share < 0.01
+        # A kind of a pool is a bag.
+        assert report.ensemble == (model is pool)
 
 
 def test_differences_that_are_small_or_uncertain_are_no_regimes():
