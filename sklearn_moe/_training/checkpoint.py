@@ -224,18 +224,15 @@ class Checkpoint:
             os.replace(half, self.path)
             self.is_written = True
         except OSError as error:
-            self.warn_of(error)
+            # That is no reason to lose what was learned.
+            warn(
+                f"The checkpoint '{self.path}' could not be written ({error}). Training goes on; "
+                "what was written before is kept.",
+                UserWarning,
+            )
         finally:
             with suppress(OSError):
                 half.unlink(missing_ok=True)
-
-    def warn_of(self, error):
-        """Warn of what goes wrong: it is no reason to lose what was learned."""
-        warn(
-            f"The checkpoint '{self.path}' could not be written ({error}). Training goes on; what "
-            "was written before is kept.",
-            UserWarning,
-        )
 
 
 class CheckpointPart:
@@ -302,12 +299,6 @@ class CheckpointPart:
         checkpoint, net = self.checkpoint, training.net
         if not checkpoint.enabled:
             return
-        try:
-            history = json.dumps(list(net.history), default=float)
-        except TypeError as error:
-            checkpoint.enabled = False
-            checkpoint.warn_of(f"the history holds more than numbers and texts: {error}")
-            return
         state = {name: getattr(net, name).state_dict() for name in net.with_state}
         state |= {
             "n_done": training.n_epochs,
@@ -315,7 +306,10 @@ class CheckpointPart:
             "n_steps_done": training.n_steps_done,
             "draws": [generator.get_state() for generator in training.generators],
             "device": torch.device(net.device).type,
-            "history": history,
+            # Of what is no number of NumPy or torch, the text stays.
+            "history": json.dumps(
+                list(net.history), default=lambda v: v.item() if hasattr(v, "item") else str(v)
+            ),
             "callbacks": {
                 name: {k: v for k, v in vars(callback).items() if k.endswith("_")}
                 for name, callback in net.callbacks_

@@ -348,14 +348,19 @@ def test_what_is_damaged_or_no_checkpoint_is_refused_and_runs_no_code(table, tmp
 
 def test_a_write_that_fails_loses_nothing(table, tmp_path):
     folder = tmp_path / "fits"
-    for callback in (
-        at(2, lambda: folder.rename(tmp_path / "elsewhere"), "on_epoch_end"),
-        hook("on_epoch_end", lambda net: net.history.record("figure", {1, 2})),  # cannot be stored
-    ):
-        clf = of_tables(checkpoint=always(folder), callbacks=[callback])
-        with pytest.warns(UserWarning, match=r"could not be written .* Training goes on"):
-            clf.fit(*table)
-        assert clf.n_iter_ == 6
+    move = at(2, lambda: folder.rename(tmp_path / "elsewhere"), "on_epoch_end")
+    clf = of_tables(checkpoint=always(folder), callbacks=[move])
+    with pytest.warns(UserWarning, match=r"could not be written .* Training goes on"):
+        clf.fit(*table)
+    assert clf.n_iter_ == 6
+
+
+def test_what_others_record_is_stored_as_a_number_or_a_text(table, tmp_path):
+    values = {"number": np.float32(0.5), "tensor": torch.tensor(2), "figure": {1}}
+    record = hook("on_epoch_end", lambda net: net.history[-1].update(values))
+    for _ in range(2):
+        clf = of_tables(checkpoint=tmp_path, callbacks=[record]).fit(*table)
+    assert clf.net_.history[0, ("number", "tensor", "figure")] == (0.5, 2, "{1}")
 
 
 def test_callbacks_of_the_library_go_on(bags, tmp_path):
