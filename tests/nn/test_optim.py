@@ -47,7 +47,7 @@ def test_follows_the_formula(norm, momentum, weight_decay):
     options = {"norm": norm, "momentum": momentum, "weight_decay": weight_decay}
     rates = (0.2, 0.1)  # of the two groups
     optimizer = NormalizedSGD([{"params": unit} for unit in groups], lr=0.1, **options)
-    optimizer.param_groups[0]["lr_multiplier"] = torch.tensor(2.0)
+    optimizer.param_groups[0]["lr_multiplier"] = 2
     expected = [[p.detach().clone() for p in unit] for unit in groups]
     velocity = [[torch.zeros_like(p) for p in unit] for unit in groups]
     for step in range(3):
