@@ -195,7 +195,7 @@ def _make_stopping(fit):
     if fit.plan.resolved["early_stopping"] != "out_of_bag":
         return Stopping(training.tol, n_wait)
     # Or 15 % of the epochs until the best one.
-    patience = max(n_wait / 2, training.max_iter / 20)
+    patience = max(n_wait / 2, 0.03 * training.max_iter)
     return Stopping(training.tol, patience, "oob_loss", share=0.13, least_steps=0)
 
 

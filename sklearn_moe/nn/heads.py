@@ -541,6 +541,7 @@ LOSSES = Registry(
     "loss",
     "a subclass of sklearn_moe.nn.Head",
     {
+        "auto": LossSpec(SoftmaxHead, SigmoidHead, SquaredErrorHead),
         "log_loss": LossSpec(classes=SoftmaxHead, multilabel=SigmoidHead),
         "margin": LossSpec(classes=MarginHead),
         "probabilities": LossSpec(classes=DoubleSoftmaxHead),
