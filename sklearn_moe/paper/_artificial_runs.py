@@ -1,17 +1,14 @@
 """Artificial problems beside those of the paper, and what else is measured of runs on them."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from .. import MixtureRegressor
 from .._training import Callback
-from ..metrics import dispatch_entropy, routing_matrix
-from ._run import Problem, Run, Samples, routes, seconds
+from ..metrics import routing_matrix
+from ._run import Problem, Run, routes
 
 GOOD = 5.0  # percent: an expert is good on a cluster if its error there is below
 WAYS = ("", "_without")  # the routing as it is, and by the same scores without noise
@@ -40,44 +37,6 @@ class EarlyRun(Run):
         margins = last.sum(1) - sum(part.sum(1) for part in first)  # (M, K), up to a factor
         own = margins - margins.mean(0)
         return {"difference": float((own**2).sum() / (margins**2).sum())}
-
-
-@dataclass(frozen=True)
-class OnePattern(Problem):
-    """Samples in which one patch tells the class and all others are noise (arXiv 2306.04073).
-
-    The patch, at a random place, is `signal` times o_1 or o_2, two orthonormal vectors of the
-    problem, plus noise; noise has the variance 1 / patch_size in every coordinate.
-    """
-
-    setting: str = "one pattern"
-    n_test: int = 2000
-    n_patches: int = 16
-    patch_size: int = 50
-    signal: float = 0.7
-
-    def draw(self, seed):
-        """Return the samples of the run with this seed; their clusters are their classes."""
-        rng, n = np.random.default_rng(seed), self.n_train + self.n_test
-        patterns = np.linalg.qr(rng.standard_normal((self.patch_size, 2)))[0].T
-        y, place = rng.integers(2, size=n), rng.integers(self.n_patches, size=n)
-        X = rng.standard_normal((n, self.n_patches, self.patch_size)) / sqrt(self.patch_size)
-        X[np.arange(n), place] += self.signal * patterns[y]
-        return Samples(X.astype(np.float32), y, y, np.ones(n), (patterns, place))
-
-
-class PatchRun(Run):
-    """A fit and, of patch-level routers, the weight of the pattern in their gates."""
-
-    def measure(self, fitted, samples):
-        """Return the largest weight that an expert gives to the pattern, mean over test samples."""
-        X, place = samples.X[self.problem.n_train :], samples.dictionary[1][self.problem.n_train :]
-        if not self._routes or fitted.router == "top1":
-            return {}
-        with torch.no_grad():
-            chosen, gate = fitted.module_.route(torch.from_numpy(X)).detail
-        weights = (gate * (chosen == torch.from_numpy(place)[:, None, None])).sum(2)
-        return {"pattern_weight": float(weights.amax(1).mean())}
 
 
 class EarlyRouting(Callback):
@@ -204,58 +163,6 @@ class CoverageRun(Run):
         good = errors < GOOD  # (M, K)
         covered = (routes * good.T).sum(1) > routes.sum(1) / 2
         return {"learned": int(good.any(0).sum()), "covered": int(covered.sum())}
-
-
-@dataclass(frozen=True)
-class SingleIndex(Problem):
-    """Gaussian clusters, in each of which y is a function of two directions.
-
-    Inspired by arXiv 2506.01656.
-
-    x ~ N(distance v_c, I) and y = h(<w_c, x>) + s_c h(<w, x>) + noise with h = He_3 / sqrt(6), the
-    third Hermite polynomial. The means v_c are orthonormal; the directions w_c, of a cluster each,
-    and w, of all, are unit vectors orthogonal to the means. The signs s_c alternate, so that w
-    cancels in the average over all clusters, in which each w_c has a small share. The setting is
-    the number of clusters; with one there is nothing to divide.
-    """
-
-    setting: int = 4
-    n_test: int = 4000
-    n_features: int = 8
-    distance: float = 4.0
-    noise: float = 0.1
-
-    def draw(self, seed):
-        """Return the samples of the run with this seed; no sample is harder than another."""
-        rng, n, k = np.random.default_rng(seed), self.n_train + self.n_test, self.setting
-        basis = np.linalg.qr(rng.standard_normal((self.n_features, self.n_features)))[0].T
-        directions = rng.standard_normal((k + 1, self.n_features - k)) @ basis[k:]
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        clusters = rng.integers(k, size=n)
-        X = self.distance * basis[clusters] + rng.standard_normal((n, self.n_features))
-        own, common = (X * directions[clusters]).sum(1), X @ directions[-1]
-        y = _hermite(own) + (-1.0) ** clusters * _hermite(common)
-        y += self.noise * rng.standard_normal(n)
-        return Samples(X, y, clusters, np.zeros(n), (basis[:k], directions))
-
-
-def _hermite(z):
-    return (z**3 - 3 * z) / sqrt(6)
-
-
-class RegressionRun(Run):
-    """A fit to numbers: R2, and of a mixture whether it divides the samples by cluster."""
-
-    def fit(self, model):
-        """Fit a model, and return it and what is measured of it."""
-        X, y, clusters, *_ = self.problem.draw(self.seed)
-        n = self.problem.n_train
-        with threadpool_limits(1):
-            result = {"fit_seconds": seconds(model.fit, X[:n], y[:n])}
-            result |= {"r2": model.score(X[n:], y[n:]), "train_r2": model.score(X[:n], y[:n])}
-            if self._routes or isinstance(model, MixtureRegressor):
-                result["entropy"] = float(dispatch_entropy(clusters[n:], model.apply(X[n:])))
-        return model, result
 
 
 class DeepSet(nn.Module):

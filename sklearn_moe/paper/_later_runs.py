@@ -237,9 +237,8 @@ class PruningRun(Run):
     def measure(self, fitted, samples):
         """Return accuracy, and that on the worst cluster, by order and number of experts."""
         X, y, clusters = (part[self.problem.n_train :] for part in samples[:3])
-        with torch.no_grad():
-            outputs = fitted.module_.forward_each(torch.from_numpy(X).to(fitted.net_.dtype))
-        classes, gates = outputs.argmax(2).numpy(), fitted.gate_proba(X)
+        gates = fitted.gate_proba(X)
+        all_right = fitted.classes_[fitted.expert_proba(X).argmax(2)] == y[:, None]
         pruned = {}
         for order in ORDERS:
             curves = {"accuracy": [], "worst": []}
@@ -247,7 +246,7 @@ class PruningRun(Run):
             for n in range(1, len(ranking) + 1):
                 kept = ranking[:n]
                 chosen = kept[gates[:, kept].argmax(1)]
-                right = classes[np.arange(len(X)), chosen] == y
+                right = all_right[np.arange(len(X)), chosen]
                 curves["accuracy"].append(100 * float(right.mean()))
                 by_cluster = [right[clusters == k].mean() for k in np.unique(clusters)]
                 curves["worst"].append(100 * float(min(by_cluster)))

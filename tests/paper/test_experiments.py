@@ -15,9 +15,6 @@ from sklearn_moe.paper.__main__ import stored_result
 from sklearn_moe.paper._artificial_runs import (
     Clusters,
     CoverageRun,
-    OnePattern,
-    PatchRun,
-    SingleIndex,
     probabilities,
 )
 from sklearn_moe.paper._experiment import Cell
@@ -65,10 +62,7 @@ def test_every_experiment_is_sound(name):
         if name in ("fig3", "innerproducts"):
             assert keys_of(cells) <= keys_of(get_experiment("table1", protocol, data).cells(2))
         # Others have fresh problems always, or images or texts.
-        fresh = (
-            *("wide", "limit", "basin", "baselines", "theorem", "scaling", "covering"),
-            *("patch_routing", "single_index", "phases"),
-        )
+        fresh = ("wide", "limit", "basin", "baselines", "theorem", "scaling", "covering", "phases")
         if name not in (*fresh, *GROUPS["later"], "table2", "sentiment"):
             seeds = {problem.data_seed is None for problem in experiment.problems}
             assert seeds == {data == "fresh"}
@@ -359,26 +353,3 @@ def test_least_number_of_experts():
     assert [f.holds for f in findings] == [True] * 11 + [False] + [UNDECIDED]
     assert "K = 4: 8 experts, 1.4 K log K, are the least" in findings[1].text
     assert "K = 16: 133 experts, 3.0 K log K, are too few" in findings[11].text
-
-
-@pytest.mark.slow
-def test_patches_that_experts_keep():
-    model = get_experiment("patch_routing").models["1 patch kept"].set_params(max_iter=150)
-    problem = OnePattern(n_patches=8, n_train=60, n_test=300, signal=1.0)
-    found = PatchRun(problem, model, 0).perform()
-    assert found["accuracy"] > 99
-    assert 0.5 < found["pattern_weight"] <= 1
-
-
-@pytest.mark.slow
-def test_mixtures_find_the_clusters_of_a_regression(tmp_path):
-    experiment = get_experiment("single_index")
-    models = {n: experiment.models[n] for n in ("cubic polynomial", "mixture of cubics")}
-    problem = SingleIndex(2, n_train=600, n_test=1000, n_features=4)
-    experiment = replace(experiment, problems=(problem,), models=models)
-    results = run_experiment(experiment, tmp_path, runs=1, progress=False)
-    single, mixture = (cell.runs[0] for cell in results.cells)
-    assert single["r2"] < 0.5
-    assert "entropy" not in single
-    assert mixture["r2"] > 0.95
-    assert mixture["entropy"] < 0.1

@@ -15,11 +15,9 @@ from .later_theory import gate_rates, tight
 from .later_training import continual, pruning
 from .limit import limit
 from .linear import linear
-from .patch_routing import patch_routing
 from .phases import phases
 from .scaling import covering, scaling
 from .sentiment import sentiment
-from .single_index import single_index
 from .stages import stages
 from .table2 import PROTOCOLS, table2
 from .tables import activations, appendix, table1, wide
@@ -33,7 +31,7 @@ _CLAIMS = (
     *(bound, limit, basin, theorem, stages, coverage, scaling, covering),
     *(simplified, linear, phases, departures),
 )
-_ALL = (*_TABLES, *_FIGURES, *_CLAIMS, baselines, patch_routing, single_index)
+_ALL = (*_TABLES, *_FIGURES, *_CLAIMS, baselines)
 _LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows)
 # Table 2 needs images, and hours, the other one texts.
 _BUILDERS = (demo, *_ALL, *_LATER, table2, sentiment)

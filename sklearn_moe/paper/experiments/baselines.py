@@ -13,7 +13,7 @@ from .._artificial_runs import DeepSet
 from .._experiment import Finding
 from .._run import Problem
 from .common import default, experiment
-from .drawing import AXES, draw_learning_curves, draw_level, labelled, legend, panels
+from .drawing import AXES, draw_curves, draw_level, labelled, legend, log_scale, panels
 
 _SIZES = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 _N_SIZES = {1: 8, 2: 6}  # by setting: support vectors and forests cost minutes beyond
@@ -119,11 +119,16 @@ def _many(setting, curves):
 
 def _draw(results):
     """Draw a panel per setting: the mean accuracy and its 95 % interval over the samples."""
-    figure, axes = panels(1, len(results.settings), (10.4, 4.4), sharey=True)
+    figure, axes = panels(1, len(results.settings), (10.4, 4.4), grid="both", sharey=True)
     for ax, setting in zip(axes[0], results.settings, strict=True):
-        draw_learning_curves(ax, results, "accuracy", most=100, setting=setting)
+        curves = {}
+        for cell in results.select(setting=setting):
+            curves.setdefault(cell.labels["model"], []).append(cell.values("accuracy"))
+        sizes = _SIZES[: _N_SIZES[setting]]
+        draw_curves(ax, sizes, curves, most=100)
+        log_scale(ax, sizes, "{:,}".format, rotation=45 * (len(sizes) > 7))
         draw_level(ax, _GOAL, label=f"{_GOAL} %")
-        ax.set_title(f"setting {setting}")
+        ax.set(title=f"setting {setting}", xlabel="training samples")
     axes[0, 0].set_ylabel(AXES["accuracy"])
     title = "mean over the runs,\nband: its 95 % interval"
     return legend(figure, labelled(axes[0, 0]), "right upper", title=title, ncols=1)

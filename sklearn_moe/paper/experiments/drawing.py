@@ -132,19 +132,6 @@ def draw_inner_products(axes, products):
         ax.label_outer()
 
 
-def draw_learning_curves(ax, results, measure, most=np.inf, **labels):
-    """Draw the mean of every model over the training samples, its interval as a band."""
-    groups = {
-        model: [cell.values(measure) for cell in results.select(model=model, **labels)]
-        for model in results.experiment.models
-    }
-    sizes = list(results.by("n_train", **labels))
-    draw_curves(ax, sizes, groups, most=most)
-    log_scale(ax, sizes, "{:,}".format, rotation=45 * (len(sizes) > 7))
-    ax.set_xlabel("training samples")
-    ax.grid(color="0.9")
-
-
 def draw_level(ax, y, **style):
     """Draw a dashed line across the axes, below all others."""
     ax.axhline(y, **{"color": "0.5", "lw": 0.8, "ls": "--", "zorder": 0} | style)
