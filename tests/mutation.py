@@ -38,7 +38,6 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
     "_data/distributions": ["estimators/likelihood", "mixtures"],
-    "_data/em": ["mixtures", "training/regimes"],
     "_data/router": ["mixtures", "training/pool", "training/regimes", "estimators/tables"],
     "_data/tables": ["data", "estimators", "inspection", "contracts/bad_data"],
     "_data/validation": ["data", "estimators", "mixtures", "metrics", "contracts/bad_data"],

@@ -70,15 +70,21 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     first = fit.losses(constants, unseen)
     weight = fit.weight[np.nonzero(unseen)[1]]
     penalty, least, of_folds, sloped = None, first, constants, constants
+    # Whether slopes gain anything does not depend on their last digits.
+    tol = 1e-5 * min(1.0, abs(np.average(first, weights=weight)))
     for tried in _PENALTIES:
-        sloped = fit.minimize(~unseen, tried, sloped)
+        sloped = fit.minimize(~unseen, tried, sloped, tol)
         losses = fit.losses(sloped, unseen)
         if not weight @ losses < weight @ least:
+            break
+        # Where slopes help, even the smallest ones gain more than by chance.
+        if penalty is None and not is_clearly_positive(first - losses, weight, 1):
             break
         penalty, least, of_folds = tried, losses, sloped
     # As many slopes as columns gain something by chance.
     if penalty is not None and is_clearly_positive(first - least, weight):
         chosen = fit.minimize(every, penalty, [constant])[0]
+        of_folds = fit.minimize(~unseen, penalty, of_folds)
     else:
         chosen, of_folds = simplest, constants
     gates = chosen.gates(fit.features)
@@ -133,8 +139,11 @@ class _Objective:
         of_rows = [mixed_losses(self.values, self.loss_of, w.gates(self.features)) for w in weights]
         return np.stack(of_rows)[parts]
 
-    def minimize(self, parts, penalty=None, starts=None):
-        """Return the weights with the least loss on each part; without penalty, constant ones."""
+    def minimize(self, parts, penalty=None, starts=None, tol=2.220446049250313e-09):
+        """Return the weights with the least loss on each part; without penalty, constant ones.
+
+        It ends when a step changes the loss by less than `tol`, relative to losses above 1.
+        """
         import torch
 
         # A constant gate is that of any row.
@@ -164,7 +173,7 @@ class _Objective:
         theta = np.zeros((len(parts), self.n_kinds, len(x)))
         if starts is not None:
             theta[:] = [np.column_stack([start.slopes, start.intercept]) for start in starts]
-        options = {"maxiter": 100}
+        options = {"maxiter": 100, "ftol": tol}
         result = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
         theta = result.x.reshape(theta.shape)
         slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))

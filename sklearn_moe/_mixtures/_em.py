@@ -10,7 +10,6 @@ from sklearn import config_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._data.em import Run, climb
 from .._data.tables import hash_rows
 from .._data.validation import check_groups
 from ._families import Family, predict_known
@@ -58,6 +57,19 @@ class Problem:
         return replace(self, X=_safe_indexing(self.X, rows), groups=groups, **parts)
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where EM stands: the best model so far, and what is needed to go on."""
+
+    components: np.ndarray  # the indices of those that are left
+    responsibilities: np.ndarray  # (n_samples, n_components)
+    model: Any = None
+    log_likelihood: float = -np.inf
+    lower_bounds: tuple = ()
+    converged: bool = False
+    seed: int = 0
+
+
 class MixtureFit(NamedTuple):
     """A problem that was solved, and how."""
 
@@ -86,6 +98,61 @@ def code_samples(X, y):
 def sum_groups(values, groups):
     """Return the sums over the samples of each group, (n_groups, n_columns)."""
     return np.stack([np.bincount(groups, column) for column in values.T], axis=1)
+
+
+# -- the iterations -----------------------------------------------------------------------------
+
+
+def climb(run, step, find_alive, weight, *, max_iter, tol, patience):
+    """Return the run after at most so many further iterations.
+
+    Parameters
+    ----------
+    run : Run
+    step : callable
+        `step(components, responsibilities, model)` returns the model of largest likelihood (the M
+        step), which may go on from the one before, its responsibilities (the E step), and the log
+        density of the samples.
+    find_alive : callable
+        Tells by the sums of the responsibilities, (n_components,), which components stay.
+    weight : ndarray of shape (n_samples,)
+    max_iter : int
+    tol : float
+        A run has converged if the mean log-likelihood changes by no more, or gains no more in
+        `patience` iterations.
+    patience : int
+    """
+    best = run
+    components, responsibilities, model = run.components, run.responsibilities, run.model
+    bounds = list(run.lower_bounds)
+    total = weight.sum()
+    n_stale = 0
+    converged = False
+    for _ in range(max_iter):
+        alive = find_alive(weight @ responsibilities)
+        if not alive.all():
+            components = components[alive]
+            responsibilities = _rescaled(responsibilities[:, alive])
+            # The likelihood of more components is not compared with that of fewer.
+            best = replace(best, log_likelihood=-np.inf)
+        model, responsibilities, log_density = step(components, responsibilities, model)
+        likelihood = float(weight @ log_density)
+        bounds.append(likelihood / total)
+        gain = (likelihood - best.log_likelihood) / total
+        if gain > 0:
+            best = Run(components, responsibilities, model, likelihood, seed=run.seed)
+        n_stale = 0 if gain > tol else n_stale + 1
+        converged = abs(gain) <= tol or n_stale >= patience
+        if converged:
+            break
+    return replace(best, lower_bounds=tuple(bounds), converged=converged)
+
+
+def _rescaled(responsibilities):
+    """Return what is left of responsibilities, with sums of 1; equal ones where nothing is."""
+    total = responsibilities.sum(axis=1, keepdims=True)
+    equal = np.full_like(responsibilities, 1 / responsibilities.shape[1])
+    return np.divide(responsibilities, total, out=equal, where=total > 0)
 
 
 # -- from several starts -----------------------------------------------------------------------

@@ -17,11 +17,10 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, is_clearly_positive
 from ._defaults import MOST_ROWS, ColumnEncoder, encoded
-from ._em import MixtureFit, code_samples, complete, predict_all
+from ._em import MixtureFit, Run, code_samples, complete, predict_all
 from ._newton import without_slopes
 from ._weighted import Template
 

@@ -13,7 +13,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._data.em import Run, climb
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.tables import hash_rows
@@ -21,7 +20,16 @@ from .._data.validation import as_row_counts
 from .._threads import threads_for
 from .._validation import last_step
 from ._defaults import MOST_ROWS, default_gates, make_scaler
-from ._em import LEAST_SHARE, code_samples, complete, gate_log_proba, log_densities, posterior
+from ._em import (
+    LEAST_SHARE,
+    Run,
+    climb,
+    code_samples,
+    complete,
+    gate_log_proba,
+    log_densities,
+    posterior,
+)
 from ._families import LEAST_PROBABILITY, LogLoss, predict_known
 from ._weighted import LARGEST_SEED, Template, fit_weighted, takes_weights
 
