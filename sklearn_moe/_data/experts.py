@@ -1,6 +1,7 @@
 """What a fitted mixture of experts says of some samples, as metrics and inspection read it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,6 @@ class ExpertView:
         The experts that are used, the one of largest gate first.
     gates : ndarray of shape (n_samples, n_experts)
         Ones and zeros of a mixture without `gate_proba`.
-    outputs : ndarray of shape (n_samples, n_experts, n_outputs) or None
-        Probabilities of classes or labels, or numbers, by each expert.
     names : tuple of n_experts str
         The kinds or models, if these differ.
     classes : ndarray or None
@@ -36,8 +35,6 @@ class ExpertView:
         Whether the samples of a group belong to one expert.
     out_of_fold : tuple or None
         Of a stack gates and outputs by models that were not fitted to the sample.
-    sharpness : float
-        Of a stack the factor of the logits.
     categorical : array-like, str or None
         As `categorical_features`.
     input_shape : tuple of int
@@ -48,7 +45,6 @@ class ExpertView:
     X: Any
     experts: np.ndarray
     gates: np.ndarray
-    outputs: np.ndarray | None
     names: tuple
     classes: np.ndarray | None = None
     is_log: bool = False
@@ -57,9 +53,13 @@ class ExpertView:
     models: Any = ()
     has_groups: bool = False
     out_of_fold: tuple | None = None
-    sharpness: float = 1.0
     categorical: Any = None
     input_shape: tuple = ()
+
+    @cached_property
+    def outputs(self):
+        """What each expert predicts of each sample, see `expert_outputs`."""
+        return expert_outputs(self.mixture, self.X)
 
     @property
     def n_experts(self):
@@ -67,7 +67,7 @@ class ExpertView:
 
     @property
     def predicts_numbers(self):
-        return self.outputs is not None and self.classes is None
+        return self.classes is None and hasattr(self.mixture, "expert_predict")
 
     @property
     def is_stack(self):
@@ -108,11 +108,10 @@ def view_of(mixture, X, kinds=(), **known):
     if 1 < len({*kinds}) == len(kinds):
         short = tuple(kind.split("(")[0] for kind in kinds)
         names = short if len({*short}) == len(kinds) else tuple(kinds)
-    outputs = expert_outputs(mixture, X)
     classes = mixture.classes_ if hasattr(mixture, "expert_proba") else None
     known["gate"] = getattr(mixture, "gate_", None)
     known["responsibilities"] = getattr(mixture, "responsibilities", None)
-    return ExpertView(mixture, X, experts, gates, outputs, names, classes, **known)
+    return ExpertView(mixture, X, experts, gates, names, classes, **known)
 
 
 def expert_outputs(mixture, X):

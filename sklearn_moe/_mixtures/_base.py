@@ -366,7 +366,6 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         known = {"is_log": isinstance(self._family, Poisson), "models": self.experts_}
         if hasattr(self, "oof_predictions_"):
             known["out_of_fold"] = self.out_of_fold(X)
-            known["sharpness"] = getattr(self, "sharpness_", 1.0)
         kinds = getattr(self, "expert_kinds_", ())
         return view_of(self, X, kinds, has_groups=self._has_groups, **known)
 

@@ -271,7 +271,10 @@ class _Writer:
         low, high = column.thresholds(condition)
         if low is high is None:
             return is_known
-        is_date = column.distinct.dtype.kind == "M"
+        kind = self.table.columns[place].typed.dtype.kind
+        if kind == "m":
+            raise ValueError(f"Code compares no durations, as column {column.name!r} holds them.")
+        is_date = kind == "M"
         if is_date:
             value = self.say("date", value)
         elif column.last + 1 < len(column.distinct):
@@ -311,7 +314,8 @@ class _Writer:
         column = self.table[place]
         value = self.value(place)
         known = np.isfinite(column.values)
-        if column.distinct.dtype.kind in "mM" or np.isinf(column.values).any():
+        kind = self.table.columns[place].typed.dtype.kind
+        if kind in "mM" or np.isinf(column.values).any():
             raise ValueError(
                 f"Code computes with numbers, but column {column.name!r} holds dates, durations or "
                 "infinite numbers."

@@ -16,11 +16,9 @@ from ..metrics._ensemble import find_gate_share
 from ..metrics._report import open_view
 from ..metrics._words import SAME_WEIGHTS, find_regions
 from ._explanation import Explanation
-from ._linear import TINY, OpenedMixture, find_linear, linear_outputs, mix_rows
+from ._linear import OpenedMixture, mix_rows
 from ._shapley import shapley_values
 
-# Smaller probabilities are as good as none.
-_LEAST_PROBA = 1e-9
 # Parts of an image, along each of its sides.
 _N_PATCHES = 4
 
@@ -69,7 +67,7 @@ def explain(
 
     background : like X, default=None
         The rows that are compared with. None: 100 rows of X, by `random_state`, or all if there are
-        fewer. Of linear experts None is the mean of the expert's own rows.
+        fewer.
 
     groups_of_columns : dict of str to list, or array-like of int, default=None
         Columns that have one part together, such as those of a one-hot encoding: names of groups
@@ -107,20 +105,13 @@ def explain(
 
     Notes
     -----
-    **Linear experts.** If all experts are linear in the columns (with constant gates those of any
-    weight), and the prediction is their sum by the gates, the parts are exact: coefficient times
-    difference from the mean of the expert's own rows; a category counts by its difference from the
-    shares of all of them. For a linear function these are its Shapley values if the columns are
-    independent. What columns change by the gates is not in them: the title of a row says why it has
-    its expert; with a `background` it is.
+    The parts are interventional Shapley values. The values of the row are put into each background
+    row, column by column, in random order, and in the reverse order; a part is the mean change of
+    the prediction when its column is put in. Of up to five columns all subsets are computed,
+    without error.
 
-    **All other models** have interventional Shapley values. The values of the row are put into each
-    background row, column by column, in random order, and in the reverse order; a part is the mean
-    change of the prediction when its column is put in. Of up to five columns all subsets are
-    computed, without error. Log odds count probabilities below 1e-9 as 1e-9.
-
-    **Rates.** Of counts (`loss="poisson"` or `family="poisson"`) the logarithm of the prediction is
-    explained. So it is if the logarithms of all experts are linear, as in a gamma regression.
+    Log odds count probabilities below 1e-9 as 1e-9. Of counts (`loss="poisson"` or
+    `family="poisson"`) the logarithm of the prediction is explained.
 
     The standard errors are those of the permutations. How much parts would differ with other
     background rows is not in them.
@@ -159,24 +150,14 @@ def explain(
     explained = _safe_indexing(X, rows)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
     needs = "apply", "predict", each
-    opened = functions = None
+    opened = None
     if is_frame(X) or X.ndim == 2:
         opened = OpenedMixture.of(estimator, X, needs)
-        view = opened.view
-        functions, outputs = _linear_functions(opened)
-    else:
-        view = open_view(estimator, X, needs)
-    is_log = view.is_log or (functions is not None and functions.is_log)
-    outcome = _Outcome(view, estimator, explained, output, is_log)
+    view = open_view(estimator, X, needs) if opened is None else opened.view
+    outcome = _Outcome(view, estimator, explained, output)
     names, values, numbers, owner = _read_columns(opened, view, explained, rows, groups_of_columns)
-    parts = None
-    if background is None and functions is not None and functions.is_log == is_log:
-        parts = _linear_parts(opened, functions, outputs, outcome, rows, owner)
-    n_background = 0
-    if parts is None:
-        n_background = compared.shape[0]
-        limits = tol, max_permutations
-        parts = _sampled_parts(outcome, explained, compared, owner, rows, seed, limits)
+    limits = tol, max_permutations
+    parts = _find_parts(outcome, explained, compared, owner, rows, seed, limits)
     prediction, contribution, standard_error, is_rough = parts
     return Explanation(
         rows=rows,
@@ -187,7 +168,7 @@ def explain(
         columns=names,
         values=values,
         numbers=numbers,
-        n_background=n_background,
+        n_background=compared.shape[0],
         base=prediction - contribution.sum(axis=1),
         contribution=contribution,
         standard_error=standard_error,
@@ -208,8 +189,6 @@ class _Outcome:
 
     Attributes
     ----------
-    is_log : bool
-        Whether it is the logarithm of a number.
     output : int
         Which of several numbers.
     first : ndarray of int of shape (n_rows,)
@@ -218,10 +197,10 @@ class _Outcome:
         The classes that it is compared with.
     """
 
-    def __init__(self, view, estimator, explained, output, is_log):
+    def __init__(self, view, estimator, explained, output):
         self.estimator = estimator
         self.is_class = view.classes is not None
-        self.is_log = is_log
+        self.is_log = view.is_log
         predicted = np.reshape(estimator.predict(explained), (explained.shape[0], -1))
         choices = [*range(predicted.shape[1])]
         if self.is_class:
@@ -234,7 +213,7 @@ class _Outcome:
         if not (output is None or output in choices):
             raise ValueError(f"output must be one of {choices}, got {output!r}.")
         self.output = 0 if output is None else choices.index(output)
-        name = "the logarithm of the prediction" if is_log else "the prediction"
+        name = "the logarithm of the prediction" if self.is_log else "the prediction"
         self.names = (name,) * len(predicted)
         if not self.is_class:
             return
@@ -255,10 +234,11 @@ class _Outcome:
         predicted = np.asarray(self.estimator.predict(X), dtype=float)
         return predicted.reshape(len(predicted), -1)[:, self.output]
 
-    def of(self, predicted, row, least=TINY):
+    def of(self, predicted, row):
         """Return the outcome of one row, or of each row, by what was predicted."""
         if self.is_log or self.is_class:
-            predicted = np.maximum(predicted, least)
+            # Smaller probabilities are as good as none.
+            predicted = np.maximum(predicted, 1e-9)
         if not self.is_class:
             return np.log(predicted) if self.is_log else predicted
         samples = np.arange(len(predicted))
@@ -325,79 +305,20 @@ def _patches(shape):
     return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
 
 
-def _linear_functions(opened):
-    """Return the experts that are used as linear functions, and their outputs, or their logarithms.
-
-    The functions are None if one of the experts is not linear.
-    """
-    view = opened.view
-    outputs = linear_outputs(view, view.outputs)
-    functions = find_linear(opened, outputs)
-    # Experts of smaller gates, if these are constant, change no prediction.
-    is_used = (view.gates.max(axis=0) > 1e-6) | (not view.is_constant)
-    functions.coef[~is_used] = 0
-    if np.isnan(functions.coef).any():
-        return None, outputs
-    outputs = np.where(is_used[:, np.newaxis], outputs, functions.is_log)
-    return functions, np.log(outputs) if functions.is_log else outputs
-
-
-def _linear_parts(opened, functions, outputs, outcome, rows, owner):
-    """Return the prediction, its parts, their errors and where these are rough, if all is linear.
-
-    That is so if the prediction is the sum of the linear experts by the gates. Otherwise None is
-    returned.
-    """
-    # The log odds against several classes are not linear.
-    if outcome.is_class and outcome.others[0].sum() > 1:
-        return None
-    gates = opened.view.gates
-    predicted = outcome.predict(opened.table.X)
-    mixed = np.einsum("nk,nko->no", gates, outputs)
-    coef = functions.coef
-    # What an expert does not receive changes nothing.
-    coef[:, :-1] *= functions.is_received[..., np.newaxis]
-    if outcome.is_class:
-        logs = np.log(np.maximum(predicted, TINY))
-        error = logs[:, 1:] - logs[:, :1] - mixed
-    else:
-        coef, mixed = coef[..., [outcome.output]], mixed[:, outcome.output]
-        error = outcome.of(predicted, rows) - mixed
-    # Where rounding hides what an expert says it is not compared.
-    if (np.abs(error) > 1e-3 * np.nanstd(mixed, axis=0)).any():
-        return None
-    slopes = coef[:, :-1]
-    if outcome.is_class:
-        # Log odds are those against the first class, whose own are 0.
-        slopes = np.pad(slopes, [(0, 0), (0, 0), (1, 0)])
-        slopes = slopes[..., outcome.first] - slopes[..., outcome.others.argmax(axis=1)]
-    # Of each expert the means of its own rows: what is constant there changes nothing.
-    shares = gates / np.maximum(gates.sum(axis=0), TINY)
-    means = shares.T @ functions.design
-    gate = gates[rows].astype(float)
-    slopes = np.broadcast_to(slopes, (*means.shape, len(rows)))
-    terms = np.einsum("nk,ktn->nt", gate, slopes) * functions.design[rows]
-    terms -= np.einsum("nk,ktn,kt->nt", gate, slopes, means)
-    owners = owner[functions.owners]
-    contribution = terms @ (owners[:, np.newaxis] == np.arange(owner.max() + 1))
-    prediction = outcome.of(predicted[rows], np.arange(len(rows)))
-    return prediction, contribution, np.zeros(contribution.shape), np.zeros(len(rows), bool)
-
-
-def _sampled_parts(outcome, explained, compared, owner, rows, seed, limits):
-    """Return the same for any model, by Shapley values against the rows that are compared with."""
+def _find_parts(outcome, explained, compared, owner, rows, seed, limits):
+    """Return the predictions, their Shapley values with standard errors, and which are rough."""
     stacked = _stack(explained, compared)
     predicted = outcome.predict(stacked)
-    prediction = outcome.of(predicted[: len(rows)], np.arange(len(rows)), _LEAST_PROBA)
+    prediction = outcome.of(predicted[: len(rows)], np.arange(len(rows)))
     found = []
     for row, place in enumerate(rows):
 
         def predict(places, inside, row=row):
             # Background rows in which some columns are those of the row.
             sources = np.where(inside[:, owner], row, len(rows) + places[:, np.newaxis])
-            return outcome.of(outcome.predict(mix_rows(stacked, sources)), row, _LEAST_PROBA)
+            return outcome.of(outcome.predict(mix_rows(stacked, sources)), row)
 
-        at_background = outcome.of(predicted[len(rows) :], row, _LEAST_PROBA)
+        at_background = outcome.of(predicted[len(rows) :], row)
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])
         found.append(shapley_values(predict, at_background, prediction[row], owner, rng, *limits))
@@ -422,7 +343,7 @@ def _conditions(opened, rows):
         return (SAME_WEIGHTS,) * len(rows)
     experts = view.experts[:, 0]
     words = np.full(len(rows), "", dtype=object)
-    for expert, part in find_regions(table, experts, view.n_experts, opened.tree).parts:
+    for expert, part in find_regions(table, experts, view.n_experts).parts:
         is_first = table.holds(part)[rows] & (experts[rows] == expert) & (words == "")
         words[is_first] = table.words(part)
     return tuple(words)

@@ -49,13 +49,10 @@ class Explanation:
         The same as numbers, dates in days. NaN where it is no number, or missing.
 
     n_background : int
-        How many rows are compared with. 0 where the parts are coefficients times differences from
-        means.
+        How many rows are compared with.
 
     base : ndarray of shape (n_rows,)
-        The mean prediction for the rows that are compared with. Of linear experts what they, by
-        their gates, say of a row that has in each column the mean of the expert's own rows: those
-        of X, by its gate.
+        The mean prediction for the rows that are compared with.
 
     contribution : ndarray of shape (n_rows, n_columns)
         By how much the row's value of a column changes that, the parts of the prediction.
@@ -109,8 +106,7 @@ class Explanation:
         -------
         frame : pandas.DataFrame
             The mean absolute part of each column, "importance", and its standard error for other
-            rows like these, the most important column first. Of linear experts what the column
-            changes by the gate is in it only if the parts have a `background`.
+            rows like these, the most important column first.
         """
         pd = check_pandas_support("Explanation.importance")
         size = np.abs(self.contribution)
@@ -222,8 +218,7 @@ class Explanation:
         # Columns that no expert uses are not shown.
         order = order[size[order] > 1e-6 * size.max(initial=0)]
         shown = order[: _MOST_SHOWN - (len(order) > _MOST_SHOWN)]
-        start = f"mean of {self.n_background} rows" if self.n_background else "at the means"
-        parts = [(start, self.base[row], 0)]
+        parts = [(f"mean of {self.n_background} rows", self.base[row], 0)]
         for place in shown:
             value = self.values[row, place]
             name = self.columns[place] + f" = {value}" * bool(value)

@@ -36,14 +36,11 @@ class OpenedMixture:
     view : ExpertView
     table : Wording
         The columns of the table that `estimator` takes.
-    tree : fitted tree or None
-        The gate, if it is a tree that splits these columns themselves.
     """
 
     estimator: Any
     view: ExpertView
     table: Wording
-    tree: Any
 
     @classmethod
     def of(cls, estimator, X, needs=("apply", "predict")):
@@ -52,10 +49,8 @@ class OpenedMixture:
             X = check_named(X, "X", dtype=None, ensure_all_finite=False)
         view = open_view(estimator, X, needs)
         # Behind other steps of a pipeline the mixture takes other columns.
-        is_whole = view.mixture is estimator
-        table = Wording(X, view.categorical if is_whole else None)
-        has_tree = is_whole and hasattr(view.gate, "tree_")
-        return cls(estimator, view, table, view.gate if has_tree else None)
+        categorical = view.categorical if view.mixture is estimator else None
+        return cls(estimator, view, Wording(X, categorical))
 
 
 def linear_outputs(view, outputs):

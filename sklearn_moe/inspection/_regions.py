@@ -386,14 +386,14 @@ def _columns_that_decide(opened, numbers):
 
     These are the parts of experts, or of predictions where all rows are of one expert.
     """
-    view, table, tree = opened.view, opened.table, opened.tree
+    view, table = opened.view, opened.table
     parts = view.experts[:, 0]
     if (parts == parts[0]).all():
         predicted = np.asarray(view.mixture.predict(view.X)).reshape(len(parts), -1)[:, 0]
         if view.predicts_numbers:
             predicted = predicted > np.median(predicted)
-        parts, tree = np.unique(predicted, return_inverse=True)[1], None
-    regions = find_regions(table, parts, parts.max() + 1, tree)
+        parts = np.unique(predicted, return_inverse=True)[1]
+    regions = find_regions(table, parts, parts.max() + 1)
     named = [place for _, part in regions.parts for place, _ in part]
     # Numbers that are codes of categories, and bools, come last.
     others = sorted(numbers, key=lambda place: bool(table[place].labels))

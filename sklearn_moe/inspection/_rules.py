@@ -303,8 +303,9 @@ def region_rules(
         that it takes.
 
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-        A table. Columns of strings, bools or a categorical type are categories. Dates and durations
-        are not: the words compare them, those with a time zone in UTC. Values may be missing.
+        A table. Columns of strings, bools or a categorical type are categories. Dates are not: the
+        words compare them, those with a time zone in UTC. Durations are numbers of days. Values may
+        be missing.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         True targets, class labels, or zeros and ones of several labels, for the scores and
@@ -342,14 +343,11 @@ def region_rules(
 
     Notes
     -----
-    The words are those of the gate's own leaves if `gate_` is a decision tree that splits the
-    numbers of X itself, else of a tree that is fitted to `apply(X)`, which finds the leaves of a
-    gate behind scalers and encoders as well. Of a large gate only the branches that mix experts
-    most are parted, into 64 leaves, or 4 for each expert. Leaves are then merged and shortened
-    until none has more than `max_conditions` conditions and each condition is worth .3 % of the
-    samples. A threshold is a number of few digits between two neighboring values of the column,
-    whatever its scale, and parts the samples exactly as the leaves do. `fidelity` is measured with
-    the words as they are written.
+    The words are those of a tree that is fitted to `apply(X)`, with 32 leaves, or 2 for each
+    expert. Leaves are then merged and shortened until none has more than `max_conditions`
+    conditions and each condition is worth .3 % of the samples. A threshold is a number of few
+    digits between two neighboring values of the column, whatever its scale, and parts the samples
+    exactly as the leaves do. `fidelity` is measured with the words as they are written.
 
     An expert is linear if its outputs for all samples are a linear function of the columns, to a
     relative precision of 1e-6. The coefficients are differences of its outputs, so its class does
@@ -363,8 +361,7 @@ def region_rules(
     where regimes overlap. Those of logarithms are by what the expert minimizes: a Poisson, gamma or
     Tweedie loss, or the error of the logarithm. A penalty of the experts is ignored, so the
     intervals of columns that say the same are wide; they reach as far as the coefficient has been
-    moved by it. All rows count for each model of a stack, but for sharper ones (`sharpness_`) only
-    as far as they are trusted.
+    moved by it. All rows count for each model of a stack.
 
     Examples
     --------
@@ -403,7 +400,7 @@ def region_rules(
     scores = _score(view, y, assigned, sample_weight)
     outputs = linear_outputs(view, outputs)
     functions = find_linear(opened, outputs)
-    shares = _find_shares(view, y, assigned, scores.target, groups)
+    shares = _find_shares(view, y, assigned, groups)
     of_samples = assigned.trained, shares, sample_weight, groups
     numbers = coefficients(view, functions, outputs, scores.target, *of_samples)
     outcome, terms, coef, half_width = _ordered(functions, assigned.share, view.classes, *numbers)
@@ -470,7 +467,7 @@ def _assign_by_gate(opened, outputs, max_conditions):
     experts = view.experts[:, 0]
     holds = np.eye(view.n_experts, dtype=bool)[experts]
     share = holds.mean(axis=0)
-    regions = find_regions(opened.table, experts, view.n_experts, opened.tree, max_conditions)
+    regions = find_regions(opened.table, experts, view.n_experts, max_conditions)
     # Where no words hold, all experts count.
     weight = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
     weight = weight / weight.sum(axis=1, keepdims=True)
@@ -515,19 +512,14 @@ class _Scores(NamedTuple):
     target: Any = None
 
 
-def _find_shares(view, y, assigned, target, groups):
+def _find_shares(view, y, assigned, groups):
     """Return the share of each sample that belongs to each expert, (n_samples, n_experts)."""
-    if view.sharpness != 1 and target is not None:
-        # Sharper probabilities are meant for the samples for which a model is trusted.
-        of_class = np.c_[1 - target.sum(axis=1), target]
-        gates = view.out_of_fold[0]
-        joint = np.nan_to_num(gates * np.einsum("nkc,nc->nk", assigned.outputs, of_class))
-        return joint / np.maximum(joint.sum(axis=1, keepdims=True), TINY)
     # Each kind, and each model of a stack, is fitted to all rows.
     is_of_all = view.is_stack or (view.is_constant and view.are_kinds)
     if not (y is None or is_of_all or view.responsibilities is None):
         # Samples of a group belong to one expert only if the mixture was fitted so.
         together = [groups] * view.has_groups
+        y = np.ravel(y) if np.shape(y)[1:] == (1,) else y
         return np.asarray(view.responsibilities(view.X, y, *together))
     return assigned.trained.astype(float)
 

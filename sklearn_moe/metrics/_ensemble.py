@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import _safe_indexing, indexable
 
-from .._data.experts import are_kinds
+from .._data.experts import are_kinds, expert_outputs
 from .._data.indexing import draw_rows
 
 
@@ -24,13 +24,15 @@ def find_gate_share(view):
     """
     method = "predict" if view.classes is None else "predict_proba"
     predict = getattr(view.mixture, method, None)
-    if view.outputs is None or predict is None:
-        return np.nan, False
     rows = draw_rows(len(view.gates), 1000)
-    outputs = view.outputs[rows].astype(np.float64)
+    some = _safe_indexing(indexable(view.X)[0], rows)
+    outputs = expert_outputs(view.mixture, some)
+    if outputs is None or predict is None:
+        return np.nan, False
+    outputs = outputs.astype(np.float64)
     first = view.experts[rows, 0]
     by_first = outputs[np.arange(len(rows)), first]
-    mixed = np.reshape(predict(_safe_indexing(indexable(view.X)[0], rows)), by_first.shape)
+    mixed = np.reshape(predict(some), by_first.shape)
     difference = np.abs(by_first - mixed).max()
     # Otherwise only the first expert of a sample counts, whatever the gates are.
     is_pool = view.are_kinds and not view.is_stack

@@ -29,22 +29,19 @@ def evaluate(view, y):
     """
     mixture, classes = view.mixture, view.classes
     outputs, first = view.outputs, view.experts[:, 0]
-    has_proba = hasattr(mixture, "predict_proba")
     if view.out_of_fold is None:
         predicted = mixture.predict(view.X)
-        proba = mixture.predict_proba(view.X) if has_proba else None
     else:
         gates, outputs = view.out_of_fold
         # Samples in no fold have no such prediction.
         known = ~np.isnan(outputs).reshape(len(outputs), -1).any(axis=1)
         gates, outputs, y = gates[known], outputs[known], np.asarray(y)[known]
         first = gates.argmax(axis=1)
-        predicted = proba = np.einsum("nk,nk...->n...", gates, outputs)
-        if has_proba:
-            predicted = classes[proba.argmax(axis=1)]
+        predicted = np.einsum("nk,nk...->n...", gates, outputs)
+        if classes is not None:
+            predicted = classes[predicted.argmax(axis=1)]
     # The mixture is scored as if it were a single expert.
     predicted = np.asarray(predicted)[:, np.newaxis]
-    log_losses = np.nan, np.nan
     if classes is None:
         name, chance = "R2", 0.0
         scores = _regression_scores(y, outputs)
@@ -60,33 +57,8 @@ def evaluate(view, y):
             name = "accuracy"
             chance = np.unique(y, return_counts=True)[1].max() / len(y)
         of_mixture = _share_right(y, predicted)
-        if has_proba:
-            log_losses = _log_losses(proba, y, classes)
-    figures = {
-        "score_name": name,
-        "score": float(of_mixture.mean()),
-        "chance_score": float(chance),
-        "log_loss": log_losses[0],
-        "chance_log_loss": log_losses[1],
-    }
-    return figures, scores, first
-
-
-def _log_losses(proba, y, classes):
-    """Return the log loss of a classifier, and that of the shares of the classes, or labels, in y.
-
-    Classes that the model does not know are left out.
-    """
-    proba = np.asarray(proba, np.float64)
-    is_multilabel = _is_multilabel(y)
-    truth = y == 1 if is_multilabel else y[:, np.newaxis] == classes
-    probas = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
-    if is_multilabel:
-        given = np.where(truth, probas, 1 - probas).reshape(2, -1)
-    else:
-        given = probas[:, truth]
-    # A probability of 0 would make the mean infinite.
-    return -np.log(np.maximum(given, np.finfo(np.float64).eps)).mean(axis=1)
+    score = float(of_mixture.mean())
+    return {"score_name": name, "score": score, "chance_score": float(chance)}, scores, first
 
 
 def compare_experts(scores, first, gain):

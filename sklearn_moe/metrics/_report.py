@@ -18,7 +18,6 @@ _CHANCE = {
     "accuracy": "the most frequent class",
     "right labels": "the more frequent value of each label",
     "R2": "the mean of y",
-    "log loss": "the class frequencies",
 }
 
 
@@ -47,11 +46,6 @@ class SpecializationReport:
     chance_score : float
         Score of the best constant prediction: the most frequent class, the more frequent value of
         each label, or the mean of y, whose score is 0.
-
-    log_loss, chance_log_loss : float
-        Log loss of the mixture, and of the shares of the classes in y as the probabilities of every
-        sample; with several labels the mean over labels. Samples of classes that the mixture was
-        not fitted on are left out. NaN of a regression, and without `predict_proba`.
 
     expert_names : tuple of str
         Names of the experts: the kinds of a pool of several kinds, the models of a stack.
@@ -91,8 +85,6 @@ class SpecializationReport:
     score_name: str
     score: float
     chance_score: float
-    log_loss: float
-    chance_log_loss: float
     expert_names: tuple[str, ...]
     gate_share: float
     ensemble: bool
@@ -134,23 +126,6 @@ class SpecializationReport:
             )
         return "Experts differ by region; some can replace others, no clear regimes."
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        is_worse = self.score < self.chance_score, self.log_loss > self.chance_log_loss
-        return tuple(
-            f"The {name} of {_format(value)} is worse than {_format(chance)}, that of "
-            f"{_CHANCE[name]}: the model has not learned enough, or has overfitted."
-            for (name, value, chance), worse in zip(self._scores(), is_worse, strict=True)
-            if worse
-        )
-
-    def _scores(self):
-        """Return name, value and baseline of the scores of the mixture."""
-        return [
-            (self.score_name, self.score, self.chance_score),
-            ("log loss", self.log_loss, self.chance_log_loss),
-        ]
-
     def __repr__(self):
         """Return one line; the text is for `print`."""
         shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}, score={self.score:.3f}"
@@ -165,11 +140,9 @@ class SpecializationReport:
             return f"  {name:{width}}{_format(value):>8}{_format(baseline):>10}  {reading}"
 
         title = f"Specialization: {count_in_words(self.expert_names)}, {self.n_samples} samples"
-        lines = [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
-        lines += ["", title, f"  {'':{width}}{'value':>8}{'baseline':>10}", "", "All samples"]
-        for score in self._scores():
-            if not np.isnan(score[1]):
-                lines.append(row(*score, f"baseline: {_CHANCE[score[0]]}"))
+        lines = [self.verdict, "", title, f"  {'':{width}}{'value':>8}{'baseline':>10}", ""]
+        lines.append("All samples")
+        lines.append(row(name, self.score, self.chance_score, f"baseline: {_CHANCE[name]}"))
         load = "Load (samples per expert, by the largest gates)"
         if self.ensemble:
             load = "Weights (the gates of the experts, the same for all samples)"

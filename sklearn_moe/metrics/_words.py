@@ -1,4 +1,4 @@
-"""Where experts hold, in words: conditions on the columns of a table, read from a tree."""
+"""Where experts hold, in words: conditions on the columns of a table, found by a tree."""
 
 import re
 from collections import Counter
@@ -39,7 +39,7 @@ class Conditions:
     labels : list of str or None
         Of categories, the most frequent one first; None for numbers.
     values : ndarray of shape (n_samples,)
-        Numbers, NaN where they are missing; dates and durations in days, categories as codes.
+        Numbers, NaN where they are missing; dates in days, categories as codes.
     distinct, ranks : ndarray
         The sorted distinct values as they were, and the place of each value among them.
     last : int
@@ -51,6 +51,9 @@ class Conditions:
     def __init__(self, column, is_category):
         values = column.typed
         self.name = self.term = column.label
+        if values.dtype.kind == "m":
+            values = values / np.timedelta64(1, "D")
+            self.name = self.term = f"{column.label} (days)"
         self.labels = None
         if is_category or values.dtype.kind == "b" or not column.is_numeric:
             texts = ["'missing'" if str(value) == "missing" else str(value) for value in values]
@@ -60,8 +63,8 @@ class Conditions:
             values = np.array([codes[text] for text in texts])
         self.distinct, self.ranks = np.unique(values, return_inverse=True)
         self.last = len(self.distinct) - 1 - is_missing(self.distinct).sum()
-        if values.dtype.kind in "mM":
-            values = (values - values.dtype.type(0, "D")) / np.timedelta64(1, "D")
+        if values.dtype.kind == "M":
+            values = (values - np.datetime64(0, "D")) / np.timedelta64(1, "D")
             self.term = f"{self.name} (days)"
         self.values = values
 
@@ -70,7 +73,7 @@ class Conditions:
         if self.labels:
             return np.array(self.labels)[self.ranks[rows]]
         values = self.distinct[self.ranks[rows]]
-        is_time = values.dtype.kind in "mM"
+        is_time = values.dtype.kind == "M"
         # Whole numbers may be dates: 20230131.
         digits = ".6g" if not is_time and (np.nan_to_num(values) % 1).any() else ".15g"
         texts = [_text(value) if is_time else f"{value:{digits}}" for value in values]
@@ -226,57 +229,42 @@ class Regions(NamedTuple):
     right: np.ndarray
 
 
-def find_regions(table, experts, n_experts, tree=None, max_conditions=3):
-    """Find words for the parts of a table in which each expert holds.
+def find_regions(table, experts, n_experts, max_conditions=3):
+    """Find words for the parts of a table in which each expert holds: leaves of a tree, shortened.
 
     Parameters
     ----------
     table : Wording
     experts : ndarray of shape (n_samples,)
     n_experts : int
-    tree : fitted tree or None
-        The gate, if it is a tree that splits X itself.
     max_conditions : int
 
     Returns
     -------
     regions : Regions
     """
-    most = max(32, 2 * n_experts)
-    features, owners = table.X, range(table.n_columns)
-    splits_table = tree is not None
-    if splits_table and not issparse(table.X):
-        columns = [table[place].values for place in range(table.n_columns)]
-        splits_table = np.array_equal(np.column_stack(columns), table.X)
-    if not splits_table:
-        # The gate splits other columns than these, or is no tree.
-        features, owners = table.features(experts)
-        tree = DecisionTreeClassifier(
-            max_depth=8,
-            max_leaf_nodes=most,
-            min_samples_leaf=1 + min(len(experts) // 200, 20),
-            random_state=0,
-        ).fit(features, experts)
-    leaves = _leaves(tree.tree_, features, owners, table, experts, 2 * most)
+    features, owners = table.features(experts)
+    tree = DecisionTreeClassifier(
+        max_depth=8,
+        max_leaf_nodes=max(32, 2 * n_experts),
+        min_samples_leaf=1 + min(len(experts) // 200, 20),
+        random_state=0,
+    ).fit(features, experts)
+    leaves = _leaves(tree.tree_, features, owners, table, experts)
     parts, held = _simplify(leaves, table, experts, n_experts, max_conditions)
     words = tuple(tuple(table.words(part) for k, part in parts if k == m) for m in range(n_experts))
     return Regions(parts, words, held, _are_right(held, experts))
 
 
-def _leaves(nodes, features, owners, table, experts, most):
-    """Return pairs of expert and conditions by column: the leaves of a tree.
-
-    Branches of one expert are not parted, and if there are too many leaves, those of the fewest
-    other samples are not.
-    """
+def _leaves(nodes, features, owners, table, experts):
+    """Return pairs of expert and conditions by column: the leaves of a tree."""
     leaves = []
-    waiting = [(1, 0, np.bincount(experts).argmax(), {}, np.ones(len(experts), bool))]
+    waiting = [(0, {}, np.ones(len(experts), bool))]
     while waiting:
-        waiting.sort(key=lambda leaf: leaf[0])
-        error, node, expert, box, among = waiting.pop()
+        node, box, among = waiting.pop()
         children = nodes.children_left[node], nodes.children_right[node]
-        if not error or children[0] < 0 or len(leaves) + len(waiting) >= most:
-            leaves.append((expert, tuple(box.items())))
+        if children[0] < 0:
+            leaves.append((np.bincount(experts[among]).argmax(), tuple(box.items())))
             continue
         place = nodes.feature[node]
         column = owners[place]
@@ -284,11 +272,8 @@ def _leaves(nodes, features, owners, table, experts, most):
         sides = among & left, among & ~left
         conditions = table[column].split(*sides)
         for child, side, condition in zip(children, sides, conditions, strict=True):
-            if side.any():
-                counts = np.bincount(experts[side])
-                condition = table[column].intersection(box.get(column, condition), condition)
-                error = counts.sum() - counts.max()
-                waiting.append((error, child, counts.argmax(), box | {column: condition}, side))
+            condition = table[column].intersection(box.get(column, condition), condition)
+            waiting.append((child, box | {column: condition}, side))
     return leaves
 
 
@@ -348,11 +333,11 @@ def _are_right(held, experts):
 
 
 def _shortest(low, high):
-    """Return a number, date or duration of few digits, from `low` on and below `high`."""
-    if low.dtype.kind in "mM":
+    """Return a number or date of few digits, from `low` on and below `high`."""
+    if low.dtype.kind == "M":
         middle = low + (high - low) // 2
         for unit in ("D", "h", "m", "s", "ms", "us", "ns"):
-            start = middle.astype(f"{low.dtype.kind}8[{unit}]")
+            start = middle.astype(f"M8[{unit}]")
             for time in (start, start + 1):
                 if low <= time < high:
                     return time
@@ -368,15 +353,11 @@ def _shortest(low, high):
 
 
 def _text(threshold):
-    """Return a number, date or duration as text; a date has no time if it is midnight."""
+    """Return a number or date as text; a date has no time if it is midnight."""
     text = str(threshold)
     if isinstance(threshold, np.datetime64):
         text = re.sub(r"\.0+$", "", text.replace("T", " ") + ":00" * (len(text) == 13))
         return text.removesuffix(" 00:00:00")
-    if isinstance(threshold, np.timedelta64) and threshold == threshold.astype("m8[us]"):
-        text = str(threshold.astype("m8[us]").item()).replace(", 0:00:00", "")
-        text = text.replace(", ", " +" if text.startswith("-") else " ")
-        return re.sub(r"\b\d:", r"0\g<0>", text)
     return text.removesuffix(".0")
 
 

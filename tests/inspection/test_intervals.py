@@ -5,11 +5,10 @@ import pytest
 from helpers import raises
 from numpy.testing import assert_allclose
 from scipy import stats
-from sklearn.compose import TransformedTargetRegressor, make_column_transformer
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import (
     GammaRegressor,
     LinearRegression,
-    LogisticRegression,
     PoissonRegressor,
     Ridge,
     TweedieRegressor,
@@ -17,7 +16,7 @@ from sklearn.linear_model import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe import MixtureRegressor
 from sklearn_moe.inspection import region_rules
 
 RATE = {"alpha": 0, "max_iter": 1000, "tol": 1e-8}
@@ -143,25 +142,3 @@ def test_an_interval_reaches_beyond_what_a_penalty_has_moved(expert):
         expected = np.maximum(two_sided, moved + ratio * two_sided)
         assert_allclose(width[k], expected, rtol=1e-4)
     assert (expected > two_sided + 0.01).any() == (not isinstance(expert, LinearRegression))
-
-
-def test_intervals_of_sharper_models_of_a_stack_are_of_the_samples_that_trust_them():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(500, 3))
-    part = X[:, 0] > 0
-    logits = np.where(part, 6 * X[:, 1], -6 * X[:, 2])
-    y = (rng.random(500) < 1 / (1 + np.exp(-logits))).astype(int)
-    models = [
-        make_pipeline(make_column_transformer(("passthrough", [place])), LogisticRegression())
-        for place in (1, 2)
-    ]
-    model = MixtureClassifier(models, method="stack", random_state=0).fit(X, y)
-    assert model.sharpness_ > 3
-    rules = region_rules(model, X, y)
-    for k, own in enumerate((part, ~part)):
-        x = X[own, k + 1]
-        proba = LogisticRegression(C=1e6).fit(x[:, None], y[own]).predict_proba(x[:, None])[:, 1]
-        design = np.c_[x, np.ones(len(x))]
-        error = np.sqrt(np.linalg.inv(design.T * (proba * (1 - proba)) @ design)[0, 0])
-        width = rules.half_width[k, rules.terms.index(f"x{k + 1}")]
-        assert 0.6 < width / (1.96 * error) < 2

@@ -1,5 +1,6 @@
 """Rules in words: where experts hold, their coefficients and intervals."""
 
+from dataclasses import replace
 from time import process_time
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression
-from sklearn.metrics import log_loss, r2_score
+from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -75,10 +76,6 @@ def test_three_rules_are_told_with_their_thresholds(seed):
     assert_allclose(thresholds(rules, "x1"), [-0.3], atol=0.02)
     assert rules.fidelity > 0.998
     assert_allclose(rules.share, np.bincount(regime) / len(y))
-    # Without the tree of the gate: the same words, of a tree of our own.
-    tree = DecisionTreeClassifier(max_leaf_nodes=8, random_state=0)
-    hidden = make_pipeline(StandardScaler(), tree)
-    assert region_rules(fit(X, y, regime, hidden), X).where == rules.where
 
 
 def test_text_frame_and_html_show_the_same():
@@ -410,8 +407,6 @@ def columns():
     yield np.where(u > 0.9, np.inf, np.where(u < 0.1, np.nan, n)), 1e300
     yield day + (900 * u).astype(int), day + 400
     yield day + (8e13 * (u - 0.3)).astype("m8[us]"), np.datetime64("2019-12-31T05:00")
-    yield (8e14 * u).astype("m8[ns]"), np.timedelta64(76, "h")
-    yield (8e14 * (u - 1)).astype("m8[ns]"), -np.timedelta64(76, "h")
 
 
 @pytest.mark.parametrize(("values", "threshold"), [*columns()])
@@ -419,7 +414,7 @@ def test_the_printed_thresholds_part_the_rows_as_the_gate_does(values, threshold
     expert, missing = (values > threshold).astype(int), values != values
     gate = SimpleNamespace(apply=lambda X: expert, predict=None)
     rules = region_rules(gate, pd.DataFrame({"a": values}))
-    read = {"M": np.datetime64, "m": lambda text: pd.Timedelta(text).to_numpy()}
+    read = np.datetime64 if values.dtype.kind == "M" else float
     held = np.zeros((2, len(values)), bool)
     for k, parts in enumerate(rules.where):
         for part in parts:
@@ -428,37 +423,22 @@ def test_the_printed_thresholds_part_the_rows_as_the_gate_does(values, threshold
             if part != "a is missing":
                 _, sign, text = part.removesuffix(" (or missing)").split(maxsplit=2)
                 assert len(text) < 18
-                number = read.get(values.dtype.kind, float)(text)
+                number = read(text)
                 held[k] |= values <= number if sign == "<=" else values > number
     assert_array_equal(held, [expert == 0, expert == 1])
     assert rules.fidelity == 1
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "text"),
-    [
-        (np.datetime64("2020-01-01T13"), np.datetime64("2020-01-02T01"), "2020-01-02"),
-        (np.datetime64("2020-01-01T01"), np.datetime64("2020-01-01T05"), "2020-01-01 03:00"),
-        (np.timedelta64(13, "h"), np.timedelta64(25, "h"), "1 day"),
-    ],
-)
-def test_a_border_between_two_times_has_few_digits(low, high, text):
-    gate = SimpleNamespace(apply=lambda X: np.arange(20) % 2, predict=None)
-    frame = pd.DataFrame({"a": np.array([low, high] * 10, f"{low.dtype.kind}8[s]")})
-    assert region_rules(gate, frame).where[0] == (f"a <= {text}",)
-
-
-def test_the_leaves_of_a_gate_part_rounded_numbers_as_the_gate_does():
-    rng = np.random.default_rng(0)
-    X = np.c_[1e9 + rng.permutation(900), rng.normal(size=900)]  # float32 tells every 64th number
-    X[0, 0] = -9e12
-    regime = np.where(X[:, 0] > 1e9 + 411, 0, np.where(X[:, 1] > 0.3, 1, 2))
-    mixture = fit(X, X[:, 1], regime, DecisionTreeClassifier(max_leaf_nodes=3, random_state=0))
-    rules = region_rules(mixture, X)
-    for expert, parts in enumerate(rules.where):
-        held = np.any([pd.DataFrame(X, columns=["x0", "x1"]).eval(p) for p in parts], axis=0)
-        assert_array_equal(held, mixture.apply(X) == expert)
-    assert rules.fidelity == 1
+def test_times_have_few_digits_and_durations_are_days():
+    start = np.datetime64("2020-01-01T00", "s")
+    for low, high, name, text in (
+        (start + 46800, start + 90000, "a", "2020-01-02"),
+        (start + 3600, start + 18000, "a", "2020-01-01 03:00"),
+        (np.timedelta64(-3, "D"), np.timedelta64(13, "h"), "a (days)", "0"),
+    ):
+        gate = SimpleNamespace(apply=lambda X: np.arange(20) % 2, predict=None)
+        frame = pd.DataFrame({"a": np.array([low, high] * 10)})
+        assert region_rules(gate, frame).where[0] == (f"{name} <= {text}",)
 
 
 @pytest.mark.parametrize("container", ["objects", "zones", "polars"])
@@ -573,7 +553,6 @@ def test_figures_of_a_stack_are_of_rows_that_nothing_has_seen():
     gates, proba = classes.out_of_fold(X)
     mixed = np.einsum("nk,nkc->nc", gates, proba)
     assert report.score == np.mean((mixed[:, 1] > 0.5) == (y > 0)) < 0.65
-    assert report.log_loss == pytest.approx(log_loss(y > 0, mixed))
 
 
 def test_words_about_a_gate_of_any_size_are_few():
@@ -584,5 +563,6 @@ def test_words_about_a_gate_of_any_size_are_few():
     rules = region_rules(fit(X, X[:, 0], tree.predict(X), tree), X)
     assert process_time() - start < 5
     assert tree.get_n_leaves() > 250
-    assert "smaller parts" in str(rules)
     assert len(str(rules).splitlines()) < 50
+    many = replace(rules, where=(tuple(f"x0 > {k}" for k in range(9)),) * 4)
+    assert str(many).count("in 4 smaller parts") == 4

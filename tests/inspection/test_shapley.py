@@ -101,19 +101,6 @@ def test_parts_are_shapley_values(name):
         assert explained.values[0, 3] == "2024-01-08"
 
 
-def test_a_pool_in_which_only_linear_experts_have_weight_is_explained_exactly():
-    X, _ = numbers()
-    y = X @ np.arange(8)
-    model = MoERegressor(6, max_iter=5, random_state=0).fit(X, y)
-    explained = explain(model, X, [0, 1])
-    assert explained.n_background == 0
-    assert "linear" in str(explained).split("\n")[0]
-    expected = (X[:2] - X.mean(axis=0)) * np.arange(8)
-    assert_allclose(explained.contribution, expected, atol=0.05)
-    total = explained.base + explained.contribution.sum(axis=1)
-    assert_allclose(total, model.predict(X[:2]), rtol=1e-6)
-
-
 @pytest.fixture(scope="module")
 def forest():
     """Return a stack that changes in steps, and its samples of eight columns."""
@@ -210,11 +197,6 @@ def test_groups_of_columns_have_one_part(forest):
     by_number = explain(model, X, 5, groups_of_columns=[0, 0, 1, 2, 3, 3, 3, 3], **options)
     assert_allclose(by_number.contribution, grouped.contribution)
     assert by_number.columns == ("group 0", "group 1", "group 2", "group 3")
-    linear = MixtureRegressor(LinearRegression(), 1, random_state=0).fit(X, X @ np.arange(8))
-    parts = explain(linear, X, 5, groups_of_columns=groups)
-    assert parts.n_background == 0
-    expected = (X[5] - X.mean(axis=0)) * np.arange(8)
-    assert_allclose(parts.contribution[0, [0, 3]], [expected[:2].sum(), expected[4:].sum()])
     for wrong, message in (
         ({"a": [0], "b": [0]}, "'b' has no columns, or some of another"),
         ({"a": []}, "'a' has no columns"),
@@ -263,7 +245,6 @@ def test_the_class_asked_for():
         explain(three, X, 0, output="d")
     two = MixtureClassifier(LogisticRegression(), 1, random_state=0).fit(X, y > 0)
     yes, no = (explain(two, X, [0, 1], output=output) for output in (True, False))
-    assert yes.n_background == 0
     assert_allclose(yes.contribution, -no.contribution)
 
 
