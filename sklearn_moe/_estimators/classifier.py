@@ -1,11 +1,9 @@
 """MoEClassifier: the mixture of experts as a scikit-learn classifier."""
 
-from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy import special
 from sklearn.base import ClassifierMixin, _fit_context
@@ -15,15 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from .._data import SamplesLike
 from .._data.distributions import draw_indices
 from .._data.targets import ClassTarget, LabelTarget, check_classes
-from .._parameters.estimator_params import (
-    BalanceChoice,
-    CheckpointChoice,
-    ExpertChoice,
-    LossChoice,
-    RouterChoice,
-    SolverChoice,
-    documented,
-)
+from .._parameters.estimator_params import documented
 from ..nn import LOSSES, LossSpec
 from .fit import BaseMoE
 
@@ -189,69 +179,6 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         **BaseMoE._parameter_constraints,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
-
-    def __init__(
-        self,
-        n_experts: int | Literal["auto"] = "auto",
-        *,
-        expert: ExpertChoice = "auto",
-        router: RouterChoice = "auto",
-        loss: LossChoice = "log_loss",
-        balance: BalanceChoice | None = None,
-        learning_rate_init: float | Literal["auto"] = "auto",
-        max_iter: int | Literal["auto"] = "auto",
-        early_stopping: bool | Literal["auto", "out_of_bag"] = "auto",
-        batch_size: int | Literal["auto"] | None = "auto",
-        class_weight: dict | list[dict] | Literal["balanced"] | None = None,
-        verbose: bool | int = 0,
-        random_state: int | np.random.RandomState | None = None,
-        activation: str | Callable = "auto",
-        expert_width: int | None = None,
-        trunk: str | Callable | None = "auto",
-        sample_shape: Sequence[int] | None = None,
-        categorical_features: ArrayLike | None = "from_dtype",
-        standardize: bool | Literal["auto"] = "auto",
-        top_k: int | Literal["auto"] = "auto",
-        expert_loss_weight: float | Literal["auto"] = "auto",
-        solver: SolverChoice = "auto",
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float | Literal["auto"] | None = "auto",
-        warm_start: bool = False,
-        train_transform: Callable | None = None,
-        callbacks: list | tuple | None = None,
-        checkpoint: CheckpointChoice | None = None,
-        device: str | torch.device = "auto",
-    ):
-        self.n_experts = n_experts
-        self.expert = expert
-        self.router = router
-        self.loss = loss
-        self.balance = balance
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.batch_size = batch_size
-        self.class_weight = class_weight
-        self.verbose = verbose
-        self.random_state = random_state
-        self.activation = activation
-        self.expert_width = expert_width
-        self.trunk = trunk
-        self.sample_shape = sample_shape
-        self.categorical_features = categorical_features
-        self.standardize = standardize
-        self.top_k = top_k
-        self.expert_loss_weight = expert_loss_weight
-        self.solver = solver
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.train_transform = train_transform
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(

@@ -1,9 +1,10 @@
 """The fit of both estimators as one story, and `partial_fit`."""
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,15 @@ from .._data.statistics import describe_channels, describe_columns, find_knots
 from .._data.tables import refuse_repeated_names
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
-from .._parameters.estimator_params import FitCheckpoint
+from .._parameters.estimator_params import (
+    BalanceChoice,
+    CheckpointChoice,
+    ExpertChoice,
+    FitCheckpoint,
+    LossChoice,
+    RouterChoice,
+    SolverChoice,
+)
 from .._parameters.plan import resolve
 from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
@@ -55,6 +64,69 @@ class BaseMoE(FittedMoE):
     Subclasses have an `__init__`, and tell what y means: by `_check_y`, a function, and
     `_learn_target`, which returns the target of y and a head of the loss for it.
     """
+
+    def __init__(
+        self,
+        n_experts: int | Literal["auto"] = "auto",
+        *,
+        expert: ExpertChoice = "auto",
+        router: RouterChoice = "auto",
+        loss: LossChoice = "auto",
+        balance: BalanceChoice | None = None,
+        learning_rate_init: float | Literal["auto"] = "auto",
+        max_iter: int | Literal["auto"] = "auto",
+        early_stopping: bool | Literal["auto", "out_of_bag"] = "auto",
+        batch_size: int | Literal["auto"] | None = "auto",
+        class_weight: dict | list[dict] | Literal["balanced"] | None = None,
+        verbose: bool | int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        activation: str | Callable = "auto",
+        expert_width: int | None = None,
+        trunk: str | Callable | None = "auto",
+        sample_shape: Sequence[int] | None = None,
+        categorical_features: ArrayLike | None = "from_dtype",
+        standardize: bool | Literal["auto"] = "auto",
+        top_k: int | Literal["auto"] = "auto",
+        expert_loss_weight: float | Literal["auto"] = "auto",
+        solver: SolverChoice = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float | Literal["auto"] | None = "auto",
+        warm_start: bool = False,
+        train_transform: Callable | None = None,
+        callbacks: list | tuple | None = None,
+        checkpoint: CheckpointChoice | None = None,
+        device: str | torch.device = "auto",
+    ):
+        self.n_experts = n_experts
+        self.expert = expert
+        self.router = router
+        self.loss = loss
+        self.balance = balance
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.random_state = random_state
+        self.activation = activation
+        self.expert_width = expert_width
+        self.trunk = trunk
+        self.sample_shape = sample_shape
+        self.categorical_features = categorical_features
+        self.standardize = standardize
+        self.top_k = top_k
+        self.expert_loss_weight = expert_loss_weight
+        self.solver = solver
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.train_transform = train_transform
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.device = device
 
     def __sklearn_tags__(self):
         """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""

@@ -1,12 +1,10 @@
 """MoERegressor: the mixture of experts as a scikit-learn regressor."""
 
 import math
-from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_random_state, check_scalar
@@ -16,15 +14,7 @@ from .._data import SamplesLike
 from .._data.distributions import check_quantiles
 from .._data.targets import NumberTarget, RateTarget
 from .._data.validation import check_numbers
-from .._parameters.estimator_params import (
-    BalanceChoice,
-    CheckpointChoice,
-    ExpertChoice,
-    LossChoice,
-    RouterChoice,
-    SolverChoice,
-    documented,
-)
+from .._parameters.estimator_params import documented
 from .fit import BaseMoE
 
 __all__ = ["MoERegressor"]
@@ -180,66 +170,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
     True
     """
 
-    def __init__(
-        self,
-        n_experts: int | Literal["auto"] = "auto",
-        *,
-        expert: ExpertChoice = "auto",
-        router: RouterChoice = "auto",
-        loss: LossChoice = "squared_error",
-        balance: BalanceChoice | None = None,
-        learning_rate_init: float | Literal["auto"] = "auto",
-        max_iter: int | Literal["auto"] = "auto",
-        early_stopping: bool | Literal["auto", "out_of_bag"] = "auto",
-        batch_size: int | Literal["auto"] | None = "auto",
-        verbose: bool | int = 0,
-        random_state: int | np.random.RandomState | None = None,
-        activation: str | Callable = "auto",
-        expert_width: int | None = None,
-        trunk: str | Callable | None = "auto",
-        sample_shape: Sequence[int] | None = None,
-        categorical_features: ArrayLike | None = "from_dtype",
-        standardize: bool | Literal["auto"] = "auto",
-        top_k: int | Literal["auto"] = "auto",
-        expert_loss_weight: float | Literal["auto"] = "auto",
-        solver: SolverChoice = "auto",
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        tol: float | Literal["auto"] | None = "auto",
-        warm_start: bool = False,
-        train_transform: Callable | None = None,
-        callbacks: list | tuple | None = None,
-        checkpoint: CheckpointChoice | None = None,
-        device: str | torch.device = "auto",
-    ):
-        self.n_experts = n_experts
-        self.expert = expert
-        self.router = router
-        self.loss = loss
-        self.balance = balance
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.early_stopping = early_stopping
-        self.batch_size = batch_size
-        self.verbose = verbose
-        self.random_state = random_state
-        self.activation = activation
-        self.expert_width = expert_width
-        self.trunk = trunk
-        self.sample_shape = sample_shape
-        self.categorical_features = categorical_features
-        self.standardize = standardize
-        self.top_k = top_k
-        self.expert_loss_weight = expert_loss_weight
-        self.solver = solver
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.train_transform = train_transform
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.device = device
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseMoE._parameter_constraints,
+        "class_weight": [None],
+    }
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(

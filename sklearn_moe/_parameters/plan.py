@@ -1,7 +1,7 @@
 """The plan of a fit, with no "auto" left: what the data are decides the model, and its training.
 
 What each "auto" becomes stands on one page for each kind of data: `table`, `patches` and `images`;
-what has no meaning beside other parameters, with the reason and a way out, in `refusals`.
+what has no meaning beside other parameters, with the reason and a way out, at the end of this one.
 """
 
 import math
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from .._registry import accepts_argument, overrides
+from .._registry import accepts_argument, overrides, require_override
 from ..nn.router_parts import patches_shape
 from ..nn.routers import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
 from . import images, patches, table
-from .refusals import refuse_ignored, refuse_kinds, refuse_model, refuse_training
 from .request import DataProfile, Request
 
 # The page of X by its axes.
@@ -211,19 +210,19 @@ def _choose_kinds(request, choices, defaults):
         chosen = [chosen]
     specs = [nn.ExpertSpec.of(nn.EXPERTS.resolve(kind)) for kind in chosen]
     if not specs:
-        refuse_kinds(request, "expert")
+        _refuse_kinds(request, "expert")
     needs_pool = any(spec.estimator is not None for spec in specs)
     # These have a common table of columns.
     is_mixed = len({spec.columns for spec in specs}) > 1
     obstacle = table.why_no_pool(request) if request.data.is_table else "X"
     is_pool = obstacle is None and (len(specs) > 1 or needs_pool)
     if obstacle is not None and (needs_pool or (is_mixed and request.data.is_table)):
-        refuse_kinds(request, obstacle)
+        _refuse_kinds(request, obstacle)
     default = len(specs) if is_pool else defaults.n_experts
     n_experts = choices.choose("n_experts", default)
     if is_pool:
         if n_experts > len(specs):
-            refuse_kinds(request, "n_experts")
+            _refuse_kinds(request, "n_experts")
         specs = specs[:n_experts]
     is_line = n_experts == 1 and specs[0].factory is nn.LinearExpert and obstacle is None
     if n_experts == 1 and specs[0].estimator is None:
@@ -258,7 +257,7 @@ def _plan_model(request, choices, defaults, budget):
     request.mixes = router.router_class.mixes_distributions and n_experts > 1
     can_rehearse = data.is_table and overrides(request.head, nn.Head, "mix")
     request.rehearses = n_experts == 1 and can_rehearse and not request.is_pool
-    refuse_model(request, kinds, choices["standardize"])
+    _refuse_model(request, kinds, choices["standardize"])
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")
     if request.is_pool:
         usual = "adamw"
@@ -319,7 +318,7 @@ def _plan_training(request, choices, page):
     auto_rates = {"learning_rate_init": rate, "router__learning_rate": router_rate}
     for name, auto in auto_rates.items():
         choices.choose(name, auto)
-    refuse_training(request, choices, auto_rates)
+    _refuse_training(request, choices, auto_rates)
     max_iter = choices.choose("max_iter", _usual_epochs(request, defaults, batch_size))
 
     is_bagged = stop == "out_of_bag"
@@ -395,7 +394,7 @@ def _expert_options(request, choices, expert, kinds):
         # What only some kinds take is meant for them.
         takers = [kind for kind in kinds if accepts_argument(kind.factory, argument)]
         if not takers:
-            refuse_ignored(argument, parameter, value, choice, unset)
+            _refuse_ignored(argument, parameter, value, choice, unset)
         if expert in takers:
             options[argument] = value
     if expert.init_scale is not None:
@@ -412,5 +411,110 @@ def _solver_options(request, choices):
         if accepts_argument(request.solver.optimizer, name):
             options[name] = value
         elif value:
-            refuse_ignored(name, f"solver__{name}", value, choice, "0")
+            _refuse_ignored(name, f"solver__{name}", value, choice, "0")
     return options
+
+
+# -- what has no meaning beside other parameters -------------------------------------------------
+
+_REMEDIES = {
+    "X": "Kinds that are estimators, or read columns of their own, are for tables, X of shape "
+    "(n_samples, n_features).",
+    "n_experts": "Each kind is one expert: leave n_experts at 'auto', or use fewer.",
+}
+
+
+def _refuse_kinds(request, obstacle):
+    """Refuse kinds of experts that would have to be a pool, by what keeps them from being one."""
+    if not request.given["expert"]:
+        raise ValueError("expert=[] names no kind of experts. Use 'auto', or a list of names.")
+    seen = {
+        "X": f"samples of shape {request.data.sample_shape}",
+        "n_experts": f"n_experts={request.given['n_experts']!r}",
+    }.get(obstacle, f"{obstacle} that keeps them from being weighed so")
+    remedy = _REMEDIES.get(obstacle, f"Leave {obstacle} at its default, or use a single kind.")
+    raise ValueError(
+        f"expert={request.given['expert']!r} names kinds of experts that are fitted one after the "
+        f"other, and weighed by a router that is learned after them, got {seen}. {remedy}"
+    )
+
+
+def _refuse_model(request, kinds, standardize):
+    """Refuse experts that do not suit the other parts, columns that there are not, and networks.
+
+    `kinds` are the specs of the experts.
+    """
+    given, shape = request.given, request.data.sample_shape
+    needs = f"needs experts of one kind, got expert={given['expert']!r}. Use"
+    if len(kinds) > 1 and (n_shared := given["router__n_shared_experts"]):
+        raise ValueError(
+            f"router__n_shared_experts={n_shared!r} {needs} router__n_shared_experts=0, or a "
+            "single expert."
+        )
+    if len(kinds) > 1 and request.steps_by_expert:
+        raise ValueError(
+            f"solver={given['solver__kind']!r} {needs} solver='auto', or a single expert."
+        )
+    is_encoded = request.data.is_table and request.trunk is None and standardize
+    reads = [kind.name for kind in kinds if kind.columns == "piecewise"]
+    if reads and not is_encoded:
+        raise ValueError(
+            f"expert={reads[0]!r} reads the standardized columns of a table, got samples of shape "
+            f"{shape}, standardize={given['standardize']!r}, trunk={request.trunk!r}. Use "
+            "expert='mlp', or standardize='auto' and trunk=None."
+        )
+    if standardize and len(shape) == 2:
+        raise ValueError(
+            "standardize=True is for tables, X of shape (n_samples, n_features), and images, "
+            f"(n_samples, n_channels, height, width), got samples of shape {shape}. "
+            "Use standardize='auto': the steps are in proportion to the scale of patches."
+        )
+    if request.router.network is not None and not request.is_auto("router__network"):
+        raise ValueError(
+            f"router={request.router}: its scores are fixed, got router__network="
+            f"{given['router__network']!r}. Use router__network='auto'."
+        )
+
+
+def _refuse_training(request, choices, auto_rates):
+    """Refuse losses and schedules that the model cannot have, and rates that weights cannot."""
+    given, head, own_loss = request.given, request.head, choices["expert_loss_weight"]
+    if request.schedule == "residual":
+        require_override(head, nn.Head, "error", "solver__schedule='residual'")
+        if not request.solver.per_expert:
+            raise ValueError(
+                "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
+                f"{given['solver__kind']!r}. Use solver__schedule='constant'."
+            )
+    if own_loss == 1 and request.reads_vector and not request.is_linear and request.trains_router:
+        raise ValueError(
+            "expert_loss_weight=1 leaves nothing to balance or router__learning_rate: the router "
+            "is learned from out-of-bag rows when the experts are trained. Use 'auto'."
+        )
+    if choices["early_stopping"] is True:
+        require_override(head, nn.Head, "score", "early_stopping=True")
+    needs_mixture = None
+    if own_loss and not request.is_pool:
+        needs_mixture = f"expert_loss_weight={own_loss!r}"
+    if choices["early_stopping"] == "out_of_bag" and not (request.rehearses or request.is_pool):
+        needs_mixture = "early_stopping='out_of_bag'"
+    if needs_mixture and not request.mixes:
+        raise ValueError(
+            f"{needs_mixture} needs a router that mixes the distributions of several experts, got "
+            f"router={given['router__kind']!r} and n_experts={choices['n_experts']}. Use "
+            "router='soft' and n_experts > 1, or leave it at 'auto'."
+        )
+    for name in auto_rates:
+        if choices[name] > float(np.finfo(np.float32).max):
+            raise ValueError(
+                f"{name}={choices[name]:.3g} is too large for float32. Lower it, or, if it was "
+                "'auto', multiply X by a constant."
+            )
+
+
+def _refuse_ignored(argument, parameter, value, choice, unset):
+    """Refuse an argument that a factory does not take."""
+    raise ValueError(
+        f"{parameter}={value!r} would be ignored: {choice} takes no {argument}. "
+        f"Leave {parameter} at {unset}, or pass a callable with such an argument."
+    )

@@ -1,6 +1,5 @@
 """What may end a training: stopping, callbacks of others, Ctrl-C; and a bar of its epochs."""
 
-import copy
 import math
 import signal
 import threading
@@ -56,6 +55,7 @@ class Stopping(Callback):
         self.waited_ = self.steps_waited_ = 0
         self.converged_ = False
 
+    @torch.no_grad()
     def on_epoch_end(self, net, **kwargs):
         """Compare this epoch with the best one so far."""
         self.n_epochs_ += 1
@@ -83,19 +83,22 @@ class Stopping(Callback):
             self.converged_ = True
             raise StopTraining
 
+    @torch.no_grad()
     def on_train_end(self, net, **kwargs):
         """Return to the best weights."""
         if self.best_weights_ is not None:
-            net.training_.module.load_state_dict(self.best_weights_)
+            module = net.training_.module
+            weights = [*module.parameters(), *module.buffers()]
+            torch._foreach_copy_(weights, self.best_weights_)
             self.best_weights_ = None
 
 
 def _keep(module, kept):
     """Return a copy of the weights of a module, made over a copy that was kept before, if any."""
-    state = module.state_dict()
+    weights = [*module.parameters(), *module.buffers()]
     if kept is None:
-        return copy.deepcopy(state)
-    torch._foreach_copy_([*kept.values()], [*state.values()])
+        return [weight.detach().clone() for weight in weights]
+    torch._foreach_copy_(kept, weights)
     return kept
 
 

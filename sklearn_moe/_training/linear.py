@@ -1,6 +1,7 @@
 """The linear kind of experts: linear models of scikit-learn, whose penalty rows of folds choose."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,8 @@ from .._data.router import N_FOLDS
 from .._data.rows import SparseRows
 from ..nn.encoders import TableEncoder
 
-# Penalties of numbers; and of what has no closed form, the strongest first: weaker ones are tried
-# as long as rows of other folds are predicted better.
-_ALPHAS, _ALPHAS_OF_STEPS = np.logspace(-1, 5, 7), np.logspace(4, -2, 5)
+# Penalties of numbers, and of what is found in steps: the first is tried in the middle.
+_ALPHAS, _ALPHAS_OF_STEPS = np.logspace(-2, 5, 8), np.logspace(-2, 4, 5)
 # With more rows than that for each column the penalty is 1: on five tables of that size the log
 # loss of a line is then the same to .0003, on 18 with fewer rows the best penalty has .86 of it.
 _MANY_ROWS = 100
@@ -51,8 +51,8 @@ def fit_line(fit, kind, rows, folds):
     head, y = fit.net.criterion_, rows.y.cpu()
     weight = rows.weight.double().cpu().numpy()
     X, shift, spread = _read_columns(fit.net, kind, rows, weight)
-    has_closed_form = head.kind == "regression" and not head.is_rate
-    chooses = has_closed_form or weight.sum() < _MANY_ROWS * X.shape[1]
+    is_number = head.kind == "regression" and not head.is_rate
+    chooses = is_number or weight.sum() < _MANY_ROWS * X.shape[1]
     # There may be no out-of-bag rows, or only those of one fold.
     is_given = len(np.unique(folds)) > 1
     if not is_given:
@@ -61,38 +61,36 @@ def fit_line(fit, kind, rows, folds):
             groups = groups[draw_rows(len(groups), len(y))]
         folds = _draw_folds(X, weight, groups)
     has_folds = is_given or (chooses and (folds >= 0).any())
-    # No row is in the fold -2: a model without it is one of all rows.
-    left_out = [-2, *range((1 + folds.max()) * has_folds)]
+    left_out = [*range((1 + folds.max()) * has_folds)]
     gains = [np.ones(len(spread))]
     if has_folds and len(spread) > weight.sum():
         gains.append(spread)
-    fit_models = _fit_numbers if has_closed_form else _fit_in_turn
-    alphas = _ALPHAS if has_closed_form else _ALPHAS_OF_STEPS
+    alphas = [1.0]
+    if chooses and has_folds:
+        alphas = _ALPHAS if is_number else _ALPHAS_OF_STEPS
     best = None
     for gain in gains:
         scaled, back = _scale(X, gain, weight)
-        for coef, intercept in fit_models(
-            head, scaled, y, weight, folds, left_out, alphas if chooses and has_folds else [1.0]
-        ):
-            outputs = np.zeros((len(y), head.n_outputs))
-            for fold, w, b in zip(left_out, coef, intercept, strict=True):
-                outputs[folds == fold, : len(w)] = scaled[folds == fold] @ w.T + b
-            is_new = folds >= 0
-            loss = weight[is_new] @ head.loss(torch.from_numpy(outputs[is_new]), y[is_new]).numpy()
-            if best is None or loss < best[0]:
-                best = loss, outputs, back(coef), intercept
-            elif not has_closed_form:
-                break
-    _, outputs, coef, intercept = best
+        models = _Models(head, scaled, y, weight, folds, left_out)
+        alpha = _find_least(models.loss, alphas)
+        if best is None or models.loss(alpha) < best[0].loss(best[1]):
+            best = models, alpha, back
+    models, alpha, back = best
+    # No row is in the fold -2: a model without it is one of all rows.
+    coef, intercept = models.fit([-2], alpha)
+    if has_folds:
+        pairs = zip((coef, intercept), models.at(alpha), strict=True)
+        coef, intercept = map(np.concatenate, pairs)
+    coef = back(coef)
     intercept = intercept - coef @ shift
     if head.n_outputs > coef.shape[1]:
-        errors = y.numpy() - outputs[:, : head.n_targets]
+        errors = y.numpy() - models.outputs(alpha)[:, : head.n_targets]
         scale = np.sqrt(np.average(errors**2, 0, weight * ((folds >= 0) | (not has_folds))))
         coef = np.concatenate([coef, np.zeros_like(coef)], axis=1)
         of_scale = np.broadcast_to(scale_output(scale), intercept.shape)
         intercept = np.concatenate([intercept, of_scale], axis=1)
     # What others do not know of are folds that were drawn here.
-    n_models = len(left_out) if is_given else 1
+    n_models = len(coef) if is_given else 1
     return coef[:n_models], intercept[:n_models]
 
 
@@ -157,52 +155,93 @@ def _scale(X, gain, weight):
     return scaled @ axes, lambda coef: coef @ axes.T * gain
 
 
-# -- models without each fold, for all penalties --------------------------------------------------
+# -- models without each fold, and their penalty --------------------------------------------------
 
 
-def _fit_numbers(head, X, y, weight, folds, left_out, alphas):
-    """Yield coefficients and intercepts of ridge regressions without each fold, by penalty."""
-    y, n_targets, models = y.numpy(), head.n_targets, []
-    for fold in left_out:
-        part = folds != fold
-        # All penalties at once, as if they were so many targets.
-        y_of_each = np.tile(y[part].reshape(-1, n_targets), len(alphas))
-        ridge = Ridge(np.repeat(alphas, n_targets), copy_X=False, tol=1e-6)
-        models.append(ridge.fit(X[part].astype(np.float64), y_of_each, weight[part]))
-    coefs = np.stack([m.coef_.reshape(len(alphas), n_targets, -1) for m in models], axis=1)
-    intercepts = np.stack([m.intercept_.reshape(len(alphas), n_targets) for m in models], axis=1)
-    return zip(coefs, intercepts, strict=True)
+def _find_least(loss, alphas):
+    """Return the penalty with the least loss, from the middle on as long as the loss falls."""
+    best = middle = len(alphas) // 2
+    for direction in (-1, 1):
+        place = best + direction
+        while 0 <= place < len(alphas) and loss(alphas[place]) < loss(alphas[best]):
+            best, place = place, place + direction
+        if best != middle:
+            break
+    return alphas[best]
 
 
-def _fit_in_turn(head, X, y, weight, folds, left_out, alphas):
-    """Yield the same of classes, labels and rates, each penalty from the models of the one before.
+class _Models:
+    """Models of all rows but those of a fold, by the penalty, each from the one before.
 
-    All classes have one model; each label, and each rate, has its own.
+    All numbers, and all classes, have one model; each label, and each rate, has its own.
     """
-    X, y = X.astype(np.float64), y.numpy()
-    fit_one, n_coefficients = _fit_label, X.shape[1] + 1
-    if head.kind == "regression":
-        fit_one = _fit_rate
-    elif head.n_outputs > 1 and head.kind == "classes":
-        fit_one, n_coefficients = _fit_classes, n_coefficients * head.n_targets
-    is_small = n_coefficients <= _MOST_SECOND and not issparse(X)
-    options = {"solver": "newton-cholesky" if is_small else "lbfgs", "warm_start": True}
-    make = PoissonRegressor if fit_one is _fit_rate else LogisticRegression
-    columns = [y] if y.ndim == 1 else [*y.T]
-    models = [[make(max_iter=500, **options) for _ in columns] for _ in left_out]
-    parts = [folds != fold for fold in left_out]
-    for alpha in alphas:
+
+    def __init__(self, head, X, y, weight, folds, left_out):
+        self.head, self.X, self.y, self.weight, self.folds = head, X.astype(float), y, weight, folds
+        self.left_out, self.found = left_out, {}
+        n_coefficients, is_number = X.shape[1] + 1, head.kind == "regression" and not head.is_rate
+        self.columns = [y.numpy()] if y.ndim == 1 or is_number else [*y.numpy().T]
+        if is_number:
+            self.fit_one, make = _fit_numbers, partial(Ridge, tol=1e-6)
+        else:
+            self.fit_one, model = _fit_label, LogisticRegression
+            if head.kind == "regression":
+                self.fit_one, model = _fit_rate, PoissonRegressor
+            elif head.kind == "classes" and head.n_outputs > 1:
+                self.fit_one, n_coefficients = _fit_classes, n_coefficients * head.n_targets
+            is_small = n_coefficients <= _MOST_SECOND and not issparse(X)
+            solver = "newton-cholesky" if is_small else "lbfgs"
+            make = partial(model, solver=solver, max_iter=500, warm_start=True)
+        self.models = {fold: [make() for _ in self.columns] for fold in (-2, *left_out)}
+
+    def fit(self, left_out, alpha):
+        """Return coefficients, (n_models, n_targets, n_columns), and intercepts."""
         found = []
         with warnings.catch_warnings(), config_context(skip_parameter_validation=True):
             # A model that has nearly converged is good enough.
             warnings.simplefilter("ignore")
-            for part, of_columns in zip(parts, models, strict=True):
+            for fold in left_out:
+                part = self.folds != fold
+                X, weight, n_targets = self.X[part], self.weight[part], self.head.n_targets
                 each = [
-                    fit_one(model, X[part], column[part], weight[part], alpha, head.n_targets)
-                    for model, column in zip(of_columns, columns, strict=True)
+                    self.fit_one(model, X, column[part], weight, alpha, n_targets)
+                    for model, column in zip(self.models[fold], self.columns, strict=True)
                 ]
                 found.append([np.concatenate(arrays) for arrays in zip(*each, strict=True)])
-        yield tuple(np.stack(arrays) for arrays in zip(*found, strict=True))
+        return tuple(np.stack(arrays) for arrays in zip(*found, strict=True))
+
+    def at(self, alpha):
+        """Return the models without each fold, fitted once."""
+        if alpha not in self.found:
+            n_rows = (
+                1
+                if self.head.kind == "classes" and self.head.n_outputs == 1
+                else self.head.n_targets
+            )
+            empty = np.zeros((0, n_rows, self.X.shape[1])), np.zeros((0, n_rows))
+            self.found[alpha] = self.fit(self.left_out, alpha) if self.left_out else empty
+        return self.found[alpha]
+
+    def outputs(self, alpha):
+        """Return the outputs for each row of the models that have not seen it, 0 without such."""
+        outputs = np.zeros((len(self.y), self.head.n_outputs))
+        each = zip(self.left_out, *self.at(alpha), strict=True) if self.left_out else ()
+        for fold, coef, intercept in each:
+            part = self.folds == fold
+            outputs[part, : len(coef)] = self.X[part] @ coef.T + intercept
+        return outputs
+
+    def loss(self, alpha):
+        """Return the loss of the rows that are in a fold."""
+        is_new = self.folds >= 0
+        outputs = torch.from_numpy(self.outputs(alpha)[is_new])
+        return self.weight[is_new] @ self.head.loss(outputs, self.y[is_new]).numpy()
+
+
+def _fit_numbers(model, X, y, weight, alpha, n_targets):
+    """Return the coefficients and intercepts of all numbers."""
+    model.set_params(alpha=alpha).fit(X, y, weight)
+    return model.coef_.reshape(n_targets, -1), np.atleast_1d(model.intercept_)
 
 
 def _fit_classes(model, X, y, weight, alpha, n_classes):

@@ -458,7 +458,9 @@ class Step:
         if self.module.router is not None and mixed.route is not None:
             balance = self.module.router.balance_loss(mixed.route, batch.weight)
             total = loss if balance is None else loss + balance
-        total.backward()
+        # Not so where the gradients are set already.
+        if total.requires_grad:
+            total.backward()
         if training.group is not None:
             training.group.all_reduce_gradients(training.parameters)
         if training.has_batch_hooks:

@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, mixed_losses
 from .._data.rows import Rows, SparseRows
 from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
-from ..nn.functional import sum_over_shards
+from ..nn.experts.mlp import MLPStack
+from ..nn.functional import batch_size, sum_over_shards
 from ..nn.mixture import MixtureOutput
 from .callbacks import Stopping
 from .estimators import fit_members, fit_members_further
@@ -147,25 +148,43 @@ def train_kind(fit, kind):
 class BagStep(Step):
     """A step of the members of a bag, each of which has a loss of its own."""
 
+    def __init__(self, training):
+        super().__init__(training)
+        experts, head = self.module.experts, self.net.criterion_
+        # Of a loss whose gradient is known, and that learns nothing itself.
+        is_known = "losses_and_gradients" in vars(type(head))
+        is_relu = isinstance(experts, MLPStack) and isinstance(experts.activation, nn.ReLU)
+        self.is_traced = is_known and is_relu and not any(True for _ in head.parameters())
+
     def losses(self, x, batch):
         """Return no outputs, the mean losses of members in the bag, and the loss of the others."""
-        training, head, dtype = self.training, self.net.criterion_, batch.weight.dtype
-        x = self.module.encode(x, training.encodes_once)
-        outputs = apply_all(self.module.experts, x[:, self.module.columns]).to(dtype)
-        losses = head.losses(outputs, batch.y)
+        training, head, experts = self.training, self.net.criterion_, self.module.experts
+        x = self.module.encode(x, training.encodes_once)[:, self.module.columns]
+        if self.is_traced:
+            traced, inputs = experts.trace(x)
+            losses, gradients = head.losses_and_gradients(traced, batch.y)
+            outputs = traced.permute(2, 0, 1)
+        else:
+            outputs = apply_all(experts, x)
+            losses = head.losses(outputs, batch.y)
+        in_bag = torch.ones_like(losses)
+        if batch.in_bag is not None:
+            in_bag = batch.in_bag.to(losses.dtype)
+        share = in_bag / in_bag.sum(1, keepdim=True)
+        if self.is_traced:
+            weight = (batch.weight / batch_size(batch.weight)).unsqueeze(1)
+            experts.set_gradients(inputs, gradients * (share * weight).T.unsqueeze(1))
         mixed = MixtureOutput(None, None, outputs)
         if training.needs_outputs:
             equal = torch.full_like(losses, 1 / losses.shape[1])
             mixed = mixed._replace(output=self.mix(equal, outputs))
-        if batch.in_bag is None:
-            return mixed, losses.mean(1), None
-        in_bag = batch.in_bag.to(dtype)
-        loss = (losses * (in_bag / in_bag.sum(1, keepdim=True))).sum(1)
-        with torch.no_grad():
+        oob_loss = None
+        if batch.in_bag is not None:
             # Some rows may be hidden from none.
             weight = batch.weight.unsqueeze(1) * (1 - in_bag)
-            oob_loss = (losses * weight).sum() / sum_over_shards(weight.sum()).clamp(min=1e-12)
-        return mixed, loss, oob_loss
+            total = sum_over_shards(weight.sum()).clamp(min=1e-12)
+            oob_loss = (losses.detach() * weight).sum() / total
+        return mixed, (losses * share).sum(1), oob_loss
 
 
 def _make_stopping(fit):
@@ -176,7 +195,7 @@ def _make_stopping(fit):
     if fit.plan.resolved["early_stopping"] != "out_of_bag":
         return Stopping(training.tol, n_wait)
     # Or 15 % of the epochs until the best one.
-    patience = max(n_wait / 2, training.max_iter / 20)
+    patience = max(n_wait / 2, 0.03 * training.max_iter)
     return Stopping(training.tol, patience, "oob_loss", share=0.13, least_steps=0)
 
 

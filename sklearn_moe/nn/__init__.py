@@ -1,11 +1,10 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .balance import BALANCES, Balance
-from .build import build_mixture
 from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
-from .mixture import MixtureOfExperts, Pool
+from .mixture import MixtureOfExperts, Pool, build_mixture
 from .predictor import Predictor
 from .router_parts import GATES, NETWORKS, NOISES, Noise, Route, Scores
 from .routers import ROUTERS, Router, RouterSpec, SoftRouter, TopKRouter

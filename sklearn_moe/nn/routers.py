@@ -417,8 +417,8 @@ class RouterSpec:
         if isinstance(router, partial) and not router.args:
             return cls.of(router.func).with_options(given=router, **router.keywords)
         raise ValueError(
-            f"router must be a name, {ROUTERS.alternative}; got {router!r}. A module that "
-            "computes the scores belongs to router=RouterParams(network=...)."
+            f"router must be a name, {ROUTERS.alternative}; got {router!r}. A module that computes "
+            "the scores belongs to router=RouterParams(network=...)."
         )
 
 

@@ -37,14 +37,17 @@ def reference_norm(gradients, norm):
 
 @pytest.mark.parametrize(
     ("norm", "momentum", "weight_decay"),
-    [("l2", 0.0, 0.0), ("l2", 0.9, 0.1), ("sum", 0.0, 0.1), ("sum", 0.9, 0.0), (None, 0.9, 0.1)],
+    [
+        *(("l2", 0.0, 0.0), ("l2", 0.9, 0.1), ("sum", 0.0, 0.1), ("sum", 0.9, 0.0)),
+        *((None, 0.9, 0.1), (None, 0.0, 0.0)),
+    ],
 )
 def test_follows_the_formula(norm, momentum, weight_decay):
     groups = units()
     options = {"norm": norm, "momentum": momentum, "weight_decay": weight_decay}
-    rates = (0.025, 0.1)  # of the two groups
+    rates = (0.2, 0.1)  # of the two groups
     optimizer = NormalizedSGD([{"params": unit} for unit in groups], lr=0.1, **options)
-    optimizer.param_groups[0]["lr_multiplier"] = torch.tensor(0.25)
+    optimizer.param_groups[0]["lr_multiplier"] = 2
     expected = [[p.detach().clone() for p in unit] for unit in groups]
     velocity = [[torch.zeros_like(p) for p in unit] for unit in groups]
     for step in range(3):
@@ -58,15 +61,6 @@ def test_follows_the_formula(norm, momentum, weight_decay):
         for p in chain(*groups):
             p.grad = p.grad * (step + 2)
     torch.testing.assert_close([p.detach() for p in chain(*groups)], [*chain(*expected)])
-
-
-def test_a_plain_step_heeds_a_multiplier_above_one():
-    (first, second), _ = units()
-    optimizer = NormalizedSGD([first, second], lr=0.1, norm=None)
-    optimizer.param_groups[0]["lr_multiplier"] = 2
-    expected = first - 0.2 * first.grad
-    optimizer.step()
-    torch.testing.assert_close(first, expected)
 
 
 @pytest.mark.parametrize("norm", ["l2", None])
