@@ -47,8 +47,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     Parameters
     ----------
-    loss : str or callable, default="log_loss"
-        What the outputs of the experts mean:
+    loss : str or callable, default="auto"
+        What the outputs of the experts mean. "auto" is "log_loss":
 
         - "log_loss": one output per class and the cross-entropy; with several labels one output
           per label and the logistic loss of each;
@@ -190,6 +190,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
+        In a pool each kind is trained, the linear one in steps, too, estimators by `partial_fit`.
         The first call sets the scales of X, the categories, the learning rates and the batch size.
         It should have a thousand samples or more, drawn at random: what has a single value in it is
         warned of, as other values will have no effect later. The state of the solver, such as

@@ -25,16 +25,16 @@ class MoERegressor(RegressorMixin, BaseMoE):
     """Mixture of experts with a learned router, for regression.
 
     Several models, the experts, and a router that decides how much each of them counts for a
-    sample, for tables, bags of patches and images as in :class:`MoEClassifier`. The parameters are
-    the same, without `class_weight`.
+    sample, for tables, bags of patches and images as in :class:`MoEClassifier`, with the same
+    parameters.
 
     Each output of the target is standardized inside the model, and predictions are in the units of
     y. "Table" means a 2-D X that `sample_shape` does not read as patches or images.
 
     Parameters
     ----------
-    loss : str or callable, default="squared_error"
-        What the outputs of the experts mean:
+    loss : str or callable, default="auto"
+        What the outputs of the experts mean. "auto" is "squared_error":
 
         - "squared_error": half the squared error, whose prediction is the mean;
         - "absolute_error": whose prediction is the median of an expert's samples;
@@ -93,6 +93,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
     batch_size : int or None, default="auto"
         Samples per step; None means all of them. "auto" is 200, and up to four times as many if the
         weights of the samples are uneven, or for "adamw" and tables of more than 50,000 rows.
+
+    class_weight : None, default=None
+        Numbers have no classes.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -181,6 +184,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
+        In a pool each kind is trained, the linear one in steps, too, estimators by `partial_fit`.
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random: what has a single value in
         it is warned of, as other values will have no effect later. The state of the solver, such as
@@ -189,9 +193,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         values. `early_stopping=True` is an error: hold out samples yourself.
 
         What is set between two calls acts at once: learning rates, `batch_size`, the options of the
-        solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
-        `callbacks`. What "auto" was in the first call it remains. Parameters of the model, and
-        another solver, are refused; `random_state` and `device` are those of the first call.
+        solver, the weight of the balance, `expert_loss_weight`, `train_transform`, `callbacks`.
+        What "auto" was in the first call it remains. Parameters of the model, and another solver,
+        are refused; `random_state` and `device` are those of the first call.
 
         Parameters
         ----------

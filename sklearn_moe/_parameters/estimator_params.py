@@ -576,7 +576,7 @@ class EstimatorParams(HasNames):
         Number of epochs without an improvement of `tol` after which training stops. They must
         also be 50 steps, because a small X has one step per epoch; and with "out_of_bag" a tenth of
         `max_iter` and a quarter of the epochs so far. In a pool with "out_of_bag" each kind stops
-        for itself, after half of this number or 5 % of `max_iter` if that is more, and about 15 %
+        for itself, after half of this number or 3 % of `max_iter` if that is more, and about 15 %
         of the epochs until its best one.
 
     {tol}
