@@ -73,12 +73,12 @@ clf = MoEClassifier(
 )
 with TemporaryDirectory() as folder:
     model = Pipeline([("features", features), ("clf", clf)], memory=folder)
-    search = GridSearchCV(model, {"clf__n_experts": [1, 4]}, cv=2)
+    search = GridSearchCV(model, {"clf__n_experts": [1, "auto"]}, cv=2)
     search.fit(X, y)
 for n_experts, score in zip(
     search.cv_results_["param_clf__n_experts"], search.cv_results_["mean_test_score"], strict=True
 ):
-    print(f"{n_experts} experts: accuracy {score:.3f}")
+    print(f"n_experts={n_experts}: accuracy {score:.3f}")
 
 # %%
 # The mixture on images that were not trained on, and what the report says in its first line: which
@@ -86,7 +86,7 @@ for n_experts, score in zip(
 
 from sklearn_moe.metrics import specialization_report
 
-model = Pipeline(model.steps).set_params(clf__n_experts=4).fit(X, y)
+model = Pipeline(model.steps).fit(X, y)
 print(f"accuracy {model.score(X_test, y_test):.3f}")
 print(specialization_report(model, X_test, y_test).verdict)
 

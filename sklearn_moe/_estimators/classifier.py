@@ -29,8 +29,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     - A row of a table (2-D): columns are standardized, all experts compute the row, and the router
       mixes their probabilities, p(y | x) = sum_m pi_m(x) p_m(y | x). The experts are of three
-      kinds: multilayer perceptrons, the same on piecewise-linear columns, and linear functions.
-      Held-out rows decide the weight of each kind.
+      kinds: multilayer perceptrons, the same on piecewise-linear columns, and a linear function.
+      Out-of-bag rows decide the weight of each kind.
     - A bag of patches (3-D): the expert of highest router score computes the bag, by the paper's
       patch CNN with cubic activation. The class probabilities are computed from its output times
       its gate value, F(x) = pi_m(x) f_m(x) [1]_. More experts of the same size are then more
@@ -47,8 +47,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     Parameters
     ----------
-    loss : str or callable, default="log_loss"
-        What the outputs of the experts mean:
+    loss : str or callable, default="auto"
+        What the outputs of the experts mean. "auto" is "log_loss":
 
         - "log_loss": one output per class and the cross-entropy; with several labels one output
           per label and the logistic loss of each;
@@ -68,17 +68,17 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         and to restore the best weights.
 
         - "out_of_bag": no sample is held out. Every training sample is out-of-bag for some experts,
-          which are not trained on it and are tested on it: of several kinds on a table for one of
-          each kind, and each kind stops for itself; otherwise for a tenth of the experts, at least
-          one (a quarter of them up to 500 samples), whose mixture is tested. Equal samples are
-          out-of-bag for the same experts. The test needs almost no time. Needs `router="soft"` and
-          several experts; or a table and `n_experts=1`: then eight such networks are trained
-          out-of-bag to find the best number of epochs, and the single network is trained for as
-          many epochs on all samples;
+          which are not trained on it and are tested on it: in a pool for a member of each kind, and
+          each kind stops for itself; otherwise for a tenth of the experts, at least one (a quarter
+          of them up to 500 samples), whose mixture is tested. Equal samples are out-of-bag for the
+          same experts. The test needs almost no time. Needs `router="soft"` and several experts; or
+          a table and `n_experts=1`: then eight such networks are trained out-of-bag to find the
+          best number of epochs, and the single network is trained for as many epochs on all
+          samples;
         - True: `validation_fraction` of the training samples are held out, stratified by class, and
           tested by the loss if X is a table, by the accuracy otherwise;
-        - False: the training loss decides when to stop, and no weights are restored. Of several
-          kinds of experts on a table, samples are hidden nevertheless, for the router.
+        - False: the training loss decides when to stop, and no weights are restored. In a pool
+          samples are hidden nevertheless, for the router.
 
         "auto" is "out_of_bag" for a table with one expert, or with several experts,
         `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
@@ -107,13 +107,11 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     oob_decision_function_ : ndarray of shape (n_samples, n_classes)
         Class probabilities of each training sample by the experts that are not trained on it; with
-        several labels the probability of each label. By default these are one expert of each kind,
+        several labels the probability of each label. In a pool these are one member of each kind,
         with the weights of the router, so that the loss is usually larger than that of the mixture.
-        NaN where all experts of some kind are trained on the sample: where a kind has fewer than
-        four experts, or fewer than another. With one expert of each kind these are three quarters
-        of the samples, with the five of the default none, with the two of the default for 200,000
-        rows or more four fifths. Without samples of weight 0. Only with
-        `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
+        NaN where all members of a kind are trained on the sample: for four fifths of the samples of
+        a pool from 200,000 rows on. Without samples of weight 0. Only with
+        `early_stopping="out_of_bag"`, and of a pool also with False.
 
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with several labels the share of labels
@@ -130,6 +128,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     See Also
     --------
+    MixtureClassifier : A mixture of estimators, which finds regimes.
     sklearn.neural_network.MLPClassifier : A single multilayer perceptron.
     sklearn_moe.datasets.make_cluster_patches : The problem of the paper.
 
@@ -163,7 +162,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     >>> clf = MoEClassifier(random_state=0).fit(X[:400], y[:400])
     >>> print(f"accuracy {clf.score(X[400:], y[400:]):.2f}")
-    accuracy 0.97
+    accuracy 0.98
     >>> print(f"log loss {log_loss(y[400:], clf.predict_proba(X[400:])):.1f}")
     log loss 0.1
 
@@ -191,6 +190,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
+        In a pool each kind is trained, the linear one in steps, too, estimators by `partial_fit`.
         The first call sets the scales of X, the categories, the learning rates and the batch size.
         It should have a thousand samples or more, drawn at random: what has a single value in it is
         warned of, as other values will have no effect later. The state of the solver, such as

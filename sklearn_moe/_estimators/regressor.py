@@ -25,16 +25,16 @@ class MoERegressor(RegressorMixin, BaseMoE):
     """Mixture of experts with a learned router, for regression.
 
     Several models, the experts, and a router that decides how much each of them counts for a
-    sample, for tables, bags of patches and images as in :class:`MoEClassifier`. The parameters are
-    the same, without `class_weight`.
+    sample, for tables, bags of patches and images as in :class:`MoEClassifier`, with the same
+    parameters.
 
     Each output of the target is standardized inside the model, and predictions are in the units of
     y. "Table" means a 2-D X that `sample_shape` does not read as patches or images.
 
     Parameters
     ----------
-    loss : str or callable, default="squared_error"
-        What the outputs of the experts mean:
+    loss : str or callable, default="auto"
+        What the outputs of the experts mean. "auto" is "squared_error":
 
         - "squared_error": half the squared error, whose prediction is the mean;
         - "absolute_error": whose prediction is the median of an expert's samples;
@@ -73,17 +73,17 @@ class MoERegressor(RegressorMixin, BaseMoE):
         and to restore the best weights.
 
         - "out_of_bag": no sample is held out. Every training sample is out-of-bag for some experts,
-          which are not trained on it and are tested on it: of several kinds on a table for one of
-          each kind, and each kind stops for itself; otherwise for a tenth of the experts, at least
-          one (a quarter of them up to 500 samples), whose mixture is tested. Equal samples are
-          out-of-bag for the same experts. The test needs almost no time. Needs `router="soft"` and
-          several experts; or a table and `n_experts=1`: then eight such networks are trained
-          out-of-bag to find the best number of epochs, and the single network is trained for as
-          many epochs on all samples;
+          which are not trained on it and are tested on it: in a pool for a member of each kind, and
+          each kind stops for itself; otherwise for a tenth of the experts, at least one (a quarter
+          of them up to 500 samples), whose mixture is tested. Equal samples are out-of-bag for the
+          same experts. The test needs almost no time. Needs `router="soft"` and several experts; or
+          a table and `n_experts=1`: then eight such networks are trained out-of-bag to find the
+          best number of epochs, and the single network is trained for as many epochs on all
+          samples;
         - True: `validation_fraction` of the training samples are held out, and tested by the loss
           if X is a table, by the squared error otherwise;
-        - False: the training loss decides when to stop, and no weights are restored. Of several
-          kinds of experts on a table, samples are hidden nevertheless, for the router.
+        - False: the training loss decides when to stop, and no weights are restored. In a pool
+          samples are hidden nevertheless, for the router.
 
         "auto" is "out_of_bag" for a table with one expert, or with several experts,
         `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
@@ -93,6 +93,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
     batch_size : int or None, default="auto"
         Samples per step; None means all of them. "auto" is 200, and up to four times as many if the
         weights of the samples are uneven, or for "adamw" and tables of more than 50,000 rows.
+
+    class_weight : None, default=None
+        Numbers have no classes.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -120,13 +123,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
         are no rates of several exposures.
 
     oob_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        Prediction of each training sample by the experts that are not trained on it. By default
-        these are one expert of each kind, with the weights of the router, so that the errors are
-        usually larger than those of the mixture. NaN where all experts of some kind are trained on
-        the sample: where a kind has fewer than four experts, or fewer than another. With one expert
-        of each kind these are three quarters of the samples, with the five of the default none,
-        with the two of the default for 200,000 rows or more four fifths. Without samples of weight
-        0. Only with `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
+        Prediction of each training sample by the experts that are not trained on it. In a pool
+        these are one member of each kind, with the weights of the router, so that the errors are
+        usually larger than those of the mixture. NaN where all members of a kind are trained on the
+        sample: for four fifths of the samples of a pool from 200,000 rows on. Without samples of
+        weight 0. Only with `early_stopping="out_of_bag"`, and of a pool also with False.
 
     Warns
     -----
@@ -141,6 +142,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     See Also
     --------
     MoEClassifier : A mixture of experts for classification.
+    MixtureRegressor : A mixture of estimators, which finds regimes.
     sklearn.neural_network.MLPRegressor : A single multilayer perceptron.
 
     References
@@ -162,12 +164,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
     >>> import numpy as np
     >>> from sklearn_moe import MoERegressor
     >>> X = np.random.default_rng(0).uniform(-1, 1, size=(1000, 2))
-    >>> y = np.where(X[:, 0] > 0, 3 + 2 * X[:, 1], -2 * X[:, 1])  # a regime on either side
+    >>> y = np.where(X[:, 0] > 0, 3 + 2 * X[:, 1], -2 * X[:, 1])
     >>> reg = MoERegressor(random_state=0).fit(X[:800], y[:800])
     >>> reg.score(X[800:], y[800:]) > 0.95
     True
-    >>> np.unique(reg.apply(X)).size  # linear experts
-    2
     >>> low, high = reg.predict_interval(X[800:], coverage=0.9).T
     >>> bool(0.8 < ((low < y[800:]) & (y[800:] < high)).mean() < 1)
     True
@@ -184,6 +184,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
+        In a pool each kind is trained, the linear one in steps, too, estimators by `partial_fit`.
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random: what has a single value in
         it is warned of, as other values will have no effect later. The state of the solver, such as
@@ -192,9 +193,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         values. `early_stopping=True` is an error: hold out samples yourself.
 
         What is set between two calls acts at once: learning rates, `batch_size`, the options of the
-        solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
-        `callbacks`. What "auto" was in the first call it remains. Parameters of the model, and
-        another solver, are refused; `random_state` and `device` are those of the first call.
+        solver, the weight of the balance, `expert_loss_weight`, `train_transform`, `callbacks`.
+        What "auto" was in the first call it remains. Parameters of the model, and another solver,
+        are refused; `random_state` and `device` are those of the first call.
 
         Parameters
         ----------

@@ -282,10 +282,12 @@ class EstimatorParams(HasNames):
     ----------
     n_experts : int, default="auto"
         Number of experts, M. With 1 there is no router, and the model is the single expert. "auto"
-        is 15 for a table with `expert="auto"`, 6 from 200,000 rows on, and 8 otherwise.
+        is the number of kinds in a pool (see `expert`), and 8 otherwise. Of a list the first M
+        kinds are a pool, and more than there are kinds are refused. On a table with
+        `expert="auto"`, M networks are of the kind "mlp".
 
-    expert : str, callable, ExpertSpec or a list of these, default="auto"
-        Network of an expert, or of several kinds of experts, which are repeated over the experts:
+    expert : str, callable, ExpertSpec or a list of these and of estimators, default="auto"
+        Network of an expert, or a list of kinds:
 
         - "patch": the sum over patches and filters of sigma(<w, x_p>), without biases
           (section 3.2 of [1]_);
@@ -304,20 +306,28 @@ class EstimatorParams(HasNames):
           given `activation` and `expert_width` if it has arguments `activation` and `width`. A
           network for images is better as `trunk`, see there;
         - a name of your own (`sklearn_moe.nn.EXPERTS.register`), or one of these with other
-          options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
+          options: `EXPERTS["patch"].with_options(init_scale=0.01)`;
+        - in a list for a table, an estimator of scikit-learn: `["deep", "linear",
+          RandomForestClassifier()]`. It reads standardized numbers, marks of missing values, and a
+          column for each category; a classifier needs `predict_proba`.
 
         "auto" is "patch" for X of 3 dimensions, "mlp" after a trunk, which images have by default,
-        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" for `n_experts=1`, with
-        `activation="linear"` or `standardize=False`, if the router does not mix all experts or
-        something is set that has it trained with them (see below), and for a model that begins with
+        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" if `n_experts` is a
+        number, with what excludes a pool (see below), and for a model that begins with
         `partial_fit`.
 
-        With several kinds on a table, each row is hidden from one expert of every kind, linear
-        experts are found by a solver, and the router is learned after the experts, from what
-        they predict of rows that they did not see. In the end all experts are trained on all rows
-        for 40 % as many epochs as the best one of their kind. `balance`, `router__learning_rate`,
-        `router__network` and an `expert_loss_weight` below 1 have the router trained with the
-        experts instead.
+        A list of several kinds on a table is a pool, as are `[estimator]`, and "linear" with
+        `n_experts=1`. Its kinds are fitted one after the other. A kind of networks or an estimator
+        is a bag of five members of equal weight, two from 200,000 rows on, with other rows hidden
+        from each; "linear" is a `Ridge`, `LogisticRegression` or `PoissonRegressor`. Then the
+        router is learned from what they predict of rows that they did not see. In the end the
+        networks are trained on all rows for 40 % as many epochs as were best.
+
+        A pool is excluded by another router than "soft", `balance`, `router__learning_rate`,
+        `router__network`, an `expert_loss_weight` below 1, `standardize=False`, a trunk,
+        `activation="linear"`, and `solver="normalized_sgd"`. With these, and for patches and
+        images, a list is repeated over the experts; with estimators, or if only some of its kinds
+        are "linear" or "piecewise", it is refused.
 
     router : str, subclass of sklearn_moe.nn.Router, RouterSpec or RouterParams, default="auto"
         Which experts compute a sample, and how their outputs are combined.
@@ -384,9 +394,9 @@ class EstimatorParams(HasNames):
     {class_weight}
 
     verbose : bool or int, default=0
-        Whether to show a progress bar over the epochs, with the time that is left at most, as
-        training may end before. A file or pipe gets none. 2 prints a row of losses and scores for
-        each epoch instead, by skorch's `PrintLog`.
+        Whether to show a progress bar over the epochs of each training, of a pool one for each kind
+        of networks. A file or pipe gets none. 2 prints a row of losses and scores for each epoch
+        instead, by skorch's `PrintLog`.
 
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.
@@ -411,17 +421,18 @@ class EstimatorParams(HasNames):
         `max_iter` is the number of epochs that was found.
 
     n_iter_ : int
-        Number of epochs run, without the last ones of several kinds of experts on all rows.
+        Number of epochs run, of a pool the sum over its kinds of networks, without their last
+        epochs on all rows.
 
     loss_curve_ : list of float
         Training loss of every epoch, mean over its batches, without the loss of balancing. For
-        regression in units of the standardized target.
+        regression in units of the standardized target. Of a pool, the epochs of its kinds of
+        networks in a row; each row of `net_.history` has the "kind".
 
     oob_loss_curve_ : list of float
         Out-of-bag loss of every epoch: the loss of each training sample by the experts that are not
-        trained on it, mean over the batches. Of several kinds of experts it is that of the best
-        kind in this epoch. Only with `early_stopping="out_of_bag"`, and of several kinds also with
-        False.
+        trained on it, mean over the batches. Only with `early_stopping="out_of_bag"`, and of a pool
+        also with False.
 
     {oob_decision_function_}
 
@@ -442,12 +453,12 @@ class EstimatorParams(HasNames):
         every sample, this is the mean of their gates.
 
     expert_kinds_ : ndarray of shape (n_experts,)
-        Name of the kind of each expert.
+        Name of the kind of each expert, in a pool numbered where several have the same.
 
     coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
-        Coefficients of linear experts of a table (of the kind "linear", a third of the default
-        experts, and with `activation="linear"`), NaN for others: for regression in the units of y,
-        for classes those of the logits, (n_experts, n_classes, n_columns). Numeric columns are in
+        Coefficients of linear experts of a table (of the kind "linear", and with
+        `activation="linear"`), NaN for others: for regression in the units of y, for classes those
+        of the logits, (n_experts, n_classes, n_columns). Numeric columns are in
         their own units. If a column had missing values in `fit`, a missing value is
         its mean, and there is a second coefficient for the mark of missing values. There is a
         coefficient for each category.
@@ -533,9 +544,9 @@ class EstimatorParams(HasNames):
         Share w of the losses of single experts in the training loss,
         (1 - w) * loss of the mixture + w * mean of the losses of the experts, over all samples that
         an expert is trained on, whatever the gate is. With 0 an expert may be poor outside its own
-        part of the samples. With 1 the router is not trained with the experts: of several kinds on
-        a table it is learned after them; experts of one kind are an ensemble with equal gates.
-        Routers other than "soft" allow 0 only.
+        part of the samples. With 1 the router is not trained with the experts: in a pool it is
+        learned after them; experts of one kind are an ensemble with equal gates. Routers other than
+        "soft" allow 0 only.
 
         With several experts and `router="soft"`, "auto" is 1 for a table, 0.7 after a trunk, and 0
         if all experts are linear, because a linear expert can learn only a part of the samples.
@@ -564,9 +575,9 @@ class EstimatorParams(HasNames):
     n_iter_no_change : int, default=10
         Number of epochs without an improvement of `tol` after which training stops. They must
         also be 50 steps, because a small X has one step per epoch; and with "out_of_bag" a tenth of
-        `max_iter` and a quarter of the epochs so far. Of several kinds of experts on a table each
-        stops for itself, after half of this number, 5 % of `max_iter` and 15 % of the epochs until
-        its best one.
+        `max_iter` and a quarter of the epochs so far. In a pool with "out_of_bag" each kind stops
+        for itself, after half of this number or 3 % of `max_iter` if that is more, and about 15 %
+        of the epochs until its best one.
 
     {tol}
 
@@ -582,8 +593,8 @@ class EstimatorParams(HasNames):
         torch come from `random_state`.
 
     callbacks : list of skorch callbacks, default=None
-        They are called at every batch and epoch of the fit, as in skorch; see
-        `sklearn_moe.callbacks`.
+        They are called at every batch and epoch of the fit, in a pool in the training of each kind
+        of networks, as in skorch; see `sklearn_moe.callbacks`.
 
     checkpoint : str, os.PathLike or FitCheckpoint, default=None
         File or folder in which the fit is stored once a minute, and at its end. A fit that was
