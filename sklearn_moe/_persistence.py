@@ -24,7 +24,7 @@ _estimators.classifier.MoEClassifier _estimators.regressor.MoERegressor
 _training.net.MoENet optim.SolverSpec.build
 _parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
 _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
-_data.tables.Categories
+_data.tables.Categories _training.estimators.Member nn.experts.fitted.FittedMembers
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.ColumnEncoder
 _mixtures._families.Gaussian _mixtures._families.LogLoss _mixtures._families.OwnDensity

@@ -255,8 +255,8 @@ class Pool(MixtureOfExperts):
         route = self._route(x, generator)
         gate = route.gate
         used = [True] * len(self.experts)
-        # A GPU would wait for the host.
-        if gate.is_cpu and len(gate) and not (gate.requires_grad or is_exporting()):
+        # A GPU would wait for the host; an export is for any number of rows.
+        if not is_exporting() and gate.is_cpu and len(gate) and not gate.requires_grad:
             used = (gate.amax(0) > _NO_WEIGHT).tolist()
         outputs = [self.outputs_of(k, x) for k in range(len(used)) if used[k]]
         kind_of, shares = self.kind_of, self.shares

@@ -177,24 +177,57 @@ def test_at_random_moments():
         assert pool.submit(interrupt_at_random_moments, 25).result(timeout=600) == (0, 0)
 
 
+# -- a pool, whose kinds are trained one after the other ----------------------------------
+
+
+def once(epoch, name):
+    """Return a callback that presses Ctrl-C the first time that an epoch has that number."""
+    presses = [press]
+    return at(epoch, lambda: presses and presses.pop()(), name)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "name", "n_kept"),
+    [
+        *((3, "on_batch_end", (2, 1)), (3, "on_epoch_end", (3, 1)), (4, "on_epoch_end", (4, 1))),
+        *((5, "on_batch_end", (4, 1)), (7, "on_batch_end", (4, 2)), (8, "on_epoch_end", (4, 4))),
+    ],
+)
+def test_kinds_that_are_left_are_trained_for_an_epoch(table, monkeypatch, epoch, name, n_kept):
+    """`n_kept` are the epochs of both kinds; each trains five networks, the second by few rows."""
+    monkeypatch.setattr(fit, "_FEW_ROWS", 50)
+    options = {"max_iter": 4, "tol": None, "random_state": 0}
+    clf = interrupted(MoEClassifier(**options, callbacks=[once(epoch, name)]), *table)
+    kinds = [row["kind"] for row in clf.net_.history]
+    assert kinds == ["deep"] * n_kept[0] + ["piecewise"] * n_kept[1]
+    assert clf.n_iter_ == len(clf.loss_curve_) == sum(n_kept)
+    assert clf.expert_load_.sum() == pytest.approx(1)
+    assert np.isfinite(clf.oob_decision_function_).any(1).sum() == 50
+    assert clf.score(*table) > 0.6
+    whole = MoEClassifier(**options).fit(*table)
+    assert clf.loss_curve_[: n_kept[0]] == whole.loss_curve_[: n_kept[0]]
+
+
+def test_who_presses_twice_does_not_want_to_wait(table):
+    for epoch in (1, 3):  # of these the first has no end
+        clf = MoEClassifier(max_iter=4, random_state=0, callbacks=[at(epoch, press)])
+        assert not hasattr(interrupted(clf, *table), "net_")
+
+
 @pytest.mark.parametrize("n_presses", [1, 2])
-def test_after_the_last_epoch_it_finishes_with_few_rows(table, monkeypatch, n_presses):
-    """Who presses twice does not want to wait for that either."""
-
-    def pressed(*args):
-        calls.append(len(args[2]))
-        if len(calls) <= n_presses:
+def test_after_the_last_epoch_a_density_is_measured_by_few_rows(table, monkeypatch, n_presses):
+    def pressed(fit, rows):
+        seen.append(len(fit.rows.y))
+        if len(seen) <= n_presses:
             press()
-        return fit_router(*args)
+        return describe_density(fit, rows)
 
-    X, calls, fit_router = table[0], [], finish.fit_router
-    monkeypatch.setattr(finish, "fit_router", pressed)
+    X, seen, describe_density = table[0], [], finish.describe_density
+    monkeypatch.setattr(finish, "describe_density", pressed)
     monkeypatch.setattr(fit, "_FEW_ROWS", 50)
     reg = interrupted(MoERegressor(max_iter=4, random_state=0), X, X[:, 0])
-    assert calls == [120, 50]
+    assert seen == [120, 50]
     assert hasattr(reg, "net_") == (n_presses == 1)
     if n_presses == 1:
-        assert np.isfinite(reg.oob_prediction_).sum() == 50
-        assert len(reg.oob_prediction_) == 120
         assert np.isfinite(reg.predict_quantiles(X, [0.1, 0.9])).all()
         assert reg.score(X, X[:, 0]) > 0.5

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, _threads
 from sklearn_moe._threads import threads_for
-from sklearn_moe._training import finish
+from sklearn_moe._training import pool
 
 BRIEF = {"n_experts": 2, "max_iter": 1, "tol": None, "random_state": 0}
 
@@ -35,8 +35,8 @@ def threads():
 
 def test_only_steps_with_work_for_two_take_two(monkeypatch):
     def count_threads(net):  # of the thread that trains, and of another
-        with ThreadPoolExecutor(1) as pool:
-            of_another = pool.submit(torch.get_num_threads).result()
+        with ThreadPoolExecutor(1) as other:
+            of_another = other.submit(torch.get_num_threads).result()
         counts.append((torch.get_num_threads(), of_another))
 
     def count(X):
@@ -57,8 +57,8 @@ def test_router_and_predictions_of_a_small_table_take_one(monkeypatch):
         counts.append(threads())
         return fit_router(*args)
 
-    counts, fit_router = [], finish.fit_router
-    monkeypatch.setattr(finish, "fit_router", watched)
+    counts, fit_router = [], pool.fit_router
+    monkeypatch.setattr(pool, "fit_router", watched)
     X = np.random.default_rng(0).normal(size=(100, 4))
     reg = MoERegressor(max_iter=2, random_state=0).fit(X, X[:, 0])
     assert set(counts) == {(1, 1)}
@@ -102,8 +102,8 @@ def test_fits_of_several_threads_at_once():
 
     for _ in range(20):
         events = threading.Event(), threading.Event()
-        with ThreadPoolExecutor(2) as pool:
-            found = [*pool.map(run, events, events[::-1])]
+        with ThreadPoolExecutor(2) as both:
+            found = [*both.map(run, events, events[::-1])]
         assert threads() == (2, 2)
         assert found[0][1] == found[1][1] == 2
         assert {inside[0] for inside, _ in found} == {1}
