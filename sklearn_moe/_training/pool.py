@@ -49,7 +49,8 @@ class PoolFit(NamedTuple):
 def fit_pool(fit):
     """Fit the kinds of a pool and its router; return a `PoolFit`."""
     model = fit.plan.model
-    estimators = {k: spec.estimator for k, (spec, _) in enumerate(model.kinds) if spec.estimator}
+    specs = [spec for spec, _ in model.kinds]
+    estimators = {k: spec.estimator for k, spec in enumerate(specs) if spec.estimator is not None}
     for kind in estimators:
         # A checkpoint holds weights of networks alone.
         fit.net.module_.experts[kind].members = []
