@@ -126,15 +126,15 @@ def _check_kind(estimator, head):
     return estimator
 
 
-def _weights_of(estimator, weight):
-    """Return a function from rows to the arguments of `fit` with their weights."""
+def _weights_of(estimator, weight, method="fit"):
+    """Return a function from rows to the arguments of a method with their weights."""
     name, last = "sample_weight", estimator
     while isinstance(last, Pipeline):
         name, last = f"{last.steps[-1][0]}__{name}", last.steps[-1][1]
-    if "sample_weight" not in inspect.signature(last.fit).parameters:
+    if "sample_weight" not in inspect.signature(getattr(last, method)).parameters:
         raise ValueError(
-            f"expert={estimator!r} was given sample_weight, which its `fit` does not take. Use "
-            "estimators whose `fit` does, or no weights."
+            f"expert={estimator!r} was given sample_weight, which its `{method}` does not take. "
+            f"Use estimators whose `{method}` does, or no weights."
         )
     return lambda part: {name: weight[part]}
 
@@ -151,15 +151,15 @@ def _with_seeds(estimator, random_state):
 
 def fit_members_further(fit, kind, members):
     """Fit estimators further to the rows of a chunk, by their `partial_fit`."""
-    net, rows, head = fit.net, fit.rows, fit.net.criterion_
+    rows, head, estimator = fit.rows, fit.net.criterion_, fit.plan.model.kinds[kind][0].estimator
     if not members or not all(hasattr(member.estimator, "partial_fit") for member in members):
-        estimator = fit.plan.model.kinds[kind][0].estimator
         raise ValueError(
             f"expert={estimator!r} cannot be trained chunk by chunk: it has no `partial_fit`, or "
             "was not fitted by `fit` before. Use `fit`, or kinds of networks."
         )
-    X, y, _ = _read(net, kind, rows)
+    X, y, weight = _read(fit.net, kind, rows)
+    weights = _weights_of(estimator, weight, "partial_fit") if rows.is_weighted else lambda part: {}
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     y = y.astype(int) if head.kind == "multilabel" else y
     for member in members:
-        member.estimator.partial_fit(X, y)
+        member.estimator.partial_fit(X, y, **weights(slice(None)))
