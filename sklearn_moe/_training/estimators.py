@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 from scipy.special import logit
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
@@ -82,6 +83,9 @@ def fit_members(fit, kind, estimator, in_bag):
         elif head.n_targets > 1 and head.kind == "regression":
             copy = MultiOutputRegressor(copy)
         target = y[bag, 0] if y.ndim == 2 and y.shape[1] == 1 else y[bag]
+        if head.kind == "classes" and len(np.unique(target)) == 1:
+            # Many classifiers refuse a bag without the rare class.
+            copy = DummyClassifier()
         members.append(Member(copy.fit(X[bag], target, **weights(bag)), head))
     if head.n_outputs > head.n_targets and head.kind == "regression":
         seen = in_bag
