@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 from scipy.special import logit
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
@@ -70,13 +71,11 @@ def fit_members(fit, kind, estimator, in_bag):
     estimator : estimator
     in_bag : ndarray of shape (n_rows, n_members), bool
     """
-    net, rows, head = fit.net, fit.rows, fit.net.criterion_
-    module, columns = net.module_, net.module_.columns_of[kind]
-    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
-    y, weight = rows.y.cpu().numpy(), rows.weight.double().cpu().numpy()
+    rows, head = fit.rows, fit.net.criterion_
+    X, y, weight = _read(fit.net, kind, rows)
     weights = _weights_of(estimator, weight) if rows.is_weighted else lambda part: {}
     seeds = np.random.RandomState(fit.learned._predict_seed)
-    members, errors = [], np.full((len(y), head.n_targets), np.nan)
+    members = []
     for bag in in_bag.T:
         copy = _with_seeds(_check_kind(clone(estimator), head), seeds)
         if head.kind == "multilabel":
@@ -84,19 +83,38 @@ def fit_members(fit, kind, estimator, in_bag):
         elif head.n_targets > 1 and head.kind == "regression":
             copy = MultiOutputRegressor(copy)
         target = y[bag, 0] if y.ndim == 2 and y.shape[1] == 1 else y[bag]
-        member = Member(copy.fit(X[bag], target, **weights(bag)), head)
-        members.append(member)
-        has_scale = head.n_outputs > head.n_targets and head.kind == "regression"
-        if has_scale and not bag.all():
-            errors[~bag] = y[~bag] - member(X[~bag])
+        if head.kind == "classes" and len(np.unique(target)) == 1:
+            # Many classifiers refuse a bag without the rare class.
+            copy = DummyClassifier()
+        members.append(Member(copy.fit(X[bag], target, **weights(bag)), head))
     if head.n_outputs > head.n_targets and head.kind == "regression":
-        known = ~np.isnan(errors[:, 0])
-        scale = np.ones(head.n_targets)
-        if known.any():
-            scale = np.sqrt(np.average(errors[known] ** 2, 0, weight[known]))
+        seen = in_bag
+        if fit.validation is not None:
+            X, y, weight = _read(fit.net, kind, fit.validation)
+            seen = np.zeros((len(y), len(members)), dtype=bool)
+        scale = _measure_scale(members, X, y, weight, seen)
         for member in members:
             member.of_scale = scale_output(scale)
-    module.experts[kind].members = members
+    fit.net.module_.experts[kind].members = members
+
+
+def _read(net, kind, rows):
+    """Return the columns that a kind reads of rows, their y and weights."""
+    module, columns = net.module_, net.module_.columns_of[kind]
+    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
+    return X, rows.y.cpu().numpy(), rows.weight.double().cpu().numpy()
+
+
+def _measure_scale(members, X, y, weight, seen):
+    """Return the root mean squared error for rows that members have not seen, or for all rows."""
+    chosen = seen if seen.all() else ~seen
+    errors, weights = [], []
+    for member, part in zip(members, chosen.T, strict=True):
+        # An estimator predicts no empty table.
+        if part.any():
+            errors.append(y[part] - member(X[part]))
+            weights.append(weight[part])
+    return np.sqrt(np.average(np.concatenate(errors) ** 2, 0, np.concatenate(weights)))
 
 
 def _check_kind(estimator, head):
@@ -112,15 +130,15 @@ def _check_kind(estimator, head):
     return estimator
 
 
-def _weights_of(estimator, weight):
-    """Return a function from rows to the arguments of `fit` with their weights."""
+def _weights_of(estimator, weight, method="fit"):
+    """Return a function from rows to the arguments of a method with their weights."""
     name, last = "sample_weight", estimator
     while isinstance(last, Pipeline):
         name, last = f"{last.steps[-1][0]}__{name}", last.steps[-1][1]
-    if "sample_weight" not in inspect.signature(last.fit).parameters:
+    if "sample_weight" not in inspect.signature(getattr(last, method)).parameters:
         raise ValueError(
-            f"expert={estimator!r} was given sample_weight, which its `fit` does not take. Use "
-            "estimators whose `fit` does, or no weights."
+            f"expert={estimator!r} was given sample_weight, which its `{method}` does not take. "
+            f"Use estimators whose `{method}` does, or no weights."
         )
     return lambda part: {name: weight[part]}
 
@@ -137,17 +155,15 @@ def _with_seeds(estimator, random_state):
 
 def fit_members_further(fit, kind, members):
     """Fit estimators further to the rows of a chunk, by their `partial_fit`."""
-    net, rows, head = fit.net, fit.rows, fit.net.criterion_
+    rows, head, estimator = fit.rows, fit.net.criterion_, fit.plan.model.kinds[kind][0].estimator
     if not members or not all(hasattr(member.estimator, "partial_fit") for member in members):
-        estimator = fit.plan.model.kinds[kind][0].estimator
         raise ValueError(
             f"expert={estimator!r} cannot be trained chunk by chunk: it has no `partial_fit`, or "
             "was not fitted by `fit` before. Use `fit`, or kinds of networks."
         )
-    module, columns = net.module_, net.module_.columns_of[kind]
-    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
-    y = rows.y.cpu().numpy()
+    X, y, weight = _read(fit.net, kind, rows)
+    weights = _weights_of(estimator, weight, "partial_fit") if rows.is_weighted else lambda part: {}
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     y = y.astype(int) if head.kind == "multilabel" else y
     for member in members:
-        member.estimator.partial_fit(X, y)
+        member.estimator.partial_fit(X, y, **weights(slice(None)))
