@@ -277,7 +277,7 @@ def _learn_router(fit, lines, hidden):
     if not len(places):
         return None, PoolFit(rows)
     unseen = _predict_unseen(net, rows, lines, hidden)
-    n_numbers = unseen.outputs[0].numel() + pool.router.network.weight.shape[1]
+    n_numbers = unseen.outputs[0].numel() + pool.router.weight.shape[1]
     n_most = min(_N_ROUTER_ROWS, max(1, _MOST_NUMBERS // n_numbers))
     places = places[draw_rows(len(places), n_most)]
     some = unseen._replace(outputs=unseen.outputs[places])
@@ -292,8 +292,8 @@ def _learn_router(fit, lines, hidden):
     bags = places if hidden is None else hidden[places].numpy()
     weights = fit_router(values, losses, weight, features, bags, alone)
     gates = weights.gates(features)
-    pool.router.network.weight.copy_(torch.from_numpy(weights.slopes))
-    pool.router.network.bias.copy_(torch.from_numpy(weights.intercept).unsqueeze(1))
+    pool.router.weight.copy_(torch.from_numpy(weights.slopes))
+    pool.router.bias.copy_(torch.from_numpy(weights.intercept))
     if pool.sharpness is not None:
         sharpen(net, some.mix(head, gates), y, weight)
     loss = float(np.average(mixed_losses(values, losses, gates), weights=weight))
@@ -380,14 +380,14 @@ def train_pool_further(fit):
 def _weigh_further(fit):
     """Change constant weights of the kinds by what these predict of a chunk that is new to them."""
     net, head, seen = fit.net, fit.net.criterion_, fit.learned._weights_seen.n_samples
-    network = net.module_.router.network
-    if network.weight.any():
+    router = net.module_.router
+    if router.weight.any():
         return
     rows = fit.rows.sample(_N_ROUTER_ROWS, torch.device(net.device))
     values, losses = _predict_unseen(net, rows, {}, None).values(head, rows.y.cpu())
     n_rows = len(rows.y)
     new = fit_router(values, losses, rows.counts(), np.zeros((n_rows, 0)), np.arange(n_rows))
     share = len(fit.rows.y) / seen
-    before = network.bias.double().softmax(0).cpu().numpy()[:, 0]
+    before = router.bias.double().softmax(0).cpu().numpy()
     weights = (1 - share) * before + share * new.gates(np.zeros((1, 0)))[0]
-    network.bias.copy_(torch.from_numpy(np.log(weights)).unsqueeze(1))
+    router.bias.copy_(torch.from_numpy(np.log(weights)))

@@ -1,8 +1,9 @@
 """The mixture of experts: a router, its experts and their combined output; and a pool of kinds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,7 +16,7 @@ from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableE
 from .experts import ExpertSpec, FittedMembers
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
-from .router_parts import GATES, NETWORKS, NOISES, Route, Scores
+from .router_parts import GATES, NETWORKS, NOISES, Route
 from .routers import Router, RouterSpec, SoftRouter, make_router
 from .seeding import drawing_from, is_own, use_generator
 from .trunks import TRUNKS, make_trunk, shape_after
@@ -172,21 +173,52 @@ def _part(x: Tensor, columns: slice) -> Tensor:
 # -- a pool: kinds of experts, each of which is a bag of members ----------------------------------
 
 
-class EqualScores(Scores):
-    """The same score for all experts: their mixture is a bag.
+class Bag(MixtureOfExperts):
+    """Members that all count the same.
 
     Parameters
     ----------
-    n_experts : int
+    members : sequence of modules
+    mix : callable
+        `Head.mix`.
+    encoder, columns
+        As of `MixtureOfExperts`.
     """
 
-    def __init__(self, n_experts: int):
-        super().__init__()
-        self.n_experts = n_experts
+    def __init__(self, members: Experts, mix: Callable, encoder: nn.Module | None, columns: slice):
+        super().__init__(None, members, encoder, columns=columns)
+        self.mix = mix
 
-    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map samples to (n_samples, n_experts) scores of 0."""
-        return x.new_zeros(len(x), self.n_experts, dtype=dtype)
+    def forward(
+        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
+    ) -> MixtureOutput:
+        """Compute the output for a batch."""
+        outputs = apply_all(self.experts, _part(self.encode(x, encoded), self.columns))
+        log_gate = outputs.new_full(outputs.shape[:2], -math.log(outputs.shape[1]))
+        return MixtureOutput(self.mix(log_gate, outputs), None, None)
+
+
+class KindRouter(SoftRouter):
+    """Linear scores of the kinds of a pool, whose softmax are their weights; 0 until learned.
+
+    Parameters
+    ----------
+    n_features, n_kinds : int
+    mix : callable
+        `Head.mix`.
+    """
+
+    def __init__(self, n_features: int, n_kinds: int, mix: Callable[[Tensor, Tensor], Tensor]):
+        nn.Module.__init__(self)
+        self.weight = nn.Parameter(torch.zeros(n_kinds, n_features))
+        self.bias = nn.Parameter(torch.zeros(n_kinds))
+        self.mix: Any = mix
+        self.frozen = False
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
+        """Route a batch, in float64: gates do not depend on how rows are grouped."""
+        scores = nn.functional.linear(x.double(), self.weight.double(), self.bias.double())
+        return Route(scores, scores, None, scores.softmax(1))
 
 
 class Pool(MixtureOfExperts):
@@ -196,8 +228,8 @@ class Pool(MixtureOfExperts):
 
     Parameters
     ----------
-    router : SoftRouter
-        Of the kinds; its `mix` also combines the members of a kind.
+    router : KindRouter
+        Its `mix` also combines the members of a kind.
     kinds : sequence of modules
         Each is a list of modules, or one module that maps a batch to the outputs of all members.
     n_members : sequence of int
@@ -210,11 +242,11 @@ class Pool(MixtureOfExperts):
 
     shares: Tensor
     kind_of: Tensor
-    router: SoftRouter
+    router: KindRouter
 
     def __init__(
         self,
-        router: SoftRouter,
+        router: KindRouter,
         kinds: Sequence[nn.Module],
         n_members: Sequence[int],
         columns: Sequence[slice],
@@ -231,28 +263,26 @@ class Pool(MixtureOfExperts):
         shares = 1 / torch.tensor(n_members, dtype=torch.float64)[kind_of]
         self.register_buffer("shares", shares, persistent=False)
 
-    def bag(self, kind: int) -> MixtureOfExperts:
-        """Return the members of a kind as a mixture in which all count the same.
-
-        Its weights are those of the pool.
-        """
-        n_members = int((self.kind_of == kind).sum())
-        equal = SoftRouter(EqualScores(n_members), mix=self.router.mix)
-        experts: Any = self.experts[kind]
-        bag = MixtureOfExperts(equal, experts, self.encoder, columns=self.columns_of[kind])
+    def bag(self, kind: int) -> Bag:
+        """Return the members of a kind as a mixture of their own, with the weights of the pool."""
+        members: Any = self.experts[kind]
+        bag = Bag(members, self.router.mix, self.encoder, self.columns_of[kind])
         return bag.train(self.training)
 
     def outputs_of(self, kind: int, x: Tensor) -> Tensor:
         """Return the outputs of the members for encoded samples, (n_samples, n_members, ...)."""
-        experts: Any = self.experts[kind]
-        return apply_all(experts, _part(x, self.columns_of[kind]))
+        members: Any = self.experts[kind]
+        x = x[:, self.columns_of[kind]]
+        if isinstance(members, nn.ModuleList) and len(members) == 1:
+            return members[0](x).unsqueeze(1)
+        return apply_all(members, x)
 
     def forward(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
     ) -> MixtureOutput:
         """Compute the output for a batch."""
         x = self.encode(x, encoded)
-        route = self._route(x, generator)
+        route = self.router(x[:, self.router_columns])
         gate = route.gate
         used = [True] * len(self.experts)
         # A GPU would wait for the host; an export is for any number of rows.
@@ -265,16 +295,16 @@ class Pool(MixtureOfExperts):
             kind_of, shares = kind_of[members], shares[members]
         gate = (gate[:, kind_of] * shares).to(outputs[0].dtype)
         log_gate = gate.clamp(min=torch.finfo(gate.dtype).tiny).log()
-        assert self.router.mix is not None
         output = self.router.mix(log_gate, torch.cat(outputs, 1))
         if self.sharpness is not None:
             output = output * self.sharpness
         return MixtureOutput(output, route, None)
 
     def forward_each(self, x: Tensor) -> list[Tensor]:
-        """Return the output of each kind, of (n_samples, n_outputs) or what `mix` returns."""
+        """Return the output of each kind, (n_samples, n_outputs) or what `mix` returns."""
         x = self.encode(x)
-        return [self.bag(kind)(x, encoded=True).output for kind in range(len(self.experts))]
+        outputs = (self.bag(kind)(x, encoded=True).output for kind in range(len(self.experts)))
+        return [output for output in outputs if output is not None]
 
     def load_weights(self, other: MixtureOfExperts) -> None:
         """Copy the weights of a pool of the same kinds."""
@@ -386,6 +416,20 @@ def build_mixture(
                     )
                     x = torch.zeros(1, *shape, dtype=target)
                     dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
+        groups: list[Experts] = [*members]
+        for kind, (spec, _) in enumerate(kinds):
+            # Only of the factory itself: a wrapped one may return compiled or changed modules.
+            stack = getattr(spec.factory, "stack", None)
+            if stack is not None and not unstacked and len(members[kind]) > 1:
+                stacked = stack(members[kind])
+                if stacked is not None and (mixes or stacked_form(stacked) is not None):
+                    groups[kind] = stacked
+        if n_members is not None:
+            (n_features,) = _shape_of(input_shape, router_columns)
+            of_kinds = KindRouter(n_features, n_experts, head.mix)
+            scales, modules = head.has_logits and n_experts > 1, [*map(_as_module, groups)]
+            pool = Pool(of_kinds, modules, n_members, columns, encoder, scales, router_columns)
+            return pool.to(target)
         if balance is not None:
             balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
         made = make_router(
@@ -397,22 +441,7 @@ def build_mixture(
             normalize=trunk is not None,
             **router_options,
         )
-    groups: list[Experts] = [*members]
-    for kind, (spec, _) in enumerate(kinds):
-        # Only of the factory itself: a wrapped one may return compiled or changed modules.
-        stack = getattr(spec.factory, "stack", None)
-        if stack is not None and not unstacked and len(members[kind]) > 1:
-            stacked = stack(members[kind])
-            if stacked is not None and (mixes or stacked_form(stacked) is not None):
-                groups[kind] = stacked
     scales = n_experts > 1 and mixes and head.has_logits
-    if n_members is not None:
-        for parameter in made.parameters():
-            nn.init.zeros_(parameter)
-        kinds_of_pool = [_as_module(experts) for experts in groups]
-        soft = cast(SoftRouter, made)
-        pool = Pool(soft, kinds_of_pool, n_members, columns, encoder, scales, router_columns)
-        return pool.to(target)
     experts = groups[0] if len(kinds) == 1 else [*chain.from_iterable(members)]
     parts = experts, encoder, trunk, shared, scales, columns[0], router_columns
     mixture = MixtureOfExperts(made if n_experts > 1 else None, *parts).to(target)
