@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._estimators.classifier import MoEClassifier
     from ._estimators.regressor import MoERegressor
     from ._mixtures import MixtureClassifier, MixtureRegressor
-    from ._parameters.estimator_params import (
+    from ._parameters.parts import (
         BalanceParams,
         FitCheckpoint,
         RouterParams,
@@ -37,14 +37,14 @@ __all__ = [
 
 # Where each name is: it is imported when it is asked for, as torch takes seconds.
 _PLACES = {
-    "BalanceParams": "_parameters.estimator_params",
-    "FitCheckpoint": "_parameters.estimator_params",
+    "BalanceParams": "_parameters.parts",
+    "FitCheckpoint": "_parameters.parts",
     "MixtureClassifier": "_mixtures",
     "MixtureRegressor": "_mixtures",
     "MoEClassifier": "_estimators.classifier",
     "MoERegressor": "_estimators.regressor",
-    "RouterParams": "_parameters.estimator_params",
-    "SolverParams": "_parameters.estimator_params",
+    "RouterParams": "_parameters.parts",
+    "SolverParams": "_parameters.parts",
     "trusted_types": "_persistence",
 }
 _MODULES = ("exceptions", "nn", "optim")

@@ -22,8 +22,8 @@ _REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p)
 _OTHERS = """
 _estimators.classifier.MoEClassifier _estimators.regressor.MoERegressor
 _training.net.MoENet optim.SolverSpec.build
-_parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
-_parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
+_parameters.parts.BalanceParams _parameters.parts.FitCheckpoint
+_parameters.parts.RouterParams _parameters.parts.SolverParams
 _data.tables.Categories _training.estimators.Member nn.experts.fitted.FittedMembers
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.ColumnEncoder

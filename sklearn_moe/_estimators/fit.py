@@ -20,7 +20,7 @@ from .._data.statistics import describe_channels, describe_columns, find_knots
 from .._data.tables import refuse_repeated_names
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
-from .._parameters.estimator_params import (
+from .._parameters.parts import (
     BalanceChoice,
     CheckpointChoice,
     ExpertChoice,

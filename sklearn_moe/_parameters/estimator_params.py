@@ -1,278 +1,24 @@
 """The parameters of the estimators: their values and documentation, written once for both.
 
-What belongs to one part of a mixture is kept in an object of that part: `RouterParams`,
-`BalanceParams`, `SolverParams`.
+What belongs to one part of a mixture is kept in an object of that part, see `parts`.
 """
 
 import copy
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
 from .._validation import Count, HasNames, Names, documented_by
-from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
+from ..nn import ExpertSpec, LossSpec, RouterSpec
 from ..optim import SolverSpec
+from .parts import AUTO, PARTS, RATE, BalanceParams, FitCheckpoint, RouterParams, SolverParams
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-_AUTO = Names({"auto"})
-_RATE = Interval(Real, 0, None, closed="left")
-
-
-class _PartParams(HasNames):
-    """Parameters of one part of a mixture, as scikit-learn knows parameters.
-
-    Subclasses are dataclasses only for their constructor, which assigns.
-    """
-
-    _parameter_constraints: ClassVar[dict] = {}
-
-    @classmethod
-    def of(cls, choice: Any) -> "Self":
-        """Return such an object as it is, and the defaults for a name or anything else.
-
-        Parameters
-        ----------
-        choice : object
-            What the estimator was given.
-
-        Returns
-        -------
-        params : object of this class
-        """
-        return choice if isinstance(choice, cls) else cls(choice)
-
-    def __eq__(self, other):
-        return type(other) is type(self) and self.get_params() == other.get_params()
-
-    __hash__ = None  # type: ignore[assignment]  # may change
-
-
-@dataclass(eq=False, repr=False)
-class RouterParams(_PartParams):
-    """A router and what belongs to it, for the parameter `router`.
-
-    Parameters
-    ----------
-    kind : str, subclass of sklearn_moe.nn.Router or RouterSpec, default="auto"
-        The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
-
-    network : {"auto", "linear", "mlp"} or callable, default="auto"
-        How the scores of a sample are computed: "linear", a linear function of its patches, summed
-        over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution);
-        "mlp", one hidden layer on every patch; or a callable
-        `(input_shape, n_experts) -> torch.nn.Module`, as convolutions of an image. "auto" is
-        "linear" unless the router computes scores in its own way. On a table all but "linear" have
-        the router trained together with the experts, see `learning_rate`.
-
-    noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
-        Noise that is added in training to the scores of the choice, not to the gate: U[0, 1]
-        (Algorithm 1 of [1]_), N(0, 1) or Gumbel(0, 1), drawn anew for every sample, expert and
-        step; or a callable `(x, scores, generator) -> noise`, in torch. For 2-D X the noise is a
-        hash of the row, another one in each step: equal rows get equal noise, so that a sample of
-        weight 2 is exactly the sample twice. None: no noise, and small random initial weights of
-        the router, so that its scores differ. "auto" depends on the router and is "uniform" for
-        most; routers that use all experts have no noise.
-
-    gate : {"auto", "softmax", "renormalized", "relative", "sigmoid", "logit"} or callable, \
-            default="auto"
-        Weight of a chosen expert's output:
-
-        - "softmax": the softmax over all experts of the scores without noise (section 3.2 of [1]_);
-        - "renormalized": the softmax over the chosen experts. It needs `top_k >= 2`: for a single
-          expert it is always 1, and the router would learn nothing;
-        - "relative": `n_experts` times the softmax over all. It is 1 as long as the router has no
-          preference, so that the output is not made smaller at the start;
-        - "sigmoid": the sigmoid of the expert's score;
-        - "logit": its score with noise, as in the authors' notebooks.
-
-        "auto" is "softmax" if the router allows it.
-
-    n_shared_experts : int, default=0
-        Number of experts that compute every sample in addition to the chosen ones. Their outputs
-        are added without a gate [2]_. For routers that add outputs: not for "soft".
-
-    learning_rate : float, default="auto"
-        Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd", with r the root mean square norm of the training patches
-        (8 / r^2 for the router "patch_choice"); but for the router "soft" on a table or behind a
-        trunk twice that of the experts, except for "normalized_sgd". On images it is less: that of
-        "adamw" is multiplied by 0.4, and without a trunk all are divided by the number of squares
-        whose scores are added up. On a table a number has the router trained together with the
-        experts, which are "mlp" unless `expert` is set; by default it is learned after them.
-
-    References
-    ----------
-    .. [1] Z. Chen, Y. Deng, Y. Wu, Q. Gu, Y. Li, "Towards Understanding the
-       Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022.
-    .. [2] D. Dai et al., "DeepSeekMoE: Towards Ultimate Expert Specialization in
-       Mixture-of-Experts Language Models", arXiv 2401.06066.
-
-    Examples
-    --------
-    >>> from sklearn_moe import MoEClassifier, RouterParams
-    >>> clf = MoEClassifier(router=RouterParams("topk", noise=None), top_k=2)
-    >>> clf
-    MoEClassifier(router=RouterParams(kind='topk', noise=None), top_k=2)
-    >>> clf.set_params(router__gate="renormalized").router
-    RouterParams(gate='renormalized', kind='topk', noise=None)
-    """
-
-    _parameter_constraints: ClassVar[dict] = {
-        "kind": [str, callable, RouterSpec],
-        "network": [str, callable],
-        "noise": [str, callable, None],
-        "gate": [str, callable],
-        "n_shared_experts": [Count(0)],
-        "learning_rate": [_AUTO, _RATE],
-    }
-
-    kind: str | type[Router] | RouterSpec = "auto"
-    _: KW_ONLY
-    network: str | Callable = "auto"
-    noise: str | Callable | None = "auto"
-    gate: str | Callable = "auto"
-    n_shared_experts: int = 0
-    learning_rate: float | Literal["auto"] = "auto"
-
-
-@dataclass(eq=False, repr=False)
-class BalanceParams(_PartParams):
-    """A balance, which keeps the load of the experts even, for the parameter `balance`.
-
-    Parameters
-    ----------
-    kind : str, callable or None, default=None
-        As the parameter `balance` of :class:`~sklearn_moe.MoEClassifier` describes it. On a table
-        it has the router trained together with the experts.
-
-    weight : float, default=0.01
-        Factor of the balancing loss, or the step of "bias".
-
-    Examples
-    --------
-    >>> from sklearn_moe import BalanceParams, MoEClassifier
-    >>> clf = MoEClassifier(balance=BalanceParams("switch", weight=0.001))
-    """
-
-    _parameter_constraints: ClassVar[dict] = {"kind": [str, callable, None], "weight": [_RATE]}
-
-    kind: str | Callable | None = None
-    _: KW_ONLY
-    weight: float = 0.01
-
-
-@dataclass(eq=False, repr=False)
-class SolverParams(_PartParams):
-    """A solver and what belongs to it, for the parameter `solver`.
-
-    Parameters
-    ----------
-    kind : str, callable or SolverSpec, default="auto"
-        The solver, as the parameter `solver` of :class:`~sklearn_moe.MoEClassifier` describes it.
-
-    schedule : {"auto", "constant", "cosine", "residual"}, default="auto"
-        Schedule of the learning rates.
-
-        - "constant": the rates do not change;
-        - "cosine": the rates of experts and router rise over the first twentieth of the steps and
-          fall to 0 by half a period of the cosine, in `max_iter` epochs;
-        - "residual", for "normalized_sgd": an expert's step is multiplied by its current mean error
-          over its own samples, at most 1. For classes this is the probability of an error relative
-          to that of guessing, for regression the absolute error in standard deviations of y. A
-          normalized step does not get shorter by itself, so that an expert that has learned its
-          samples would disturb the others.
-
-        "auto" is "cosine" for "adamw", "residual" for "normalized_sgd" and "constant" for the
-        others.
-
-    momentum : float, default=0.0
-        Momentum of "normalized_sgd" and "sgd". For other solvers it is an error.
-
-    weight_decay : float, default=0.0
-        Strength of the L2 penalty. For "adamw" the rate at which weights decay, independent of the
-        gradient.
-
-    Examples
-    --------
-    >>> from sklearn_moe import MoEClassifier, SolverParams
-    >>> clf = MoEClassifier(solver=SolverParams("adamw", weight_decay=0.1))
-    """
-
-    _parameter_constraints: ClassVar[dict] = {
-        "kind": [str, callable, SolverSpec],
-        "schedule": [Names({"auto", "constant", "cosine", "residual"})],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [_RATE],
-    }
-
-    kind: str | Callable | SolverSpec = "auto"
-    _: KW_ONLY
-    schedule: str = "auto"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-
-
-PARTS: dict[str, Any] = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParams}
-
-
-@dataclass(frozen=True)
-class FitCheckpoint:
-    """A checkpoint with the time between two writes, for the parameter `checkpoint`.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        A file, or a folder that holds a file for every fit. A path without a suffix is a folder.
-    every : float, default=60.0
-        Seconds between two writes, at least; the end of training is always written. 0 writes after
-        every epoch.
-
-    Examples
-    --------
-    >>> from sklearn_moe import FitCheckpoint, MoEClassifier
-    >>> clf = MoEClassifier(checkpoint=FitCheckpoint("runs", every=600))
-    """
-
-    path: str | os.PathLike
-    every: float = 60.0
-
-    def __post_init__(self):
-        if not os.fspath(self.path):
-            raise ValueError("checkpoint must be the path of a file or folder, got ''.")
-        if not self.every >= 0:
-            raise ValueError(f"every must be at least 0 seconds, got {self.every!r}.")
-
-    @classmethod
-    def of(cls, checkpoint: "CheckpointChoice") -> "FitCheckpoint":
-        """Return a checkpoint as it is, and one with the defaults for a path.
-
-        Parameters
-        ----------
-        checkpoint : str, os.PathLike or FitCheckpoint
-            A path, or a checkpoint.
-
-        Returns
-        -------
-        FitCheckpoint
-        """
-        return checkpoint if isinstance(checkpoint, FitCheckpoint) else cls(checkpoint)
-
-
-# What the parameters of these names may be: a registered name, or an object of the user's own.
-ExpertChoice = str | Callable | ExpertSpec | Sequence[str | Callable | ExpertSpec]
-RouterChoice = str | type[Router] | RouterSpec | RouterParams
-LossChoice = str | Callable | LossSpec
-BalanceChoice = str | Callable | BalanceParams
-SolverChoice = str | Callable | SolverSpec | SolverParams
-CheckpointChoice = str | os.PathLike | FitCheckpoint
 
 
 class EstimatorParams(HasNames):
@@ -612,15 +358,15 @@ class EstimatorParams(HasNames):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_experts": [_AUTO, Count(1)],
+        "n_experts": [AUTO, Count(1)],
         "expert": [str, callable, ExpertSpec, list, tuple],
         "router": [str, callable, RouterSpec, RouterParams],
         "loss": [str, callable, LossSpec],
         "balance": [str, callable, None, BalanceParams],
-        "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
-        "max_iter": [_AUTO, Count(1)],
+        "learning_rate_init": [AUTO, Interval(Real, 0, None, closed="neither")],
+        "max_iter": [AUTO, Count(1)],
         "early_stopping": [Names({"auto", "out_of_bag"}), "boolean"],
-        "batch_size": [_AUTO, Count(1), None],
+        "batch_size": [AUTO, Count(1), None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
         "activation": [str, callable],
@@ -628,13 +374,13 @@ class EstimatorParams(HasNames):
         "trunk": [str, callable, None],
         "sample_shape": ["array-like", None],
         "categorical_features": [Names({"from_dtype"}), "array-like", None],
-        "standardize": [_AUTO, "boolean"],
-        "top_k": [_AUTO, Count(1)],
-        "expert_loss_weight": [_AUTO, Interval(Real, 0, 1, closed="both")],
+        "standardize": [AUTO, "boolean"],
+        "top_k": [AUTO, Count(1)],
+        "expert_loss_weight": [AUTO, Interval(Real, 0, 1, closed="both")],
         "solver": [str, callable, SolverSpec, SolverParams],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Count(1)],
-        "tol": [_AUTO, _RATE, None],
+        "tol": [AUTO, RATE, None],
         "warm_start": ["boolean"],
         "train_transform": [callable, None],
         "callbacks": [list, tuple, None],

@@ -128,4 +128,4 @@ def test_auto_is_resolved_in_one_place():
         if room(path) in rooms and isinstance(node, ast.Constant) and node.value == "auto"
     }
     # All but the first declare parameters.
-    assert says == {"plan.py", "estimator_params.py", "classifier.py", "regressor.py"}
+    assert says == {"plan.py", "estimator_params.py", "parts.py", "classifier.py", "regressor.py"}

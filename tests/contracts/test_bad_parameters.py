@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import generate_invalid_param_val, make_con
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor, datasets, metrics, preprocessing
-from sklearn_moe._parameters.estimator_params import PARTS
+from sklearn_moe._parameters.parts import PARTS
 from sklearn_moe.nn import Head
 
 pytestmark = [brief_fits, pytest.mark.filterwarnings("ignore:Casting complex values")]
