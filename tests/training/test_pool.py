@@ -162,27 +162,17 @@ def test_held_out_rows_or_none_that_are_hidden(expert):
         assert model.gate_proba(X)[0] != pytest.approx(1 / len(expert), abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"expert": []}, "names no kind of experts"),
-        ({"balance": "switch"}, "balance that keeps them"),
-        ({"router": "top1"}, "Leave router at its default"),
-        ({"router__learning_rate": 0.3}, "router__learning_rate or router__network"),
-        ({"router__network": "mlp"}, "router__learning_rate or router__network"),
-        ({"router": "topk", "router__n_shared_experts": 1}, "Leave router__n_shared_experts"),
-        ({"expert_loss_weight": 0.5}, "Leave expert_loss_weight at its default"),
-        ({"standardize": False}, "Leave standardize at its default"),
-        ({"trunk": torch.nn.Identity()}, "Leave trunk at its default"),
-        ({"activation": "linear"}, "Leave activation at its default"),
-        ({"solver": "normalized_sgd"}, "Leave solver at its default"),
-        ({"n_experts": 4}, "got n_experts=4"),
-        ({"activation": "relu", "expert": ["linear"]}, "takes no activation"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(options, message):
+ALONE = {"balance": "switch", "router": "top1", "router__learning_rate": 0.3}
+ALONE |= {"router__network": "mlp", "router__n_shared_experts": 1, "expert_loss_weight": 0.5}
+ALONE |= {"standardize": False, "trunk": torch.nn.Identity(), "activation": "linear"}
+ALONE |= {"solver": "normalized_sgd", "n_experts": 4, "expert": []}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_does_not_go_together_is_refused(name):
     X, y = wave(40)
-    refuses(options, message, make().set_params(**options).fit, X, y)
+    message = f"(?i){name}.*(leave|use)"
+    refuses(name, message, make().set_params(**{name: ALONE[name]}).fit, X, y)
 
 
 def test_the_number_of_experts():
@@ -251,21 +241,10 @@ def test_an_estimator_is_a_kind(estimator):
     assert np.corrcoef(model.oob_prediction_, y)[0, 1] > 0.5
     for same in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
         np.testing.assert_array_equal(same.predict(X), model.predict(X))
+    # What an estimator draws comes from random_state; bags depend on the rows alone.
+    other = clone(model).set_params(random_state=1).fit(X, y)
+    assert np.array_equal(other.predict(X), model.predict(X)) == (estimator is not FOREST)
     raises(ValueError, type(estimator).__name__, model.to_torch)
-
-
-def test_estimators_draw_from_random_state():
-    X, y = stairs(100)
-    first, second, given = (
-        make(expert=[forest], random_state=seed).fit(X, y).predict(X)
-        for forest, seed in (
-            (FOREST, 0),
-            (FOREST, 1),
-            (clone(FOREST).set_params(random_state=0), 0),
-        )
-    )
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(first, given)
 
 
 def test_estimators_are_searched_and_explained():
@@ -310,13 +289,9 @@ def test_estimators_tell_classes(what):
     y = np.stack([y, X[:, 2] > 0], axis=1).astype(int) if what == "labels" else y
     loss = "margin" if what == "margin" else "log_loss"
     for estimator in (FOREST_OF_CLASSES, KNeighborsClassifier(), LogisticRegression()):
-        model = make_classifier(expert=[estimator, "linear"], loss=loss)
-        proba = model.fit(X, y).predict_proba(X)
-        assert np.isfinite(proba).all()
-        if what != "labels":
-            np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
-        if estimator is FOREST_OF_CLASSES:
-            assert model.score(X, y) > 0.8
+        model = make_classifier(expert=[estimator, "linear"], loss=loss).fit(X, y)
+        assert np.isfinite(model.predict_proba(X)).all()
+        assert model.score(X, y) > (0.8 if estimator is FOREST_OF_CLASSES else 0.5)
 
 
 def test_weights_of_estimators():
@@ -357,17 +332,14 @@ def test_estimators_are_trained_further_by_their_partial_fit():
     raises(ValueError, "has no `partial_fit`", forest.partial_fit, X, y)
 
 
-@pytest.mark.parametrize(
-    ("model", "estimator", "message"),
-    [
+def test_estimators_that_do_not_suit_are_refused():
+    X, y = stairs(60)
+    for model, estimator, message in (
         (make_classifier, LinearSVC(), "LinearSVC.*CalibratedClassifierCV"),
         (make_classifier, FOREST, "RandomForestRegressor.*must be a classifier"),
         (make, FOREST_OF_CLASSES, "RandomForestClassifier.*is no regressor"),
-    ],
-)
-def test_estimators_that_do_not_suit_are_refused(model, estimator, message):
-    X, y = stairs(60)
-    refuses(message, message, model(expert=["linear", estimator]).fit, X, y > 0)
+    ):
+        refuses(message, message, model(expert=["linear", estimator]).fit, X, y > 0)
 
 
 # -- the router ---------------------------------------------------------------------------
