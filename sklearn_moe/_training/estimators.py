@@ -83,10 +83,11 @@ def fit_members(fit, kind, estimator, in_bag):
         elif head.n_targets > 1 and head.kind == "regression":
             copy = MultiOutputRegressor(copy)
         target = y[bag, 0] if y.ndim == 2 and y.shape[1] == 1 else y[bag]
+        options = weights(bag)
         if head.kind == "classes" and len(np.unique(target)) == 1:
             # Many classifiers refuse a bag without the rare class.
-            copy = DummyClassifier()
-        members.append(Member(copy.fit(X[bag], target, **weights(bag)), head))
+            copy, options = DummyClassifier(), {}
+        members.append(Member(copy.fit(X[bag], target, **options), head))
     if head.n_outputs > head.n_targets and head.kind == "regression":
         seen = in_bag
         if fit.validation is not None:

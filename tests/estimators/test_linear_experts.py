@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._training import linear_models
+from sklearn_moe._training import linear
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "activation": "linear", "max_iter": 5, "random_state": 0}
@@ -127,23 +127,23 @@ def test_repeated_rows_add_no_axes():
     X = np.random.default_rng(0).normal(size=(10, 50))
     for some in (X, X[:, [0, 1, 1]], 0 * X):
         twice = np.tile(some, (3, 1))
-        axes, back = linear_models._scale(twice, np.ones(some.shape[1]), np.ones(30))
+        axes, back = linear._scale(twice, np.ones(some.shape[1]), np.ones(30))
         assert axes.shape[1] == np.linalg.matrix_rank(some) or not some.any()
         np.testing.assert_allclose(axes @ axes.T, twice @ twice.T, atol=1e-9)
         coef = np.ones((1, axes.shape[1]))
         np.testing.assert_allclose(twice @ back(coef).T, axes @ coef.T, atol=1e-9)
 
 
-def test_all_rows_count_dense_or_sparse_in_any_number_of_parts(monkeypatch):
+def test_a_sparse_table_of_any_size_has_the_same_line(monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 20)) * (rng.random((300, 20)) < 0.2)
     y = X[:, :3].sum(axis=1) + rng.logistic(size=300) > 0
     model = MoEClassifier(1, expert="linear", random_state=0)
-    whole = model.fit(X, y).predict_proba(X)
-    monkeypatch.setattr(linear_models, "MOST_NUMBERS", 1000)
-    assert clone(model).fit(X, y).predict_proba(X) == pytest.approx(whole, abs=5e-3)
-    sparse = clone(model).fit(csr_array(X), y).predict_proba(csr_array(X))
-    assert sparse == pytest.approx(whole, abs=5e-3)
+    dense = model.fit(X, y).predict_proba(X)
+    for n_numbers in (linear._MOST_DENSE, 1000):
+        monkeypatch.setattr(linear, "_MOST_DENSE", n_numbers)
+        sparse = clone(model).fit(csr_array(X), y).predict_proba(csr_array(X))
+        assert sparse == pytest.approx(dense, abs=5e-3)
 
 
 def test_few_members_of_a_kind_have_unseen_rows():

@@ -204,10 +204,11 @@ def deviance(model, X, rate):
 def test_rates_are_exponential_functions_where_they_are():
     (X, rate, rng), (X_new, new_rate, _) = make_rates(400, 0), make_rates(1000, 1)
     y = rng.poisson(rate)
-    counts = make(loss="poisson", max_iter=20).fit(X, y)
+    options = {"n_experts": "auto", "expert": ["mlp", "linear"], "max_iter": 20}
+    counts = make(loss="poisson", **options).fit(X, y)
     known = PoissonRegressor(alpha=1e-3).fit(X, y)
     assert deviance(counts, X_new, new_rate) < 1.1 * deviance(known, X_new, new_rate)
-    plain = make(max_iter=20).fit(X, y)
+    plain = make(**options).fit(X, y)
     plain = mean_poisson_deviance(new_rate, plain.predict(X_new).clip(min=0.01))
     assert deviance(counts, X_new, new_rate) < plain / 2
     assert counts.predict(1e6 * X).min() >= 0
@@ -228,7 +229,7 @@ def test_a_rate_per_exposure_is_weighted_by_it():
     """Counts of half the time each, and their rate in all of it, tell the same."""
     X, rate, rng = make_rates(400, 0)
     halves = rng.poisson(np.stack([rate, rate]) / 2)
-    reg = make(loss="poisson", max_iter=15)
+    reg = make(loss="poisson", n_experts="auto", expert=["mlp", "linear"])
     twice = clone(reg).fit(np.tile(X, (2, 1)), 2 * halves.ravel(), np.full(800, 0.5))
     once = clone(reg).fit(X, halves.sum(axis=0), np.ones(400))
     assert np.corrcoef(np.log(twice.predict(X)), np.log(once.predict(X)))[0, 1] > 0.97

@@ -111,7 +111,7 @@ def draw_frame(n=120, seed=0):
 
 def test_a_frame_from_end_to_end():
     (X, y), (X_test, y_test) = draw_frame(300), draw_frame(seed=1)
-    clf = make(n_experts=3, max_iter=20).fit(X, y)
+    clf = make(n_experts="auto", max_iter=20).fit(X, y)
     assert list(clf.feature_names_in_) == ["weight", "color", "size", "count"]
     assert clf.n_features_in_ == 4
     assert clf.input_shape_ == (4,)
@@ -124,7 +124,7 @@ def test_a_frame_from_end_to_end():
         make().partial_fit(X[:150], y[:150], classes=["no", "yes"]).partial_fit(X[150:], y[150:])
     )
     assert (parts.predict_proba(X_test).shape, parts.n_iter_) == ((120, 2), 2)
-    reg = make(MoERegressor, n_experts=3, max_iter=20).fit(X, y == "yes")
+    reg = make(MoERegressor, n_experts="auto", max_iter=20).fit(X, y == "yes")
     assert reg.score(X_test, y_test == "yes") > 0.5
 
 
@@ -158,7 +158,7 @@ def test_what_differs_from_the_frame_of_the_fit_is_named():
 
 # -- what "auto" means --------------------------------------------------------------------
 
-OF_TABLES = {"n_experts": 15, "expert": ["deep", "piecewise", "linear"]}
+OF_TABLES = {"n_experts": 3, "expert": ["deep", "piecewise", "linear"]}
 OF_TABLES |= {"solver": "adamw", "solver__schedule": "cosine", "router": "soft"}
 OF_TABLES |= {"early_stopping": "out_of_bag", "expert_loss_weight": 1.0, "standardize": True}
 OF_TABLES |= {"batch_size": 200, "tol": 1e-4}
@@ -185,7 +185,7 @@ def test_defaults_of_tables(model):
 
 def test_a_router_that_is_trained_with_the_experts_makes_these_alike_and_says_so():
     for changed in ({"router__learning_rate": 0.1}, {"balance": "switch"}):
-        with pytest.warns(UserWarning, match="8 of 'mlp', not 15 of three kinds"):
+        with pytest.warns(UserWarning, match="8 of 'mlp', not a pool of three kinds"):
             plan = plan_for((200, 4), **changed)
         assert (plan.resolved["n_experts"], plan.resolved["expert"]) == (8, "mlp")
 
@@ -228,7 +228,7 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
     ):
         plan = plan_for((n, 2), model)
         assert (plan.training.max_iter, plan.training.batch_size) == (epochs, batch_size)
-        assert plan.resolved["n_experts"] == (6 if n >= 200_000 else 15)
+        assert plan.model.n_members == ((2, 2, 1) if n >= 200_000 else (5, 5, 1))
     for options in ({"batch_size": 200}, {"solver": "adam"}):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
 
@@ -237,13 +237,13 @@ def test_of_a_large_table_each_expert_sees_nine_tenths_of_the_rows(monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2000, 12))
     y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    usual = MoEClassifier(max_iter=1, random_state=0).fit(X, y)
-    monkeypatch.setattr(table, "_LARGE", 2000)
+    usual, budget_of = MoEClassifier(max_iter=1, random_state=0).fit(X, y), table.budget_of
+    monkeypatch.setattr(table, "budget_of", lambda n: budget_of(200_000))
     large = MoEClassifier(max_iter=1, random_state=0).fit(X, y)
     assert np.isfinite(usual.oob_decision_function_).all()
     is_new = np.isfinite(large.oob_decision_function_).all(axis=1)
     assert is_new.mean() == pytest.approx(0.2, abs=0.03)
-    assert large.expert_kinds_.tolist() == ["deep", "piecewise", "linear"] * 2
+    assert large.expert_kinds_.tolist() == ["deep", "piecewise", "linear"]
     sizes = [len(model.module_.encoder.low) for model in (usual, large)]
     assert sizes == [12 * 16, 12 * 13]
 
@@ -305,7 +305,7 @@ def test_out_of_bag_errors_are_honest(model):
 
 
 NAMES = {"PCA": PCA, "SelectKBest": SelectKBest, "f_regression": f_regression}
-SMALL = {"n_experts": 12, "expert_width": 16, "max_iter": 100, "random_state": 0}
+SMALL = {"expert_width": 16, "max_iter": 100, "random_state": 0}
 
 
 def draw_wide(kind):
