@@ -113,14 +113,21 @@ def _shorten(coef, functions, chosen):
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
     outputs = (design @ coef)[chosen, np.arange(len(design))]
     spread = np.maximum(outputs.std(axis=0), 1e-12 * np.abs(outputs).max(axis=0)) + _TINY
-    center = design.mean(axis=0)
-    scale = np.append(np.abs(design - center).max(axis=0)[:-1], 1)
+    # Experts of one function are one.
+    effects = coef * np.abs(design).max(axis=0)[:, np.newaxis] / spread
+    first = [[np.allclose(a, b, 0, 1e-9) for b in effects].index(True) for a in effects]
+    chosen = np.array(first)[chosen]
+    # What is constant on the rows of an expert is a part of its intercept.
+    of_expert = [design[chosen == k] if k in chosen else design for k in range(len(coef))]
+    center = np.stack([part.mean(axis=0, keepdims=True) for part in of_expert])
+    scale = np.stack([np.abs(part - part.mean(axis=0)).max(axis=0) for part in of_expert])
+    scale[:, -1] = 1
     # The exponential function makes errors of large outputs larger.
-    digits = 7 + functions.is_log - np.log10(spread / (scale[:, np.newaxis] + _TINY))
+    digits = 7 + functions.is_log - np.log10(spread / (scale[..., np.newaxis] + _TINY))
     short = _round(coef, np.ceil(digits))
     # The intercept makes up for what rounding changes at the mean.
-    short[:, -1] += center @ (coef - short)
-    return _round(short, np.ceil(digits)), digits[-1].max()
+    short[:, -1:] += center @ (coef - short)
+    return _round(short, np.ceil(digits))[first], digits[:, -1].max()
 
 
 _round = np.vectorize(lambda number, digits: round(float(number), int(digits)), [float])
