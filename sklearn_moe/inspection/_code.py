@@ -6,8 +6,6 @@ import numpy as np
 
 from .._compat import __version__
 
-# How far the code may be from the words, over the spread of the predictions.
-_TOLERANCE = 9e-7
 _TINY = 1e-300
 _LINE_LENGTH = 90
 # In unfinished code: a space at which a line may end.
@@ -22,7 +20,6 @@ _FORMS = {
     "none of": ("{} not in {{{}}}", "({0} is null or {0} not in ({1}))"),
     "between": ("{1} < {0} <= {2}", "{0} > {1} and {0} <= {2}"),
     "text": ("str({})", "{}"),
-    "interval": ("str({}).replace('.0', '')", "replace({}, '.0', '')"),
     "date": ("utc({})", "{}"),
     "number or nan": ("number({})", "{}"),
     "number": ("number({}, {})", "coalesce({}, {})"),
@@ -89,7 +86,7 @@ def write_code(opened, parts, functions, language, share, about):
     # Where the words of several experts hold, the first of these counts.
     for rank, box in reversed(boxes):
         chosen[opened.table.holds(box)] = rank
-    coef, digits = _shorten(coef, functions, chosen, is_class)
+    coef, digits = _shorten(coef, functions, chosen)
     writer = language(opened, functions, digits)
     formulas = [writer.predict(of_expert) for of_expert in coef]
     branches = writer.find_branches(boxes, formulas)
@@ -97,8 +94,8 @@ def write_code(opened, parts, functions, language, share, about):
     return writer.write(f"{about}, sklearn_moe {__version__}.", branches, formulas[0])
 
 
-def _shorten(coef, functions, chosen, is_class):
-    """Return coefficients of as few digits as leave the predictions of samples as they are.
+def _shorten(coef, functions, chosen):
+    """Return coefficients of few digits, which change predictions of samples by a millionth.
 
     Parameters
     ----------
@@ -106,8 +103,6 @@ def _shorten(coef, functions, chosen, is_class):
     functions : LinearFunctions
     chosen : ndarray of shape (n_samples,)
         The expert of each sample.
-    is_class : bool
-        Whether the outputs are log odds.
 
     Returns
     -------
@@ -116,12 +111,10 @@ def _shorten(coef, functions, chosen, is_class):
         Digits of the outputs after the point.
     """
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
-    rows = np.arange(len(design))
-    link = np.exp if functions.is_log else np.asarray
-    exact = (design @ coef)[chosen, rows]
-    expected = link(exact)
+    outputs = (design @ coef)[chosen, np.arange(len(design))]
+    spread = np.maximum(outputs.std(axis=0), 1e-12 * np.abs(outputs).max(axis=0)) + _TINY
     # Experts of one function are one.
-    effects = coef * np.abs(design).max(axis=0)[:, np.newaxis] / _spread(exact)
+    effects = coef * np.abs(design).max(axis=0)[:, np.newaxis] / spread
     first = [[np.allclose(a, b, 0, 1e-9) for b in effects].index(True) for a in effects]
     chosen = np.array(first)[chosen]
     # What is constant on the rows of an expert is a part of its intercept.
@@ -129,28 +122,12 @@ def _shorten(coef, functions, chosen, is_class):
     center = np.stack([part.mean(axis=0, keepdims=True) for part in of_expert])
     scale = np.stack([np.abs(part - part.mean(axis=0)).max(axis=0) for part in of_expert])
     scale[:, -1] = 1
-    # In small steps, so that not all numbers get one more digit at once.
-    for decimals in np.arange(4, 15, 0.2):
-        digits = decimals - np.log10(_spread(exact) / (scale[..., np.newaxis] + _TINY))
-        short = _round(coef, digits)
-        # The intercept makes up for what rounding changes at the mean.
-        short[:, -1:] += center @ (coef - short)
-        short = _round(short, digits)
-        outputs = (design @ short)[chosen, rows]
-        error = np.abs(link(outputs) - expected) / _spread(expected)
-        if error.max() <= _TOLERANCE and not (is_class and (_best(outputs) != _best(exact)).any()):
-            break
-    return short[first], digits[:, -1].max()
-
-
-def _best(odds):
-    """Return the place of the most probable class, by log odds against the first one."""
-    return np.pad(odds, [(0, 0), (1, 0)]).argmax(axis=1)
-
-
-def _spread(values):
-    """Return the deviation of predictions, (n_samples, n_outputs), at least that of rounding."""
-    return np.maximum(values.std(axis=0), 1e-12 * np.abs(values).max(axis=0)) + _TINY
+    # The exponential function makes errors of large outputs larger.
+    digits = 7 + functions.is_log - np.log10(spread / (scale[..., np.newaxis] + _TINY))
+    short = _round(coef, np.ceil(digits))
+    # The intercept makes up for what rounding changes at the mean.
+    short[:, -1:] += center @ (coef - short)
+    return _round(short, np.ceil(digits))[first], digits[:, -1].max()
 
 
 _round = np.vectorize(lambda number, digits: round(float(number), int(digits)), [float])
@@ -208,11 +185,7 @@ class _Writer:
         is_time = values.dtype.kind in "mM"
         values = (values.astype(f"{values.dtype.kind}8[us]") if is_time else values).tolist()
         text = self.value(place)
-        if values and hasattr(values[0], "closed"):
-            # Of the bounds of one interval pandas makes integers or floats.
-            text = self.say("interval", text)
-            values = [str(value).replace(".0", "") for value in values]
-        elif {*map(type, values)} not in _PLAIN:
+        if {*map(type, values)} not in _PLAIN:
             text = self.say("text", text)
             values = map(str, values)
         labels = np.array(self.table[place].labels)[self.table[place].values[~column.missing]]

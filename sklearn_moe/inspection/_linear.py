@@ -7,14 +7,11 @@ import numpy as np
 from scipy.linalg import pinvh
 from scipy.sparse import issparse
 from scipy.stats import t as student
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.linear_model import GammaRegressor
-from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 
 from .._data.experts import ExpertView, expert_outputs
 from .._data.tables import Table, is_frame
-from .._validation import check_named, final_step, last_step
+from .._validation import check_named, final_step
 from ..metrics._report import open_view
 from ..metrics._words import Wording
 
@@ -92,8 +89,6 @@ class LinearFunctions(NamedTuple):
         The column of each term.
     coef : ndarray of shape (n_experts, n_terms, n_outputs)
         NaN for experts that are not linear.
-    is_received : ndarray of bool of shape (n_experts, n_terms - 1)
-        Whether an expert receives the column.
     is_log : bool
         Whether the logarithms of their outputs are linear.
     """
@@ -103,7 +98,6 @@ class LinearFunctions(NamedTuple):
     design: np.ndarray
     owners: np.ndarray
     coef: np.ndarray
-    is_received: np.ndarray
     is_log: bool = False
 
 
@@ -125,8 +119,7 @@ def find_linear(opened, outputs):
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
         coef = np.full((n_experts, 1, n_outputs), np.nan)
-        nothing = np.empty((n_samples, 0)), np.empty(0, int), coef, np.empty((n_experts, 0), bool)
-        return LinearFunctions(["intercept"], [], *nothing)
+        return LinearFunctions(["intercept"], [], np.empty((n_samples, 0)), np.empty(0, int), coef)
     terms, base = _find_terms(table)
     design = np.array([term.values for term in terms], float).reshape(len(terms), n_samples).T
     owners = np.array([term.owner for term in terms], int)
@@ -145,12 +138,9 @@ def find_linear(opened, outputs):
             logs = _solve(design, values, np.log(outputs), np.log(probed), np.log(still))
         if not np.isnan(logs).all():
             coef, is_log = logs, True
-    differs = _receive(view, *tables)[:, 1:]
-    is_received = [differs[:, owners == owner].any(axis=1) for owner in owners]
-    is_received = np.array(is_received, bool).reshape(-1, n_experts).T
     names = [*(term.name for term in terms), "intercept"]
     labels = [term.label for term in terms]
-    return LinearFunctions(names, labels, design, owners, coef, is_received, is_log)
+    return LinearFunctions(names, labels, design, owners, coef, is_log)
 
 
 def _solve(design, values, outputs, probed, still, is_class=False):
@@ -195,8 +185,7 @@ def _solve(design, values, outputs, probed, still, is_class=False):
 def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     """Return the coefficients of the experts, NaN for those that are not linear.
 
-    Terms that change nothing on the samples of an expert have none: the expert does not receive the
-    column, or they are constant there, and then a part of its intercept.
+    Terms that are constant on the samples of an expert have none: they are a part of its intercept.
 
     Parameters
     ----------
@@ -218,7 +207,7 @@ def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     Returns
     -------
     coef, half_width : ndarray of shape (n_experts, n_terms, n_outputs)
-        The intervals are NaN without `y`.
+        The intervals are NaN without `y`, and of logarithms that are not those of counts.
     scale : ndarray of shape (n_terms,)
         Standard deviations of the terms.
     """
@@ -227,14 +216,13 @@ def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
     for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
         rows = design[holds[:, k] | ~holds[:, k].any(), :-1]
-        terms = np.append(functions.is_received[k] & (np.ptp(rows, axis=0) > 0), True)
+        terms = np.append(np.ptp(rows, axis=0) > 0, True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
-        if y is None:
+        if y is None or functions.is_log > view.is_log:
             continue
         if view.classes is None:
-            power = _variance_power(view, k) if functions.is_log else None
-            derivatives = _derivatives(y, outputs[:, k], share[:, k] * weight, power)
+            derivatives = _derivatives(y, outputs[:, k], share[:, k] * weight, functions.is_log)
         else:
             expected = view.outputs[:, k, 1:]
             products = expected[:, np.newaxis] * expected[..., np.newaxis]
@@ -243,30 +231,12 @@ def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
 
 
-def _variance_power(view, k):
-    """Return the power of the mean that the variance of an expert is, by what it minimizes.
-
-    1 is that of Poisson and 2 that of gamma regressions; "logs" of those that fit the logarithm.
-    """
-    # Experts that are networks have the Poisson loss.
-    if not view.models:
-        return 1
-    expert = last_step(view.models[k])
-    if isinstance(expert, TransformedTargetRegressor):
-        return "logs"
-    return 2 if isinstance(expert, GammaRegressor) else getattr(expert, "power", 1)
-
-
-def _derivatives(y, expected, weight, power):
+def _derivatives(y, expected, weight, is_log):
     """Return the first and the negative second derivative of the log density by the outputs.
 
-    With a power the outputs are logarithms of the mean.
+    These are means, or logarithms of the means of counts.
     """
-    if power == "logs":
-        y, expected, power = np.log(np.maximum(y, TINY)), np.log(expected), None
-    slope = variance = np.ones_like(expected)
-    if power is not None:
-        slope, variance = expected, expected**power
+    variance = slope = expected if is_log else np.ones_like(expected)
     error = y - expected
     least = 1e-30 * np.mean(y**2, axis=0) + TINY
     mean = weight @ (error**2 / variance) / max(weight.sum(), TINY)
@@ -418,24 +388,3 @@ def mix_rows(X, places):
         return type(X)(np.stack([column.values[rows] for column, rows in pairs], axis=1))
     flat = X.reshape(len(X), -1)
     return flat[places, np.arange(places.shape[1])].reshape(-1, *X.shape[1:])
-
-
-def _receive(view, changed, same):
-    """Tell for each expert which rows its last step receives differently, (n_experts, n_rows)."""
-    differs = np.tile(_differ(changed, same), (view.n_experts, 1))
-    for k, expert in enumerate(view.models):
-        if isinstance(expert, Pipeline) and len(expert) > 1:
-            differs[k] = _differ(*(expert[:-1].transform(X) for X in (changed, same)))
-    return differs
-
-
-def _differ(first, second):
-    """Tell which rows of two tables differ, (n_samples,)."""
-    if issparse(first):
-        return np.asarray((first != second).sum(axis=1)).ravel() > 0
-    differs = np.zeros(len(first), bool)
-    for left, right in zip(Table(first), Table(second), strict=True):
-        differs |= left.missing != right.missing
-        known = ~(left.missing | right.missing)
-        differs[known] |= left.typed[known] != right.typed[known]
-    return differs

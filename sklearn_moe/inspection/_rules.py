@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import apart_from
 from .._data.validation import check_groups, check_weight
-from .._validation import Count, check_column, check_named, check_same_length, warning_once
+from .._validation import Count, check_named, check_same_length, warning_once
 from ..metrics._ensemble import count_in_words, describe_gates, find_gate_share
+from ..metrics._experts import class_scores
 from ..metrics._report import report_on
 from ..metrics._words import SAME_WEIGHTS, Regions, find_regions
 from ._code import SQL, Python, write_code
@@ -87,11 +88,12 @@ class RegionRules:
 
     coef : ndarray of shape (n_experts, n_terms)
         The coefficients in the units of the columns, NaN for experts that are not linear. A term
-        that changes nothing on the samples of an expert has none ("-" in the text): the expert does
-        not receive the column, or it is constant there and a part of the intercept.
+        that is constant on the samples of an expert has none ("-" in the text): it is a part of the
+        intercept.
 
     half_width : ndarray of shape (n_experts, n_terms)
-        Half the width of their 95 % intervals, NaN without `y`.
+        Half the width of their 95 % intervals, NaN without `y`, and of logarithms that are not
+        those of counts.
 
     weight : ndarray of shape (n_experts,)
         Mean gate of each expert.
@@ -131,9 +133,8 @@ class RegionRules:
         where there are none the largest of all. So it is equal to the model's prediction where the
         words are right and the gate gives all weight to one expert.
 
-        Numbers have as few digits as change the predictions for X by less than a millionth of their
-        standard deviation, and no class. A category that X does not hold counts as the most
-        frequent one.
+        Numbers have as many digits as change the predictions for X by about a millionth of their
+        standard deviation. A category that X does not hold counts as the most frequent one.
 
         Returns
         -------
@@ -358,10 +359,10 @@ def region_rules(
 
     The intervals are those of weighted maximum likelihood, with `responsibilities(X, y)` of the
     mixture as weights, or `apply(X)` without. They are robust against unequal variances, and wider
-    where regimes overlap. Those of logarithms are by what the expert minimizes: a Poisson, gamma or
-    Tweedie loss, or the error of the logarithm. A penalty of the experts is ignored, so the
-    intervals of columns that say the same are wide; they reach as far as the coefficient has been
-    moved by it. All rows count for each model of a stack.
+    where regimes overlap. Of logarithms only those of Poisson regressions have intervals. A penalty
+    of the experts is ignored, so the intervals of columns that say the same are wide; they reach as
+    far as the coefficient has been moved by it. So they do for a column that an expert does not
+    receive: its coefficient is 0. All rows count for each model of a stack.
 
     Examples
     --------
@@ -548,13 +549,8 @@ def _score(view, y, assigned, weight):
         mean_squares = _means(errors[:, -2:], weight[:, np.newaxis, np.newaxis])
         totals = (1 - mean_squares / np.maximum(variance, TINY)).mean(axis=1)
         return _Scores("RMSE", errors[:, :-2].mean(axis=2), *totals.tolist(), y)
-    if is_labels:
-        target = y = check_named(y, "y")
-        right = ((predictions > 0.5) == y[:, np.newaxis]).mean(axis=2)
-    else:
-        y = check_column(y, "y")[:, np.newaxis]
-        right = 1.0 * (view.classes[predictions.argmax(axis=2)] == y)
-        target = view.classes[1:] == y
+    right = class_scores(y, predictions, view.classes)
+    target = np.asarray(y) if is_labels else view.classes[1:] == np.reshape(y, (-1, 1))
     right[np.isnan(predictions).any(axis=2)] = np.nan
     totals = _means(right[:, -2:], weight[:, np.newaxis]).tolist()
     name = "right labels" if is_labels else "accuracy"

@@ -47,7 +47,7 @@ def evaluate(view, y):
         scores = _regression_scores(y, outputs)
         of_mixture = _regression_scores(y, predicted)
     else:
-        scores = _class_scores(y, outputs, classes)
+        scores = class_scores(y, outputs, classes)
         y = np.asarray(y)
         if _is_multilabel(y):
             name = "right labels"
@@ -93,7 +93,7 @@ def compare_experts(scores, first, gain):
     return {"specialized": bool(bound > least), "regimes": regimes}
 
 
-def _class_scores(y, expert_proba, classes):
+def class_scores(y, expert_proba, classes):
     """Return 1 for the right class and 0 for a wrong one, (n_samples, n_experts).
 
     With several labels per sample it is the share of right ones.
