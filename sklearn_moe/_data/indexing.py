@@ -9,11 +9,8 @@ from sklearn.utils.random import sample_without_replacement
 
 # Numbers that are read at a time: a memory map is never read as a whole.
 N_NUMBERS_READ = 2**20
-# Rows of a large X, drawn at random: those that something is measured on, and learned from.
+# Rows of a large X, drawn at random, that something is measured on.
 N_ROWS_MEASURED = 4000
-N_ROWS_LEARNED = 20_000
-# In an X of fewer rows each of them counts.
-FEW_ROWS = 500
 
 
 def row_slices(X):

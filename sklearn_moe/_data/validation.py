@@ -1,6 +1,7 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 from contextlib import suppress
+from itertools import chain
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -8,11 +9,11 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
-from .indexing import FEW_ROWS, select
+from .indexing import select
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
@@ -216,7 +217,8 @@ def apply_format(X, name, known):
             options["ensure_all_finite"] = "allow-nan" if may_be_missing else True
             options["accept_sparse"] = "csr"
         numbers = check_array(numbers, input_name="X", estimator=name, **options)
-    if is_table and known.allow_nan and numbers.shape[0] >= FEW_ROWS:
+    # Of fewer rows each one counts.
+    if is_table and known.allow_nan and numbers.shape[0] >= 500:
         dtype = np.float32
     if known.input_shape is not None:
         _check_as_fitted(numbers, name, known)
@@ -440,19 +442,17 @@ def _weigh_classes(y, class_weight, classes):
             f"class_weight={class_weight!r} does not fit y of shape {y.shape}. Pass a dict for "
             "classes, a list with one dict per column for several labels, or 'balanced'."
         )
-    weight = np.ones(len(y))
-    for column, by_class in zip(columns, by_column, strict=True):
-        # A chunk, or a column of labels, may hold some of the classes only.
-        known = np.unique(column) if classes is None else classes
-        known = np.arange(2) if y.ndim > 1 else known
-        with name_in_errors("class_weight"):
-            values = compute_class_weight(by_class, classes=known, y=known)
-        if not (np.isfinite(values) & (values >= 0)).all():
-            raise ValueError(
-                f"class_weight={by_class!r} must hold finite numbers that are not negative."
-            )
-        # Classes that are not known are refused later.
-        weight *= values[np.searchsorted(known, column).clip(max=len(known) - 1)]
+    # A chunk, or a column of labels, may hold some of the classes only.
+    known = np.unique(y) if classes is None else classes
+    if y.ndim > 1:
+        known = np.repeat([[0], [1]], y.shape[1], axis=1)
+    with name_in_errors("class_weight"):
+        values = np.array([*chain(*map(dict.values, by_column))], dtype=float)
+        weight = compute_sample_weight(class_weight, np.concatenate([known, y]))[len(known) :]
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(
+            f"class_weight={class_weight!r} must hold finite numbers that are not negative."
+        )
     return weight
 
 

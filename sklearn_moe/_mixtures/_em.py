@@ -103,7 +103,7 @@ def sum_groups(values, groups):
 # -- the iterations -----------------------------------------------------------------------------
 
 
-def climb(run, step, find_alive, weight, *, max_iter, tol, patience):
+def climb(run, step, find_alive, weight, *, max_iter, tol):
     """Return the run after at most so many further iterations.
 
     Parameters
@@ -118,9 +118,8 @@ def climb(run, step, find_alive, weight, *, max_iter, tol, patience):
     weight : ndarray of shape (n_samples,)
     max_iter : int
     tol : float
-        A run has converged if the mean log-likelihood changes by no more, or gains no more in
-        `patience` iterations.
-    patience : int
+        A run has converged if the mean log-likelihood changes by no more, or gains no more in ten
+        iterations: experts such as trees do not always climb.
     """
     best = run
     components, responsibilities, model = run.components, run.responsibilities, run.model
@@ -142,7 +141,7 @@ def climb(run, step, find_alive, weight, *, max_iter, tol, patience):
         if gain > 0:
             best = Run(components, responsibilities, model, likelihood, seed=run.seed)
         n_stale = 0 if gain > tol else n_stale + 1
-        converged = abs(gain) <= tol or n_stale >= patience
+        converged = abs(gain) <= tol or n_stale >= 10
         if converged:
             break
     return replace(best, lower_bounds=tuple(bounds), converged=converged)
@@ -181,10 +180,8 @@ def fit_best(problem, runs, n_jobs=None):
 def _climb(problem, run, max_iter):
     """Return the run after further iterations."""
     step = partial(maximize, problem, seed=run.seed)
-    find_alive = partial(_find_alive, problem)
-    # Experts such as trees do not always climb.
-    options = {"max_iter": max_iter, "tol": problem.tol, "patience": 10}
-    return climb(run, step, find_alive, problem.unit_weight, **options)
+    find_alive, weight = partial(_find_alive, problem), problem.unit_weight
+    return climb(run, step, find_alive, weight, max_iter=max_iter, tol=problem.tol)
 
 
 def start(problem, seed):

@@ -381,7 +381,7 @@ class _GateLearner:
             template = Template(gate, X, y, weight)
             problem = replace(problem, gate=template)
             run = Run(run.components, run.responsibilities)
-            run = climb(run, step, find_alive, weight, max_iter=200, tol=tol, patience=10)
+            run = climb(run, step, find_alive, weight, max_iter=200, tol=tol)
         return template.whole(run.model.gate)
 
     def gates(self, gate, X):

@@ -97,19 +97,6 @@ def test_quantiles_of_counts_are_the_smallest_that_reach_them(of_counts):
     assert (mixture.cdf(X, quantiles - 1) < q).all()
 
 
-@pytest.mark.slow
-def test_intervals_hold_as_many_as_they_promise():
-    covered = []
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        X, is_high = rng.uniform(size=(4000, 2)), rng.uniform(size=4000) < 0.5
-        y = np.where(is_high, 4 + X[:, 0], -4 * X[:, 1]) + rng.normal(size=4000)
-        mixture = MixtureRegressor(gate=None, n_init=3, random_state=seed).fit(X[:2000], y[:2000])
-        low, high = mixture.predict_quantiles(X[2000:], [0.05, 0.95]).T
-        covered.append(((low <= y[2000:]) & (y[2000:] <= high)).mean())
-    assert 0.88 <= np.mean(covered) <= 0.92
-
-
 def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
     mixture, X, _ = lines
     X = X[:20]
@@ -369,15 +356,12 @@ def test_sparse_samples_are_those_of_the_dense_array(kind):
 @brief_fits
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_and_parts(kind, backend):
+def test_jobs_do_not_matter(kind, backend):
     X, y = data_of(kind)
     mixture = mixture_of(kind, max_iter=20).fit(X, y)
     whole = predictions(mixture, X)
     with parallel_config(backend, n_jobs=2):
         assert np.array_equal(predictions(clone(mixture).fit(X, y), X), whole)
-    for part in (slice(0, 1), slice(7, 50), slice(None, None, -1)):
-        assert_allclose(predictions(mixture, X[part]), whole[part], rtol=1e-12)
-        assert_allclose(mixture.score_samples(X, y)[part], mixture.score_samples(X[part], y[part]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
