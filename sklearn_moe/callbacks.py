@@ -181,7 +181,7 @@ class RoutingTrace(Callback):
         return experts, (total / total.sum()).cpu().numpy()
 
     def _inner_products(self, module):
-        network = getattr(module.router, "network", None)
+        network = getattr(module.router, "network", module.router)
         weights = [getattr(part, "weight", None) for part in (network, *module.experts)]
         size = np.shape(self.dictionary[0])[1]
         if any(w is None or w.shape[-1] != size for w in weights) or hasattr(network, "hidden"):

@@ -6,13 +6,13 @@ import re
 from house import FILES, ROOT, arrows, room, tree
 
 LIMITS = {
-    "lines of code outside paper": 11_900,
+    "lines of code outside paper": 12_650,
     "lines of code of paper": 4_200,
-    "lines of code of tests": 12_000,
+    "lines of code of tests": 12_700,
     "lines of the largest file": 650,
     "constants that are numbers": 150,
     "rooms": 21,
-    "arrows between rooms": 58,
+    "arrows between rooms": 59,
 }
 OUTSIDE = [path for path in FILES if room(path) != "paper"]
 NUMBER = ast.Constant | ast.Tuple | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop | ast.Load

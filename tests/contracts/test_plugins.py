@@ -221,7 +221,7 @@ def test_all_of_them_together_and_in_a_search(vectors):
     grid = [{name: ["mine", plugin.part]} for name, plugin in PLUGINS.items()]
     search = GridSearchCV(make(router="top1"), grid, cv=2, error_score="raise").fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    resolved = make().fit(X, y).resolved_params_  # new names change no default
+    resolved = make(n_experts="auto").fit(X, y).resolved_params_  # new names change no default
     assert "mine" not in resolved.values()
     assert resolved["expert"] == ["deep", "piecewise", "linear"]
 

@@ -46,8 +46,8 @@ HEAVY_Z_LOSS = {"balance": BalanceParams("z_loss", weight=10.0)}
     ("model", "options"),
     [
         (MoEClassifier, {"router": "soft", "expert": "mlp"}),
-        (MoERegressor, {"router": "topk", "router__noise": None}),
-        (MoEClassifier, {"router": "topk", "router__noise": None, **HEAVY_Z_LOSS}),
+        (MoERegressor, {"router": "topk", "expert": "mlp", "router__noise": None}),
+        (MoEClassifier, {"router": "topk", "expert": "mlp", "router__noise": None, **HEAVY_Z_LOSS}),
     ],
 )
 def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, options):

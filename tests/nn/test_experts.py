@@ -10,9 +10,11 @@ from torch import nn
 
 from sklearn_moe._registry import accepts_argument
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
-from sklearn_moe.nn.dispatch import Pool, Stack
+from sklearn_moe.nn.dispatch import Stack
 from sklearn_moe.nn.experts.mlp import MLPStack
 from sklearn_moe.nn.functional import activation_layer
+from sklearn_moe.nn.heads import RegressionHead
+from sklearn_moe.nn.mixture import KindRouter, Pool
 from sklearn_moe.nn.seeding import use_generator
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}
@@ -173,14 +175,14 @@ def test_only_homogeneous_experts_are_stacked():
 def test_a_kind_without_weight_is_not_computed():
     with use_generator(seeded()):
         kinds = [[MLPExpert((3,), 2, width=4) for _ in range(2)] for _ in range(2)]
-    pool = Pool([*map(MLPStack, kinds)], [slice(None)] * 2, [0, 1, 0, 1], slice(None))
-    x, seen = torch.ones(5, 3), []
-    gate = torch.tensor([[0.5, 1e-17, 0.5, 1e-17]]).expand(5, -1)
+    router, seen = KindRouter(3, 2, RegressionHead.mix), []
+    pool = Pool(router, [*map(MLPStack, kinds)], [2, 2], [slice(None)] * 2)
+    for k, stack in enumerate(pool.experts):
+        stack.register_forward_pre_hook(lambda module, args, k=k: seen.append(k))
+    router.bias.data[1] = -40.0
+    every = pool(torch.ones(5, 3)).output  # has a gradient, so that all are computed
     with torch.no_grad():
-        expected = pool(x)
-        for stack in pool.kinds:
-            stack.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-        outputs = pool(x, gate)
-    assert seen == [5, 0]
-    assert torch.equal(outputs[:, ::2], expected[:, ::2])
-    assert not outputs[:, 1::2].any()
+        output = pool(torch.ones(5, 3)).output
+    assert seen == [0, 1, 0]
+    assert torch.equal(output, every[:, :2])
+    assert every[:, 2:, 0].max() < -40

@@ -65,6 +65,8 @@ def huber(z):
 
 # The probability of each class or label.
 PROBABILITY = {
+    ("auto", "classes"): softmax,
+    ("auto", "multilabel"): logistic,
     ("log_loss", "classes"): softmax,
     ("log_loss", "multilabel"): logistic,
     ("margin", "classes"): lambda output: logistic([-output[0], output[0]]),
@@ -72,6 +74,7 @@ PROBABILITY = {
 }
 # The penalty of an error, and the distribution whose negative log density it is.
 PENALTY = {
+    "auto": (lambda z: z**2 / 2, stats.norm),
     "squared_error": (lambda z: z**2 / 2, stats.norm),
     "absolute_error": (abs, stats.laplace),
     "huber": (huber, None),

@@ -179,23 +179,6 @@ def test_scores_add_up_over_patches():
         torch.testing.assert_close(linear(x, torch.float64), expected)
 
 
-def test_scores_of_kinds_and_of_their_experts_are_nested():
-    kind_of = [0, 1, 0, 2, 1, 2]
-    scores, x = networks.PoolScores((4,), 6, kind_of=kind_of), samples()[:, 0, :4]
-    torch.testing.assert_close(scores(x, torch.float64), torch.zeros(len(x), 6).double())
-    with torch.no_grad():
-        for parameter in scores.parameters():
-            parameter.normal_(generator=seeded())
-        scores.gated[[1, 4]] = True
-    gate = scores(x, torch.float64).softmax(1)
-    kinds = (x @ scores.weight.T.double() + scores.bias.T).softmax(1)
-    own = (x @ scores.own_weight.T.double() + scores.own_bias.T)[:, [1, 4]].softmax(1)
-    torch.testing.assert_close(gate[:, [1, 4]], own * kinds[:, 1:2])
-    torch.testing.assert_close(gate[:, [0, 2]], kinds[:, :1].expand(-1, 2) / 2)
-    gate[:, 0].sum().backward()
-    assert torch.equal(scores.own_bias.grad.flatten() != 0, scores.gated)
-
-
 def test_a_network_of_the_users_own_runs_in_any_precision():
     def network(input_shape, n_experts):
         return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
@@ -367,7 +350,7 @@ def test_each_expert_in_the_place_of_all():
     x, rows = samples(), torch.arange(23)
     for router in ("top1", "soft", "sigmoid", "patch_choice"):
         mixture = build(router).eval()
-        mixed, each = mixture(x), mixture.forward_each(x)
+        mixed, each = mixture(x), torch.stack(mixture.forward_each(x), 1)
         assert each.shape == (23, 4, 3)
         if router == "soft":
             torch.testing.assert_close(each, mixture.forward_experts(x).expert_outputs)
