@@ -7,8 +7,7 @@ import numpy as np
 from .._compat import __version__
 
 _TINY = 1e-300
-_LINE_LENGTH = 90
-# In unfinished code: a space at which a line may end.
+# In unfinished code: where a line ends, if it is not the only one.
 _BREAK = "\0"
 # Categories of one of these types are compared as they are, those of others as texts.
 _PLAIN = ({str}, {bool}, {int}, {float})
@@ -20,7 +19,6 @@ _FORMS = {
     "none of": ("{} not in {{{}}}", "({0} is null or {0} not in ({1}))"),
     "between": ("{1} < {0} <= {2}", "{0} > {1} and {0} <= {2}"),
     "text": ("str({})", "{}"),
-    "date": ("utc({})", "{}"),
     "number or nan": ("number({})", "{}"),
     "number": ("number({}, {})", "coalesce({}, {})"),
     "float": ("float({})", "{}"),
@@ -31,13 +29,6 @@ _FORMS = {
 }
 # What Python code calls. Of pandas' NA it is not known whether it equals itself.
 _HELPERS = """
-def utc(date):
-    if hasattr(date, "astype"):
-        date = date.astype("M8[us]").item()
-    if getattr(date, "tzinfo", None):
-        date = date.replace(tzinfo=None) - date.utcoffset()
-    return str(date)
-
 def number(value, other=float("nan")):
     return other if missing(value) else float(value)
 
@@ -63,8 +54,8 @@ def write_code(opened, parts, functions, language, share, about):
     Raises
     ------
     ValueError
-        If an expert is not linear, classes or logarithms are mixed, experts compute with dates, a
-        condition is one on durations, or SQL is to predict several numbers.
+        If an expert is not linear, classes or logarithms are mixed, dates or durations are used, or
+        SQL is to predict several numbers.
     """
     view = opened.view
     is_class = view.classes is not None
@@ -81,16 +72,21 @@ def write_code(opened, parts, functions, language, share, about):
         )
     if parts is None:
         coef = np.tensordot(share[used], coef, 1)[np.newaxis]
-    boxes = [(rank, box) for rank, k in enumerate(used) for m, box in parts or () if m == k]
+    boxes = [[box for m, box in parts or () if m == k] for k in used]
     chosen = np.zeros(len(functions.design), int)
-    # Where the words of several experts hold, the first of these counts.
-    for rank, box in reversed(boxes):
-        chosen[opened.table.holds(box)] = rank
+    # Where the words of several experts hold, the first of these counts, but the largest expert
+    # only where no others do.
+    for rank in range(len(coef) - 1, 0, -1):
+        for box in boxes[rank]:
+            chosen[opened.table.holds(box)] = rank
     coef, digits = _shorten(coef, functions, chosen)
     writer = language(opened, functions, digits)
     formulas = [writer.predict(of_expert) for of_expert in coef]
-    branches = writer.find_branches(boxes, formulas)
-    branches = [(names[rank], test, formulas[rank]) for rank, test in branches]
+    branches = [
+        (names[rank], writer.find_test(boxes[rank]), formulas[rank])
+        for rank in range(1, len(coef))
+        if boxes[rank] and formulas[rank] != formulas[0]
+    ]
     return writer.write(f"{about}, sklearn_moe {__version__}.", branches, formulas[0])
 
 
@@ -139,17 +135,12 @@ def _text(number):
 
 
 def _wrap(start, text, end=""):
-    """Return code on one line, or on several in brackets."""
-    line = start + text.replace(_BREAK, " ") + end
-    if len(line) <= _LINE_LENGTH:
-        return line
-    indent = " " * (len(start) - len(start.lstrip()))
-    lines = [f"{start}("]
-    for piece in text.split(_BREAK):
-        if len(lines) == 1 or len(lines[-1]) + len(piece) >= _LINE_LENGTH:
-            lines.append(f"{indent}   ")
-        lines[-1] += f" {piece}"
-    return "\n".join([*lines, f"{indent}){end}"])
+    """Return code on one line, or with each part of the text on a line, in brackets."""
+    if _BREAK not in text:
+        return start + text + end
+    indent = "\n" + " " * (len(start) - len(start.lstrip()))
+    inner = text.replace(_BREAK, f"{indent}    ")
+    return f"{start}({indent}    {inner}{indent}){end}"
 
 
 class _Writer:
@@ -169,13 +160,11 @@ class _Writer:
 
     def literal(self, value):
         """Return a value that is compared."""
-        if isinstance(value, np.datetime64):
-            value = str(value.astype("M8[us]").item())
         value = np.asarray(value).item()
         if isinstance(value, str):
             return self.quote(value)
         if not isinstance(value, (bool, int, float)):
-            raise ValueError(f"Code compares numbers, texts and dates, but here is {value!r}.")
+            raise ValueError(f"Code compares numbers and texts, but here is {value!r}.")
         return repr(value).removesuffix(".0").replace("inf", "1e999")
 
     def read_categories(self, place):
@@ -191,37 +180,11 @@ class _Writer:
         labels = np.array(self.table[place].labels)[self.table[place].values[~column.missing]]
         return text, dict(zip(labels.tolist(), map(self.literal, values), strict=True))
 
-    def find_branches(self, boxes, formulas):
-        """Yield experts and where their formulas hold, unless an earlier one does.
-
-        Elsewhere that of the first expert holds, so that its boxes are left out, except those that
-        share rows with later boxes.
-
-        Parameters
-        ----------
-        boxes : list of tuples
-            An expert, and conditions. Where boxes share rows, the first one counts.
-        formulas : list of str
-            Of each expert.
-        """
-        needed = [
-            (rank, box)
-            for place, (rank, box) in enumerate(boxes)
-            if formulas[rank] != formulas[0]
-            or any(
-                formulas[k] != formulas[0] and self.share_rows(box, dict(other))
-                for k, other in boxes[place:]
-            )
-        ]
-        for rank, group in groupby(needed, key=lambda pair: pair[0]):
-            tests = [" and ".join(starmap(self.condition, box)) or "0 < 1" for _, box in group]
-            tests = [f"({test})" for test in tests] if len(tests) > 1 else tests
-            yield rank, f"{_BREAK}or ".join(tests)
-
-    def share_rows(self, first, second):
-        """Tell whether a row can lie in two boxes."""
-        common = [(self.table[p], condition, second[p]) for p, condition in first if p in second]
-        return all((column.holds(a) & column.holds(b)).any() for column, a, b in common)
+    def find_test(self, boxes):
+        """Return the test whether a row lies in one of some boxes."""
+        tests = [" and ".join(starmap(self.condition, box)) or "0 < 1" for box in boxes]
+        tests = [f"({test})" for test in tests] if len(tests) > 1 else tests
+        return f"{_BREAK}or ".join(tests)
 
     def condition(self, place, condition):
         """Return a condition on a column."""
@@ -244,20 +207,22 @@ class _Writer:
         low, high = column.thresholds(condition)
         if low is high is None:
             return is_known
-        kind = self.table.columns[place].typed.dtype.kind
-        if kind == "m":
-            raise ValueError(f"Code compares no durations, as column {column.name!r} holds them.")
-        is_date = kind == "M"
-        if is_date:
-            value = self.say("date", value)
-        elif column.last + 1 < len(column.distinct):
+        self.refuse_times(place)
+        if column.last + 1 < len(column.distinct):
             value = self.say("number or nan", value)
         limits = [self.literal(limit) for limit in (low, high) if limit is not None]
         sign = ">" if high is None else "<="
         test = self.say("between", value, *limits) if limits[1:] else f"{value} {sign} {limits[0]}"
-        if column.with_missing(condition):
-            return f"({is_missing} or {test})"
-        return f"{is_known} and {test}" if is_date else test
+        return f"({is_missing} or {test})" if column.with_missing(condition) else test
+
+    def refuse_times(self, place):
+        """Refuse a column of dates or durations, which databases and libraries store unlike."""
+        column = self.table.columns[place]
+        if column.typed.dtype.kind in "mM":
+            raise ValueError(
+                f"Code reads no dates and durations, which column {column.name!r} holds. Replace "
+                "them by numbers before the fit."
+            )
 
     def sum(self, coef):
         """Return a linear function of the columns, by coefficients, (n_terms,)."""
@@ -287,11 +252,10 @@ class _Writer:
         column = self.table[place]
         value = self.value(place)
         known = np.isfinite(column.values)
-        kind = self.table.columns[place].typed.dtype.kind
-        if kind in "mM" or np.isinf(column.values).any():
+        self.refuse_times(place)
+        if np.isinf(column.values).any():
             raise ValueError(
-                f"Code computes with numbers, but column {column.name!r} holds dates, durations or "
-                "infinite numbers."
+                f"Code needs finite numbers; column {column.name!r} has infinite ones."
             )
         if not known.all():
             other = column.values[known].mean() + of_missing / slope
@@ -327,7 +291,7 @@ class Python(_Writer):
         """Return the text of the function."""
         lines = ["def predict(row):", f'    """{about}"""']
         for name, test, formula in branches:
-            lines.append(_wrap("    if ", test, f":  # {name}"))
+            lines += [f"    # {name}", _wrap("    if ", test, ":")]
             lines.append(_wrap("        return ", formula))
         text = "\n".join([*lines, _wrap("    return ", last), ""])
         for code in _HELPERS.strip().split("\n\n"):

@@ -129,9 +129,9 @@ class RegionRules:
         """Return the rules as Python: a function `predict(row)` that imports nothing.
 
         It returns what the expert predicts whose words hold for the row: a number, a list of
-        numbers, or a class. Where the words of several hold it is the largest of these experts,
-        where there are none the largest of all. So it is equal to the model's prediction where the
-        words are right and the gate gives all weight to one expert.
+        numbers, or a class. Elsewhere it is the largest expert. Where the words of several others
+        hold it is the largest of these. So it is equal to the model's prediction where the words
+        are right and the gate gives all weight to one expert.
 
         Numbers have as many digits as change the predictions for X by about a millionth of their
         standard deviation. A category that X does not hold counts as the most frequent one.
@@ -146,9 +146,8 @@ class RegionRules:
         Raises
         ------
         ValueError
-            If an expert is not linear in the columns, or computes with dates, the conditions
-            compare durations, or the rules are about the probabilities of classes that all experts
-            mix.
+            If an expert is not linear in the columns, dates or durations are used, or the rules are
+            about the probabilities of classes that all experts mix.
         """
         return self._write(Python)
 
@@ -156,8 +155,7 @@ class RegionRules:
         """Return the rules as an expression in standard SQL: SELECT <expression> FROM table.
 
         It says the same as :meth:`to_python` by CASE, with NULL for missing values. The columns are
-        those of the data frame by their names, or x0, x1, ... for an array. Dates are compared as
-        texts, such as '2024-02-29 00:00:00', in UTC.
+        those of the data frame by their names, or x0, x1, ... for an array.
 
         Returns
         -------

@@ -33,10 +33,6 @@ def with_gaps(values, gap=np.nan):
     return values
 
 
-def days(rng):
-    return pd.Series(pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 99, N), "D"))
-
-
 NUMBERS = {
     "float64": lambda rng: rng.normal(size=N),
     "float32": lambda rng: rng.normal(1e3, 1, N).astype(np.float32),
@@ -47,10 +43,6 @@ NUMBERS = {
     "NA": lambda rng: with_gaps(rng.integers(0, 9, N), pd.NA).astype("Int64"),
     "decimals": lambda rng: [Decimal(int(value)) / 4 for value in rng.integers(0, 9, N)],
     "NA among bools": lambda rng: with_gaps(rng.random(N) < 0.4, pd.NA).astype("boolean"),
-}
-TIMES = {
-    "times": lambda rng: days(rng) + pd.to_timedelta(rng.integers(0, 9, N), "h"),
-    "NaT in a zone": lambda rng: with_gaps(days(rng), pd.NaT).astype("datetime64[us, Asia/Tokyo]"),
 }
 CATEGORIES = {
     "bools": lambda rng: rng.random(N) < 0.4,
@@ -64,15 +56,15 @@ CATEGORIES = {
     "intervals and NaN": lambda rng: pd.cut(rng.normal(size=N), [-1.5, 0.5, 9.5]),
     "types": lambda rng: rng.choice(np.array([1, True, "1", 2.5], object), N),
 }
-KINDS = NUMBERS | TIMES | CATEGORIES
-# By these steps each pair of 21 kinds is once in 21 frames.
-STEPS = np.array([0, 1, 4, 14, 16])
+KINDS = NUMBERS | CATEGORIES
+# By these steps each pair of 19 kinds is in one of 19 frames.
+STEPS = np.array([0, 1, 2, 6, 9])
 
 
 def encoder(X, kinds):
     """Return a function that reads rows as numbers: standardized, ones for categories and gaps."""
 
-    def read(rows, with_times):
+    def read(rows):
         blocks = []
         for name, kind in zip(X, kinds, strict=True):
             values, gone = rows[name], rows[name].isna()
@@ -80,35 +72,30 @@ def encoder(X, kinds):
                 levels = sorted({*map(str, X[name])})
                 blocks += [[str(value) == level for value in values] for level in levels]
                 continue
-            if kind in TIMES:
-                values = pd.to_datetime(values, utc=True).astype("int64")
             values = [0.0 if is_gone else float(v) for v, is_gone in zip(values, gone, strict=True)]
-            blocks += [gone, values] * (with_times or kind in NUMBERS)
+            blocks += [gone, values]
         return np.column_stack(blocks).astype(float)
 
-    center = {k: read(X, k).mean(axis=0) for k in (False, True)}
-    scale = {k: read(X, k).std(axis=0) + 1e-9 for k in (False, True)}
-    return lambda rows, with_times: (
-        (read(rows, with_times) - center[with_times]) / scale[with_times]
-    )
+    center, scale = read(X).mean(axis=0), read(X).std(axis=0) + 1e-9
+    return lambda rows: (read(rows) - center) / scale
 
 
 def mixture(encode, X, seed):
     """Return up to three linear experts of numbers, rates or classes, by a tree or a plane."""
     rng = np.random.default_rng(seed)
-    Z, W = encode(X, False), encode(X, True)
+    Z = encode(X)
     slopes = rng.normal(size=(1 + seed % 3, Z.shape[1], 1 + (seed // 3) % 2))
-    steps = rng.normal(size=(W.shape[1], len(slopes)))
+    steps = rng.normal(size=(Z.shape[1], len(slopes)))
     tree = DecisionTreeClassifier(max_leaf_nodes=4, random_state=0)
-    tree.fit(W, (W @ steps).argmax(axis=1))
+    tree.fit(Z, (Z @ steps).argmax(axis=1))
     target = ["numbers", "classes", "rates"][seed // 2 % 3]
 
     def apply(rows):
-        W = encode(rows, True)
-        return (W @ steps).argmax(axis=1) if seed % 2 else tree.predict(W)
+        Z = encode(rows)
+        return (Z @ steps).argmax(axis=1) if seed % 2 else tree.predict(Z)
 
     def outputs(rows):
-        return np.einsum("np,kpo->nko", encode(rows, False), slopes) + 0.3
+        return np.einsum("np,kpo->nko", encode(rows), slopes) + 0.3
 
     def proba(rows):
         odds = np.exp(np.pad(outputs(rows), [(0, 0), (0, 0), (1, 0)]))
@@ -133,11 +120,14 @@ def frame(seed):
 
 
 def by_words(model, X):
-    """Return what the expert predicts whose words hold: the largest of them, or the largest."""
+    """Return what the expert predicts whose words hold; the largest one elsewhere."""
     opened = OpenedMixture.of(model, X)
     experts, n_experts = opened.view.experts[:, 0], opened.view.n_experts
     held = find_regions(opened.table, experts, n_experts).held
     order = np.argsort(-np.bincount(experts, minlength=n_experts), kind="stable")
+    # Where its words and those of others hold, one of these counts.
+    order = np.roll(order, -1)
+    held[:, order[-1]] = True
     chosen = order[held[:, order].argmax(axis=1)]
     if hasattr(model, "classes_"):
         return model.classes_[model.expert_proba(X)[np.arange(N), chosen].argmax(axis=1)]
@@ -151,13 +141,11 @@ def by_python(text, rows):
 
 
 def by_sql(text, X):
-    """Return what a database says of rows, with dates as texts."""
+    """Return what a database says of rows."""
 
     def stored(value):
         if pd.api.types.is_scalar(value) and pd.isna(value):
             return None
-        if isinstance(value, pd.Timestamp):
-            return str(value.tz_convert(None) if value.tz else value)
         if isinstance(value, pd.Interval):
             return str(value)
         if isinstance(value, Decimal):
@@ -249,7 +237,7 @@ def test_lines_of_code_have_a_length_that_can_be_read():
     rules = region_rules(model, rng.normal(size=(200, 40)))
     lines = rules.to_python().splitlines()
     assert max(map(len, lines)) <= 90
-    assert len(lines) < 60
+    assert len(lines) < 140
     assert "... 32 more" in str(rules)
 
 
@@ -323,9 +311,10 @@ def test_what_code_cannot_say_is_refused_with_the_reason(X):
     start = pd.Timestamp("2020-01-01")
     days = pd.DataFrame({"day": pd.date_range(start, periods=200), "x": X[:, 0]})
     since = days.assign(day=days["day"] - start)
-    for table, limit, slope, reason in (
-        (since, pd.Timedelta("50D"), 0, "no durations, as column .day"),
-        (days, pd.Timestamp("2020-03-01"), 1, "column 'day' holds dates"),
+    for table, limit, slope in (
+        (since, pd.Timedelta("50D"), 0),
+        (days, pd.Timestamp("2020-03-01"), 0),
+        (days, pd.Timestamp("1999-01-01"), 1),
     ):
         model = SimpleNamespace(
             apply=lambda rows, limit=limit: (rows["day"] > limit).to_numpy().astype(int),
@@ -334,5 +323,5 @@ def test_what_code_cannot_say_is_refused_with_the_reason(X):
                 [rows["x"], slope * rows["day"].astype("int64") / 1e15 - rows["x"]], axis=1
             ),
         )
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(ValueError, match="no dates and durations, which column 'day' holds"):
             region_rules(model, table).to_python()
