@@ -33,20 +33,16 @@ def criteria(log_likelihood, n_parameters, weight):
     return {"bic": float(bic), "aic": float(aic)}
 
 
-def spread_over_groups(responsibilities, groups):
-    """Return responsibilities that are the same for all samples of a group, and add up to 1."""
-    if groups is not None:
-        responsibilities = sum_groups(responsibilities, groups)[groups]
-    return responsibilities / responsibilities.sum(axis=1, keepdims=True)
-
-
 def fit_gates(mixture, problem, seeds, design):
     """Return the fit with the gate of a mixture, of "auto" that with the best one."""
     n_components = len(problem.experts)
     runs = [start(problem, seed) for seed in seeds]
     if design is not None and n_components > 1:
         leaves = find_regions(design, n_components, problem.min_prior).groups
-        of_tree = spread_over_groups(np.eye(n_components)[leaves], problem.groups)
+        of_tree = np.eye(n_components)[leaves]
+        if problem.groups is not None:
+            of_tree = sum_groups(of_tree, problem.groups)[problem.groups]
+            of_tree /= of_tree.sum(axis=1, keepdims=True)
         if of_tree.any(axis=0).all():
             runs = [replace(runs[0], responsibilities=of_tree), *runs]
     is_auto = isinstance(mixture.gate, str)

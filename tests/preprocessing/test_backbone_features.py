@@ -119,17 +119,6 @@ def test_tokens_are_averaged():
 # -- torchvision --------------------------------------------------------------------------
 
 
-def test_networks_of_torchvision():
-    X = images(n_samples=2, height=40, width=40)
-    for name, layer, n_features in [
-        ("mobilenet_v3_small", "classifier.3", 1024),
-        ("shufflenet_v2_x0_5", "fc", 1024),
-    ]:
-        transformer = BackboneFeatures(name, random_state=0).fit(X)
-        assert transformer.layer_ == layer
-        assert transformer.transform(X).shape == (2, n_features)
-
-
 def test_weights_are_drawn_from_the_random_state():
     name, X = "shufflenet_v2_x0_5", images(n_samples=2, height=32, width=32)
     first, again, other = (BackboneFeatures(name, random_state=s).fit(X) for s in (0, 0, 1))
