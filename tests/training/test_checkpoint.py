@@ -1,6 +1,5 @@
 """A fit that was stopped at any moment goes on to the model of one that was not."""
 
-import copy
 import os
 import pickle
 import random
@@ -12,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -21,15 +19,11 @@ import torch
 from helpers import at, brief_fits, hook, named, press, raises, seeded, throw
 from scipy.sparse import csr_array
 from sklearn.base import clone
+from sklearn.neighbors import KNeighborsClassifier
 from skorch.callbacks import EarlyStopping, PrintLog
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
-from sklearn_moe._data.rows import Rows
-from sklearn_moe._data.validation import Samples
 from sklearn_moe._training import checkpoint as resuming
-from sklearn_moe._training.callbacks import Stopping
-from sklearn_moe._training.checkpoint import Checkpoint
-from sklearn_moe._training.loop import Training
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
 from sklearn_moe.nn.seeding import use_generator
 
@@ -134,22 +128,21 @@ def test_samples_of_every_kind(table, images, tmp_path):
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     sparse = csr_array(np.maximum(table[0], 0))
     several = MoERegressor(**BRIEF, loss="gaussian", expert="mlp", early_stopping=True)
-    few = images[0][:40], images[1][:40]
-    for i, (model, data, X) in enumerate(
-        [
-            (classifier(max_iter=3, expert_width=4), few, few[0]),
-            (of_tables(early_stopping=True), (mapped, table[1], np.arange(90) % 3), table[0]),
-            (several, (sparse, table[0][:, :2]), sparse),
-        ]
+    pictures = classifier(max_iter=3, expert_width=4)
+    for model, X, *data in (
+        (pictures, images[0][:40], images[1][:40]),
+        (of_tables(early_stopping=True), mapped, table[1], np.arange(90) % 3),
+        (several, sparse, table[0][:, :2]),
     ):
-        whole = clone(model).fit(X, *data[1:])
-        assert trained(crash_and_go_on(model, data, tmp_path / f"{i}", 2)) == trained(whole)
+        whole = clone(model).fit(X, *data)
+        assert trained(crash_and_go_on(model, (X, *data), tmp_path, 2)) == trained(whole)
 
 
 def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path, monkeypatch):
     whole = trained(of_tables(batch_size=20).fit(*table))
-    in_epoch = [(0, 1, "on_batch_end", 6), (1e9, 4, "on_batch_end", 3)]
-    for every, epoch, name, left in [(60, 3, "on_epoch_end", 3), *in_epoch]:
+    for every, epoch, name, left in (
+        *((60, 3, "on_epoch_end", 3), (0, 1, "on_batch_end", 6), (1e9, 4, "on_batch_end", 3)),
+    ):
         file = FitCheckpoint(tmp_path / f"{epoch}", every=every)
         clf = of_tables(batch_size=20, checkpoint=file)
         with pytest.raises(KeyboardInterrupt):
@@ -186,37 +179,20 @@ def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
     assert len(EPOCHS) == 4 + 6
 
 
-def test_a_file_holds_the_parts_of_several_trainings(table, tmp_path):
+@pytest.mark.parametrize("epochs", [(3,), (7, 8, 9)], ids=str)
+@pytest.mark.parametrize("kinds", ["auto", ["deep", KNeighborsClassifier(), "linear"]], ids=named)
+def test_the_kinds_of_a_pool_are_parts_of_a_file(table, tmp_path, kinds, epochs):
     """A part that has ended is as it ended; one that was not begun starts anew."""
-
-    def train(*stopped):
-        """Train two nets in a row, of which some are stopped in their third epoch."""
-        random_state, losses = np.random.RandomState(0), []
-        checkpoint = Checkpoint(always(tmp_path), model, samples, plan, random_state)
-        for name in ("first", "second"):
-            net, part = copy.deepcopy(model.net_), checkpoint.part(name)
-            stopping = Stopping(None, 1, "train_loss")
-            callbacks = [COUNT, stopping, *([at(3, CRASH)] if name in stopped else ())]
-            Training(net, rows, None, 4, seed=0, callbacks=callbacks, checkpoint=part).run()
-            losses.append(net.history[:, "train_loss"])
-            assert stopping.best_epoch_ == 1 + np.argmin(losses[-1]) == 4
-        return losses
-
-    samples = Samples(table[0], (table[1] == "a").astype(int), None, None)
-    model = of_tables(max_iter=1, early_stopping=False).fit(*samples[:2])
-    model.net_.history.clear()
-    training = SimpleNamespace(depends_on_max_iter=False, max_iter=4)
-    plan = SimpleNamespace(resolved={}, training=training)
-    X, y = map(torch.from_numpy, samples[:2])
-    rows = Rows(X, y, torch.ones(len(y), dtype=torch.float64))
-    with pytest.raises(RuntimeError):
-        train("second")
-    assert len(EPOCHS) == 4 + 2
-    losses = train()
-    assert len(EPOCHS) == 4 + 4
-    assert losses[0] == losses[1]
-    assert train() == losses
-    assert len(EPOCHS) == 4 + 4
+    options = {"expert": kinds, "max_iter": 6, "random_state": 0}
+    whole = MoEClassifier(**options).fit(*table)
+    epochs = [epoch for epoch in epochs if epoch < whole.n_iter_] or [4]
+    resumed = crash_and_go_on(MoEClassifier(**options), table, tmp_path, *epochs)
+    assert len(EPOCHS) == whole.n_iter_ - epochs[-1] + 1
+    assert trained(resumed) == trained(whole)
+    EPOCHS.clear()
+    again = MoEClassifier(**options, checkpoint=tmp_path, callbacks=[COUNT]).fit(*table)
+    assert not EPOCHS
+    assert trained(again) == trained(whole)
 
 
 # -- random states ------------------------------------------------------------------------
@@ -272,13 +248,11 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
         *(
             (of_tables().set_params(**options), table)
             for options in (
-                *({"n_experts": 4}, {"tol": 0.1}, {"class_weight": {"a": 2}}),
-                *({"random_state": 1}, {"random_state": np.random.RandomState(0)}),
-                *({"random_state": np.random.RandomState(1)}, {"balance__weight": 0.1}),
-                *({"router": RouterParams("soft", network="mlp")}, {"train_transform": jitter}),
-                *({"solver": SolverParams(weight_decay=0.1)}, {"callbacks": [FreezeRouter(3)]}),
-                *({"callbacks": [FreezeRouter(4)]}, {"trunk": torch.nn.Identity()}),
+                *({"n_experts": 4}, {"class_weight": {"a": 2}}, {"balance__weight": 0.1}),
+                *({"random_state": np.random.RandomState(seed)} for seed in (0, 1)),
+                *({"callbacks": [FreezeRouter(after)]} for after in (3, 4)),
                 *({"trunk": trunk} for trunk in trunks),
+                {"train_transform": jitter},
             )
         ),
     ]
@@ -330,7 +304,6 @@ def test_what_is_damaged_or_no_checkpoint_is_refused_and_runs_no_code(table, tmp
     path = tmp_path / "fit.ckpt"
     stop(of_tables(checkpoint=always(path)), table, 4)
     whole = path.read_bytes()
-    path.with_name("fit.ckpt.1-2.part").write_bytes(whole[:100])  # of a process that was killed
     flipped = bytearray(whole)
     flipped[2000] ^= 0x10
     bomb = pickle.dumps(np.array([Bomb()], dtype=object))
