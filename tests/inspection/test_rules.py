@@ -20,7 +20,6 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
-from sklearn_moe._data.experts import view_of
 from sklearn_moe.inspection import RegionRules, region_rules
 from sklearn_moe.metrics import specialization_report
 
