@@ -81,12 +81,15 @@ def warning_once():
         _WARNINGS.reset(token)
 
 
-def warn(message, category):
-    """Warn as from the innermost frame outside of this package, scikit-learn and joblib."""
-    earlier = _WARNINGS.get(set())
-    if message in earlier:
+def warn(message, category, key=None):
+    """Warn as from the innermost frame outside of this package, scikit-learn and joblib.
+
+    Warnings of the same `key` are the same for `warning_once`; None: of the same message.
+    """
+    earlier, key = _WARNINGS.get(set()), key or message
+    if key in earlier:
         return
-    earlier.add(message)
+    earlier.add(key)
     frame, level = sys._getframe(1), 2
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame, level = frame.f_back, level + 1

@@ -426,6 +426,7 @@ class Categories:
                 f"({type(got).__name__}). In fit there was {seen!r} ({type(seen).__name__}): pass "
                 "categories as they were there.",
                 UserWarning,
+                key=("unknown categories", self.names[i]),
             )
 
     def labels(self):

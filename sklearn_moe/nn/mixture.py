@@ -55,8 +55,8 @@ class MixtureOfExperts(nn.Module):
         added (arXiv 2401.06066). For routers that add outputs as well.
     scales_output : bool, default=False
         Whether the output, logits, is multiplied by the buffer `sharpness`, 1 until it is set.
-    columns, router_columns : slice, default=slice(None)
-        What experts and router read of an encoded table.
+    columns, router_columns : slice
+        What experts and router read of an encoded table, by default all.
     """
 
     sharpness: Tensor | None
@@ -236,8 +236,10 @@ class Pool(MixtureOfExperts):
         Of each kind.
     columns : sequence of slice
         What each kind reads of an encoded table.
-    encoder, scales_output, router_columns
-        As of `MixtureOfExperts`.
+    encoder : module or None, default=None
+        As of `MixtureOfExperts`, and so are the next two.
+    scales_output : bool, default=False
+    router_columns : slice
     """
 
     shares: Tensor

@@ -160,7 +160,8 @@ def test_what_a_trace_cannot_do_is_explained(problem):
         raises(AttributeError, f"RoutingTrace has no '{name}'$", getattr, trace, name)
     raises(ValueError, "got every=0", traced, X, y, RoutingTrace(every=0))
     for samples, options, match in (
-        (X.reshape(600, -1), {}, "patch experts on patches of size 50, got .* and KindRouter"),
+        (X.reshape(600, -1), {}, "patch experts on patches of size 50, got MLPExpert"),
+        (X.reshape(600, -1), {"n_experts": "auto"}, "and KindRouter"),
         (X, {"router": RouterParams(network="mlp")}, "and MLPScores"),
         (X, {"n_experts": 1}, "and NoneType"),
     ):
