@@ -27,10 +27,7 @@ class ExpertView:
         None of numbers.
     is_log : bool
         Whether rates are predicted, so that their logarithms are explained.
-    gate : estimator or None
     responsibilities : method or None
-    models : list of estimators
-        The experts, unless they are networks.
     has_groups : bool
         Whether the samples of a group belong to one expert.
     out_of_fold : tuple or None
@@ -48,9 +45,7 @@ class ExpertView:
     names: tuple
     classes: np.ndarray | None = None
     is_log: bool = False
-    gate: Any = None
     responsibilities: Any = None
-    models: Any = ()
     has_groups: bool = False
     out_of_fold: tuple | None = None
     categorical: Any = None
@@ -109,7 +104,6 @@ def view_of(mixture, X, kinds=(), **known):
         short = tuple(kind.split("(")[0] for kind in kinds)
         names = short if len({*short}) == len(kinds) else tuple(kinds)
     classes = mixture.classes_ if hasattr(mixture, "expert_proba") else None
-    known["gate"] = getattr(mixture, "gate_", None)
     known["responsibilities"] = getattr(mixture, "responsibilities", None)
     return ExpertView(mixture, X, experts, gates, names, classes, **known)
 

@@ -363,7 +363,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
     def _experts_view(self, X):
         """Return what metrics and inspection read of the fitted mixture."""
         check_is_fitted(self)
-        known = {"is_log": isinstance(self._family, Poisson), "models": self.experts_}
+        known = {"is_log": isinstance(self._family, Poisson)}
         if hasattr(self, "oof_predictions_"):
             known["out_of_fold"] = self.out_of_fold(X)
         kinds = getattr(self, "expert_kinds_", ())

@@ -37,12 +37,13 @@ def missing(value):
 """
 
 
-def write_code(opened, parts, functions, language, share, about):
+def write_code(view, table, parts, functions, language, share, about):
     """Return the rules of a mixture as code.
 
     Parameters
     ----------
-    opened : OpenedMixture
+    view : ExpertView
+    table : Wording
     parts : list of tuples or None
         Those of `Regions`. None: each expert counts by its share, for all rows.
     functions : LinearFunctions
@@ -57,7 +58,6 @@ def write_code(opened, parts, functions, language, share, about):
         If an expert is not linear, classes or logarithms are mixed, dates or durations are used, or
         SQL is to predict several numbers.
     """
-    view = opened.view
     is_class = view.classes is not None
     used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
     names = [" ".join(view.names[k].split()) for k in used]
@@ -78,9 +78,9 @@ def write_code(opened, parts, functions, language, share, about):
     # only where no others do.
     for rank in range(len(coef) - 1, 0, -1):
         for box in boxes[rank]:
-            chosen[opened.table.holds(box)] = rank
+            chosen[table.holds(box)] = rank
     coef, digits = _shorten(coef, functions, chosen)
-    writer = language(opened, functions, digits)
+    writer = language(view, table, functions, digits)
     formulas = [writer.predict(of_expert) for of_expert in coef]
     branches = [
         (names[rank], writer.find_test(boxes[rank]), formulas[rank])
@@ -146,13 +146,13 @@ def _wrap(start, text, end=""):
 class _Writer:
     """Writes rules in a language, that of a column of the forms."""
 
-    def __init__(self, opened, functions, digits):
-        self.table = opened.table
+    def __init__(self, view, table, functions, digits):
+        self.table = table
         self.functions = functions
         self.digits = digits
-        self.classes = [] if opened.view.classes is None else opened.view.classes.tolist()
-        places = range(self.table.n_columns)
-        self.categories = {p: self.read_categories(p) for p in places if self.table[p].labels}
+        self.classes = [] if view.classes is None else view.classes.tolist()
+        places = range(table.n_columns)
+        self.categories = {p: self.read_categories(p) for p in places if table[p].labels}
 
     def say(self, form, *parts):
         """Return a form with its parts."""

@@ -16,7 +16,7 @@ from ..metrics._ensemble import find_gate_share
 from ..metrics._report import open_view
 from ..metrics._words import SAME_WEIGHTS, find_regions
 from ._explanation import Explanation
-from ._linear import OpenedMixture, mix_rows
+from ._linear import mix_rows, open_table
 from ._shapley import shapley_values
 
 # Parts of an image, along each of its sides.
@@ -150,12 +150,16 @@ def explain(
     explained = _safe_indexing(X, rows)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
     needs = "apply", "predict", each
-    opened = None
+    shape = explained.shape[1:]
     if is_frame(X) or X.ndim == 2:
-        opened = OpenedMixture.of(estimator, X, needs)
-    view = open_view(estimator, X, needs) if opened is None else opened.view
+        view, table = open_table(estimator, X, needs)
+        # A row of an array may stand for patches or an image.
+        if view.mixture is estimator and len(view.input_shape) > 1:
+            shape = view.input_shape
+    else:
+        view, table = open_view(estimator, X, needs), None
     outcome = _Outcome(view, estimator, explained, output)
-    names, values, numbers, owner = _read_columns(opened, view, explained, rows, groups_of_columns)
+    names, values, numbers, owner = _read_columns(table, shape, explained, rows, groups_of_columns)
     limits = tol, max_permutations
     parts = _find_parts(outcome, explained, compared, owner, rows, seed, limits)
     prediction, contribution, standard_error, is_rough = parts
@@ -163,7 +167,7 @@ def explain(
         rows=rows,
         expert_names=view.names,
         gate=view.gates[rows].astype(float),
-        condition=("",) * len(rows) if opened is None else _conditions(opened, rows),
+        condition=("",) * len(rows) if table is None else _conditions(view, table, rows),
         outcome=outcome.names,
         columns=names,
         values=values,
@@ -246,17 +250,13 @@ class _Outcome:
         return np.log(predicted[samples, self.first[row]]) - np.log(others)
 
 
-def _read_columns(opened, view, explained, rows, groups):
+def _read_columns(table, shape, explained, rows, groups):
     """Return names, texts and numbers of what has a part, and which each entry belongs to."""
-    n_rows, *shape = explained.shape
-    # A row of an array may stand for patches or an image.
-    if opened is not None and view.mixture is opened.estimator and len(view.input_shape) > 1:
-        shape = view.input_shape
     labels, owner = _group(explained, shape, groups)
-    texts = np.full((n_rows, len(labels)), "", dtype=object)
-    numbers = np.full((n_rows, len(labels)), np.nan)
+    texts = np.full((len(rows), len(labels)), "", dtype=object)
+    numbers = np.full((len(rows), len(labels)), np.nan)
     for place in range(len(labels)) if len(shape) == 1 else ():
-        columns = [opened.table[entry] for entry in np.flatnonzero(owner == place)]
+        columns = [table[entry] for entry in np.flatnonzero(owner == place)]
         # A group of more columns is not written out.
         if len(columns) <= 4:
             pairs = zip(*(column.texts(rows) for column in columns), strict=True)
@@ -336,9 +336,8 @@ def _stack(X, others):
     return X.vstack(others)
 
 
-def _conditions(opened, rows):
+def _conditions(view, table, rows):
     """Return the words by which each row has its expert."""
-    view, table = opened.view, opened.table
     if view.is_constant or find_gate_share(view)[1]:
         return (SAME_WEIGHTS,) * len(rows)
     experts = view.experts[:, 0]

@@ -1,7 +1,6 @@
 """Coefficients of experts that are linear in the columns of a table, whatever their class."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import pinvh
@@ -9,7 +8,7 @@ from scipy.sparse import issparse
 from scipy.stats import t as student
 from sklearn.utils import _safe_indexing
 
-from .._data.experts import ExpertView, expert_outputs
+from .._data.experts import expert_outputs
 from .._data.tables import Table, is_frame
 from .._validation import check_named, final_step
 from ..metrics._report import open_view
@@ -22,32 +21,16 @@ MOST_TERMS = 500
 TINY = np.finfo(float).tiny
 
 
-@dataclass(frozen=True, eq=False)
-class OpenedMixture:
-    """A fitted mixture beside the columns of the table that it, or its pipeline, takes.
+def open_table(estimator, X, needs=("apply", "predict")):
+    """Return the view of a mixture that has some methods, and the columns of the table X.
 
-    Attributes
-    ----------
-    estimator : estimator
-        The mixture, or the pipeline that ends in it.
-    view : ExpertView
-    table : Wording
-        The columns of the table that `estimator` takes.
+    They are those that the estimator takes, the mixture or the pipeline that ends in it.
     """
-
-    estimator: Any
-    view: ExpertView
-    table: Wording
-
-    @classmethod
-    def of(cls, estimator, X, needs=("apply", "predict")):
-        """Return a mixture that has some methods beside X."""
-        if not (is_frame(X) or issparse(X)):
-            X = check_named(X, "X", dtype=None, ensure_all_finite=False)
-        view = open_view(estimator, X, needs)
-        # Behind other steps of a pipeline the mixture takes other columns.
-        categorical = view.categorical if view.mixture is estimator else None
-        return cls(estimator, view, Wording(X, categorical))
+    if not (is_frame(X) or issparse(X)):
+        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
+    view = open_view(estimator, X, needs)
+    # Behind other steps of a pipeline the mixture takes other columns.
+    return view, Wording(X, view.categorical if view.mixture is estimator else None)
 
 
 def linear_outputs(view, outputs):
@@ -101,7 +84,7 @@ class LinearFunctions(NamedTuple):
     is_log: bool = False
 
 
-def find_linear(opened, outputs):
+def find_linear(estimator, view, table, outputs):
     """Return the experts as linear functions of the columns of a table.
 
     Where none of them is, and all predict positive numbers, their logarithms may be linear: those
@@ -109,11 +92,13 @@ def find_linear(opened, outputs):
 
     Parameters
     ----------
-    opened : OpenedMixture
+    estimator : estimator
+        The mixture, or the pipeline that ends in it.
+    view : ExpertView
+    table : Wording
     outputs : ndarray of shape (n_samples, n_experts, n_outputs)
         As `linear_outputs` returns them.
     """
-    view, table = opened.view, opened.table
     is_class = view.classes is not None
     n_samples, n_experts, n_outputs = outputs.shape
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
@@ -128,7 +113,7 @@ def find_linear(opened, outputs):
     probe = np.tile(base, (1 + len(terms), 1))
     probe[np.arange(1, len(probe)), owners] = [term.row for term in terms]
     tables = [mix_rows(table.X, rows) for rows in (probe, np.broadcast_to(base, probe.shape))]
-    tables = [final_step(opened.estimator, X)[1] for X in tables]
+    tables = [final_step(estimator, X)[1] for X in tables]
     probed, still = (linear_outputs(view, expert_outputs(view.mixture, X)) for X in tables)
     values = design[probe[:, owners], np.arange(len(terms))]
     is_log = False

@@ -16,7 +16,7 @@ from .._validation import final_step, name_in_errors
 from ..metrics._routing import check_indices
 from ..metrics._words import find_regions
 from . import _plotting as plotting
-from ._linear import OpenedMixture
+from ._linear import open_table
 
 # Of the classes; from the thirteenth on they repeat.
 _MARKERS = "oxs^vDP*<>ph"
@@ -186,11 +186,12 @@ class DecisionRegionDisplay:
         >>> DecisionRegionDisplay.from_estimator(clf, X, y, grid_resolution=50)
         <...>
         """
-        opened: Any = OpenedMixture.of(estimator, X) if np.ndim(X) == 2 else None
         numbers = []
-        # Rows that are read as patches or images have no columns.
-        if opened is not None and len(opened.view.input_shape) < 2:
-            numbers = [column.place for column in opened.table.columns if column.is_numeric]
+        if np.ndim(X) == 2:
+            view, table = open_table(estimator, X)
+            # Rows that are read as patches or images have no columns.
+            if len(view.input_shape) < 2:
+                numbers = [column.place for column in table.columns if column.is_numeric]
         if len(numbers) < 2:
             raise ValueError(
                 f"The axes are two columns of numbers, and X of shape {np.shape(X)} has "
@@ -198,15 +199,14 @@ class DecisionRegionDisplay:
                 "from_predictions with points of your own, such as those of sklearn.manifold.TSNE."
             )
         if columns is None:
-            axes = _columns_that_decide(opened, numbers)
+            axes = _columns_that_decide(view, table, numbers)
         else:
             with name_in_errors("columns"):
                 axes = _get_column_indices(X, list(columns))
         if len(axes) != 2 or not {*axes} <= {*numbers}:
             raise ValueError(f"columns must be two columns of numbers, got {columns!r}.")
-        points = np.column_stack([opened.table.columns[place].as_floats() for place in axes])
+        points = np.column_stack([table.columns[place].as_floats() for place in axes])
         known = np.isfinite(points).all(axis=1)
-        view = opened.view
         predict, y_pred = view.mixture.predict, view.mixture.predict(view.X)
         # Numbers, and several labels per sample, are no classes.
         if view.predicts_numbers or np.ndim(y_pred) > 1:
@@ -216,12 +216,12 @@ class DecisionRegionDisplay:
             for values in (y, view.experts[:, 0], y_pred)
         ]
         pixels = _pixels(points[known], grid_resolution)
-        rows = _rows_at(opened.table, dict(zip(axes, pixels.T, strict=True)))
+        rows = _rows_at(table, dict(zip(axes, pixels.T, strict=True)))
         surface = predict(final_step(estimator, rows)[1])
         display = cls(
             points[known],
             *shown,
-            axis_labels=[opened.table.columns[place].label for place in axes],
+            axis_labels=[table.columns[place].label for place in axes],
             surface=surface.reshape(grid_resolution, grid_resolution, -1)[..., 0],
             expert_names=view.names if view.are_kinds else None,
         )
@@ -381,12 +381,11 @@ class DecisionRegionDisplay:
         self.ax_.legend(entries, labels, ncols=3, alignment="left", **place, **style)
 
 
-def _columns_that_decide(opened, numbers):
+def _columns_that_decide(view, table, numbers):
     """Return two columns of numbers, those that the words about the largest parts name.
 
     These are the parts of experts, or of predictions where all rows are of one expert.
     """
-    view, table = opened.view, opened.table
     parts = view.experts[:, 0]
     if (parts == parts[0]).all():
         predicted = np.asarray(view.mixture.predict(view.X)).reshape(len(parts), -1)[:, 0]

@@ -18,7 +18,7 @@ from ..metrics._experts import class_scores
 from ..metrics._report import report_on
 from ..metrics._words import SAME_WEIGHTS, Regions, find_regions
 from ._code import SQL, Python, write_code
-from ._linear import MOST_TERMS, TINY, OpenedMixture, coefficients, find_linear, linear_outputs
+from ._linear import MOST_TERMS, TINY, coefficients, find_linear, linear_outputs, open_table
 
 # What the text shows at most: coefficients, parts of the table for an expert, and experts beside
 # each other.
@@ -383,8 +383,7 @@ def region_rules(
     <BLANKLINE>
     No coefficients: no expert is linear in the columns (500 at most).
     """
-    opened = OpenedMixture.of(estimator, X)
-    view = opened.view
+    view, table = open_table(estimator, X)
     check_same_length(X=X, y=y)
     sample_weight = check_weight(sample_weight, view.experts)
     groups = check_groups(groups, view.experts)
@@ -393,12 +392,12 @@ def region_rules(
     if view.is_constant:
         assigned = _assign_constant(view, outputs)
     else:
-        assigned = _assign_by_gate(opened, outputs, max_conditions)
+        assigned = _assign_by_gate(view, table, outputs, max_conditions)
     if view.is_stack:
         assigned = _assign_stack(assigned, view)
     scores = _score(view, y, assigned, sample_weight)
     outputs = linear_outputs(view, outputs)
-    functions = find_linear(opened, outputs)
+    functions = find_linear(estimator, view, table, outputs)
     shares = _find_shares(view, y, assigned, groups)
     of_samples = assigned.trained, shares, sample_weight, groups
     numbers = coefficients(view, functions, outputs, scores.target, *of_samples)
@@ -407,7 +406,7 @@ def region_rules(
     weights = sample_weight[:, np.newaxis]
     about = _describe(view, getattr(y, "name", None), scores)
     options = {"share": assigned.share, "about": about}
-    write = partial(write_code, opened, assigned.regions.parts, functions, **options)
+    write = partial(write_code, view, table, assigned.regions.parts, functions, **options)
     right = assigned.regions.right
     return RegionRules(
         n_samples=len(right),
@@ -460,13 +459,12 @@ def _assign_constant(view, outputs):
     return _Assignment(regions, share, everywhere, everywhere, unknown, of_sum, of_sum)
 
 
-def _assign_by_gate(opened, outputs, max_conditions):
+def _assign_by_gate(view, table, outputs, max_conditions):
     """Assign each sample to the expert that the gate gives it to."""
-    view = opened.view
     experts = view.experts[:, 0]
     holds = np.eye(view.n_experts, dtype=bool)[experts]
     share = holds.mean(axis=0)
-    regions = find_regions(opened.table, experts, view.n_experts, max_conditions)
+    regions = find_regions(table, experts, view.n_experts, max_conditions)
     # Where no words hold, all experts count.
     weight = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
     weight = weight / weight.sum(axis=1, keepdims=True)

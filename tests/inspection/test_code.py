@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, __version__
 from sklearn_moe.inspection import region_rules
-from sklearn_moe.inspection._linear import OpenedMixture
+from sklearn_moe.inspection._linear import open_table
 from sklearn_moe.metrics._words import find_regions
 
 N = 100
@@ -121,9 +121,9 @@ def frame(seed):
 
 def by_words(model, X):
     """Return what the expert predicts whose words hold; the largest one elsewhere."""
-    opened = OpenedMixture.of(model, X)
-    experts, n_experts = opened.view.experts[:, 0], opened.view.n_experts
-    held = find_regions(opened.table, experts, n_experts).held
+    view, table = open_table(model, X)
+    experts, n_experts = view.experts[:, 0], view.n_experts
+    held = find_regions(table, experts, n_experts).held
     order = np.argsort(-np.bincount(experts, minlength=n_experts), kind="stable")
     # Where its words and those of others hold, one of these counts.
     order = np.roll(order, -1)

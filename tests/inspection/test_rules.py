@@ -34,7 +34,6 @@ def mixture_of(experts, gate):
         return lambda X: np.stack([getattr(expert, method)(X) for expert in experts], axis=1)
 
     mixture = SimpleNamespace(experts_=experts, gate_=gate, gate_proba=gate.predict_proba)
-    mixture._experts_view = lambda X: view_of(mixture, X, models=experts)
     mixture.apply = lambda X: gate.predict(X).astype(int)
     mixture.predict = lambda X: experts[0].predict(X)  # the rules need the experts only
     if is_classifier(experts[0]):
