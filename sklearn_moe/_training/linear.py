@@ -15,7 +15,7 @@ from .._data.rows import SparseRows
 from ..nn.encoders import TableEncoder
 
 # Penalties of numbers, and of what is found in steps: the first is tried in the middle.
-_ALPHAS, _ALPHAS_OF_STEPS = np.logspace(-2, 5, 8), np.logspace(-2, 4, 5)
+_ALPHAS, _ALPHAS_OF_STEPS = np.logspace(-1, 5, 7), np.logspace(-2, 4, 5)
 # With more rows than that for each column the penalty is 1: on five tables of that size the log
 # loss of a line is then the same to .0003, on 18 with fewer rows the best penalty has .86 of it.
 _MANY_ROWS = 100

@@ -120,7 +120,7 @@ def test_the_standard_deviation_is_that_of_the_noise(router):
     assert std.shape == (800,)
     assert np.median(std[X[:, 0] > 0.3]) == pytest.approx(2, rel=0.15)
     assert np.median(std[X[:, 0] < -0.3]) == pytest.approx(0.5, rel=0.25)
-    with pytest.raises(ValueError, match=r"needs loss='gaussian', .* loss='squared_error'"):
+    with pytest.raises(ValueError, match=r"needs loss='gaussian', .* loss='auto'"):
         make().fit(X, y).set_params(loss="gaussian").predict(X, return_std=True)
 
 
