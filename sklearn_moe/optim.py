@@ -203,8 +203,15 @@ def _multipliers(groups, norms):
     if not any(isinstance(value, torch.Tensor) for value in values) and len(set(values)) == 1:
         return values[0]
     like = norms[0]
-    tensors = [torch.as_tensor(value).to(like) for value in values]
-    return _stack([tensor.expand_as(like) for tensor in tensors])
+    # Numbers are written where the norms are: a copy from the host would be waited for.
+    return _stack(
+        [
+            value.to(like).expand_as(like)
+            if isinstance(value, torch.Tensor)
+            else torch.full_like(like, value)
+            for value in values
+        ]
+    )
 
 
 def _stack(tensors):
