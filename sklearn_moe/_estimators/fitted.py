@@ -403,12 +403,12 @@ class FittedMoE(EstimatorParams):
     @property
     def loss_curve_(self) -> list[float]:
         """Training loss of every epoch."""
-        return list(self.net_.history[:, "train_loss"])
+        return [epoch["train_loss"] for epoch in self.net_.history]
 
     @property
     def router_gradient_curve_(self) -> list[float]:
         """Norm of the router's gradient in every epoch."""
-        return list(self.net_.history[:, "router_gradient_norm"])
+        return [epoch["router_gradient_norm"] for epoch in self.net_.history]
 
     @property
     def module_(self) -> MixtureOfExperts:
