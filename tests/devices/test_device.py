@@ -17,6 +17,7 @@ import torch
 from devices import DEVICE, step_cost
 from helpers import at, brief_fits, gates_of, hook, is_deep, narrow, raises, throw
 from scipy.sparse import csr_matrix
+from sklearn.naive_bayes import GaussianNB
 from skorch.callbacks import EpochScoring, LRScheduler
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams, nn
@@ -107,7 +108,9 @@ def check(device, kinds, *, exact=True, atol=1e-4, n=48, **options):
     for kind in kinds:
         model = MoEClassifier().set_params(**ONE_BATCH | options)
         compare(device, model, *samples(kind, n), exact=exact, atol=atol)
-        if options.get("early_stopping") is not True:
+        # A single line is found without steps.
+        has_steps = (options.get("expert"), options.get("n_experts")) != ("linear", 1)
+        if has_steps and options.get("early_stopping") is not True:
             n_waits = kind != "patches" and chooses(options.get("router", "soft"))
             check_step(model, *samples(kind, 2 * n), n_waits)
 
@@ -170,8 +173,11 @@ PARTS = {
     "constant rates": {"router": QUIET, "solver": SolverParams(schedule="constant")},
     "a transform": {"router": QUIET, "train_transform": lambda x: x + torch.randn_like(x)},
     "the default": {},
+    "a pool": {"n_experts": "auto"},
+    "a pool with an estimator": {"n_experts": "auto", "expert": ["deep", GaussianNB(), "linear"]},
 }
-DRAWN = {"noise at prediction", "out of bag", "batches", "a transform", "the default"}
+POOLS = {"a pool", "a pool with an estimator"}
+DRAWN = {"noise at prediction", "out of bag", "batches", "a transform", "the default", *POOLS}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -180,6 +186,7 @@ def test_parts(device, part):
     kinds = ["patches"] if part.startswith("activation") else [*SHAPES]
     if part in ("own losses", "out of bag"):  # for vectors
         kinds.remove("patches")
+    kinds = ["table"] if part in POOLS else kinds
     check(device, kinds, exact=part not in DRAWN, **copy.deepcopy(PARTS[part]))
 
 
@@ -193,27 +200,25 @@ def test_gates(device):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses(device, loss):
-    spec, router = LOSSES[loss], RouterParams("topk", noise=None)
+    spec, (X, y) = LOSSES[loss], samples("table", 90)
     # Those that are no distributions to mix are added up.
-    dense = "soft" if loss in ("log_loss", "squared_error", "gaussian", "poisson") else "sigmoid"
-    X, y = samples("table")
-    for choice in (router, dense):
-        model = MoERegressor if spec.regression else MoEClassifier
-        model = model(loss=loss, router=choice, **ONE_BATCH)
-        pairs = (
-            [numbers("patches", 2), numbers("table")] if spec.regression else [(X, y.clip(max=1))]
-        )
-        for x, target in pairs:
-            target = np.rint(3 * np.abs(target)) if loss == "poisson" else target
+    mixed = ("auto", "log_loss", "squared_error", "gaussian", "poisson")
+    cases = [(MoEClassifier, X, y.clip(max=1))] * bool(spec.classes)
+    cases += [(MoEClassifier, X, (X[:, :3] > 0).astype(int))] * bool(spec.multilabel)
+    if spec.regression:
+        pairs = numbers("patches", 2), numbers("table")
+        cases += [
+            (MoERegressor, x, np.rint(3 * np.abs(t)) if loss == "poisson" else t) for x, t in pairs
+        ]
+    for router in (RouterParams("topk", noise=None), "soft" if loss in mixed else "sigmoid"):
+        for model, x, target in cases:
+            model = model(loss=loss, router=router, **ONE_BATCH)
             there = compare(device, model, x, target)
         if loss == "gaussian":
-            assert (there.predict(X, return_std=True)[1] > 0).all()
-        if spec.multilabel:
-            labels, here = (X[:, :3] > 0).astype(int), copy.deepcopy(model)
-            fits = (here.set_params(device=name).fit(X, labels) for name in (device, "cpu"))
-            np.testing.assert_allclose(*(fit.predict_proba(X) for fit in fits), atol=1e-4)
-    X, y = samples("table", 90)
-    check_step(model, X, np.abs(X[:, 0]) if spec.regression else y.clip(max=1), 0)
+            assert (there.predict(x, return_std=True)[1] > 0).all()
+    model, x, target = cases[0]
+    if x.ndim == 2 or router != "soft":
+        check_step(model(loss=loss, router=router, **ONE_BATCH), x, target, 0)
 
 
 def test_samples_of_all_kinds(device, monkeypatch):
