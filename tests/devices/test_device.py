@@ -207,9 +207,8 @@ def test_losses(device, loss):
     cases += [(MoEClassifier, X, (X[:, :3] > 0).astype(int))] * bool(spec.multilabel)
     if spec.regression:
         pairs = numbers("patches", 2), numbers("table")
-        cases += [
-            (MoERegressor, x, np.rint(3 * np.abs(t)) if loss == "poisson" else t) for x, t in pairs
-        ]
+        pairs = [(x, np.rint(3 * np.abs(t)) if loss == "poisson" else t) for x, t in pairs]
+        cases += [(MoERegressor, *pair) for pair in pairs]
     for router in (RouterParams("topk", noise=None), "soft" if loss in mixed else "sigmoid"):
         for model, x, target in cases:
             model = model(loss=loss, router=router, **ONE_BATCH)

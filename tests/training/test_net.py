@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import brief_fits, hook, raises, seeded
 from sklearn.metrics import accuracy_score
+from sklearn.naive_bayes import GaussianNB
 from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
@@ -42,6 +43,13 @@ def test_the_net_predicts_as_the_estimator(table):
     reg = MoERegressor(**BRIEF).fit(X, y)
     numbers = reg.net_.predict(X)[:, 0] * y.std() + y.mean()
     np.testing.assert_allclose(numbers, reg.predict(X), rtol=1e-5)
+
+
+def test_what_is_found_without_steps_has_no_curves(table):
+    for kind in ("linear", GaussianNB()):
+        model = MoEClassifier(expert=[kind], random_state=0).fit(*table)
+        assert model.loss_curve_ == model.router_gradient_curve_ == []
+        assert (model.n_iter_, model.score(*table) > 0.4) == (0, True)
 
 
 def test_weights_are_saved_and_loaded(table, tmp_path):
