@@ -47,7 +47,7 @@ def test_the_net_predicts_as_the_estimator(table):
 
 def test_what_is_found_without_steps_has_no_curves(table):
     for kind in ("linear", GaussianNB()):
-        model = MoEClassifier(expert=[kind], random_state=0).fit(*table)
+        model = MoEClassifier(1, expert=[kind], random_state=0).fit(*table)
         assert model.loss_curve_ == model.router_gradient_curve_ == []
         assert (model.n_iter_, model.score(*table) > 0.4) == (0, True)
 
