@@ -4,7 +4,7 @@ import ast
 import re
 from graphlib import TopologicalSorter
 
-from house import FILES, PACKAGE, ROOT, arrows, imports, room, tree
+from house import FILES, PACKAGE, arrows, imports, room, tree
 
 # From top to bottom: a room, which is a module or package of the top level, imports from the lines
 # below its own, never from above.
@@ -74,20 +74,6 @@ def test_who_may_import_what():
         # Is itself imported by functions only.
         at_import -= {"torchvision"} if path.name == "backbones.py" else set()
         wrong += [f"{path.name} imports {name} too early" for name in at_import & late]
-    assert not wrong
-
-
-def test_tests_start_without_the_packages_that_few_of_them_need():
-    """`pytest.importorskip` inside a test skips this test alone."""
-    extra = (ROOT / "pyproject.toml").read_text().partition("\ntest-all = [")[2].partition("]\n")[0]
-    packages = {*re.findall(r'"([\w-]+)>', extra), "accelerate", "onnx"}
-    assert "polars" in packages
-    wrong = [
-        f"{path.name} imports {name}"
-        for path in (ROOT / "tests").glob("*/test_*.py")
-        for name in imports(path, in_functions=False)
-        if name.split(".")[0].replace("_", "-") in packages
-    ]
     assert not wrong
 
 

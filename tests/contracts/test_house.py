@@ -2,8 +2,13 @@
 
 import ast
 import re
+import sys
+import warnings
 
-from house import FILES, ROOT, arrows, room, tree
+from house import FILES, PACKAGE, ROOT, arrows, room, tree
+from sklearn.datasets import make_classification
+
+from sklearn_moe import MoEClassifier
 
 LIMITS = {
     "lines of code outside paper": 12_650,
@@ -13,6 +18,10 @@ LIMITS = {
     "constants that are numbers": 150,
     "rooms": 21,
     "arrows between rooms": 59,
+    "files of a fit": 36,
+    "functions of a fit": 250,
+    "files of a prediction": 12,
+    "functions of a prediction": 26,
 }
 OUTSIDE = [path for path in FILES if room(path) != "paper"]
 NUMBER = ast.Constant | ast.Tuple | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop | ast.Load
@@ -43,9 +52,36 @@ def n_number_constants(path):
     return count
 
 
+def walk(call, *args):
+    """Return what a call returns, how many files of the library it runs, and how many functions."""
+    seen = set()
+
+    def see(frame, event, arg):
+        code = frame.f_code
+        if event == "call" and str(PACKAGE) in code.co_filename and code.co_name[0] != "<":
+            seen.add((code.co_filename, code.co_name, code.co_firstlineno))
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        found = call(*args)
+    finally:
+        sys.setprofile(before)
+    return found, len({file for file, *_ in seen}), len(seen)
+
+
+def walks():
+    """Count the files and functions of a default fit of a small table, and of a prediction."""
+    X, y = make_classification(60, 5, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clf, *fit = walk(MoEClassifier(random_state=0).fit, X, y)
+    return fit, walk(clf.predict_proba, X)[1:]
+
+
 def test_the_library_is_no_larger_than_its_limits():
     tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name != "mutation.py"]
-    rooms = arrows()
+    rooms, (fit, prediction) = arrows(), walks()
     del rooms["__init__"]
     found = {
         "lines of code outside paper": code_lines(OUTSIDE),
@@ -55,6 +91,10 @@ def test_the_library_is_no_larger_than_its_limits():
         "constants that are numbers": sum(map(n_number_constants, OUTSIDE)),
         "rooms": len(rooms),
         "arrows between rooms": sum(map(len, rooms.values())),
+        "files of a fit": fit[0],
+        "functions of a fit": fit[1],
+        "files of a prediction": prediction[0],
+        "functions of a prediction": prediction[1],
     }
     assert found.keys() == LIMITS.keys()
     assert {name: found[name] for name, limit in LIMITS.items() if found[name] > limit} == {}

@@ -121,20 +121,15 @@ def said(model, X, y, weight=None, at=None):
 
 @brief_fits
 @pytest.mark.parametrize("name", ANY_MODEL)
-def test_the_scale_of_weights_changes_nothing(name):
+def test_the_scale_of_weights_changes_nothing_and_up_to_five_are_repetitions(name):
     X, y, rng = bent(name, 120)
     nearly_equal = np.where(np.arange(120) == 3, 999, 1000)
     days, uneven = rng.integers(1, 366, 120), rng.lognormal(size=120)
+    model = clone(ANY_MODEL[name])
     for pair in ((None, nearly_equal), (days, days / 365.25), (uneven, 1e6 * uneven)):
-        one, other = (said(ANY_MODEL[name], X, y, weight) for weight in pair)
-        np.testing.assert_allclose(one, other, atol=1e-6 * np.std(y))
-
-
-@brief_fits
-@pytest.mark.parametrize("name", ANY_MODEL)
-def test_weights_up_to_five_are_repetitions_whatever_their_scale(name):
-    X, y, rng = bent(name, 120)
-    model, weight = clone(ANY_MODEL[name]), rng.integers(1, 6, 120)
+        first, second = (said(model, X, y, weight) for weight in pair)
+        np.testing.assert_allclose(first, second, atol=1e-6 * np.std(y))
+    weight = rng.integers(1, 6, 120)
     if hasattr(model, "batch_size"):
         model.set_params(batch_size=None, learning_rate_init=0.01)
     weighted = said(model, X, y, 0.37 * weight)
