@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
     "_data/distributions": ["estimators/likelihood", "mixtures"],
-    "_data/router": ["mixtures", "training/pool", "training/regimes", "estimators/tables"],
+    "_data/router": ["mixtures", "training/pool", "estimators/tables"],
     "_data/tables": ["data", "estimators", "inspection", "contracts/bad_data"],
     "_data/validation": ["data", "estimators", "mixtures", "metrics", "contracts/bad_data"],
     "_devices": ["training/modes", "training/placement", "persistence/export", "devices"],
@@ -64,7 +64,7 @@ TESTS = {
     "datasets": ["datasets", "contracts/bad_parameters"],
     "distributed": ["training/process_group"],
     "inspection": ["inspection"],
-    "metrics": ["metrics", "inspection", "training/regimes", "contracts/bad_parameters"],
+    "metrics": ["metrics", "inspection", "contracts/bad_parameters"],
     "nn": ["nn", "contracts/plugins", "contracts/bad_parameters"],
     "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export"],
     "nn/encoders": ["nn/encoders", "data", "estimators/tables", "persistence/export"],
