@@ -148,8 +148,9 @@ class Training:
             # Leave the net as it is when no training is under way.
             net.callbacks = None
             net.callbacks_ = []
-            # Gradients are as large as the model.
-            net.optimizer_.zero_grad()
+            for parameter in self.parameters:
+                # As large as the model; zero_grad would import the compiler of torch.
+                parameter.grad = None
             del net.training_
             net.module_.eval()
 
