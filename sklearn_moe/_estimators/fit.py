@@ -458,7 +458,7 @@ class Fit:
         if self.goes_on:
             net.take_weights(self.estimator.net_)
         self.n_before = len(net.history)
-        self.stopping = self._make_stopping()
+        self.stopping = self.make_stopping()
 
     def _describe_columns(self):
         """Return statistics of the columns of a table, or of the channels of images."""
@@ -526,10 +526,15 @@ class Fit:
 
     # -- training -----------------------------------------------------------------------------
 
-    def _make_stopping(self):
-        """Return what ends the training."""
+    def make_stopping(self):
+        """Return what ends the training, of a pool that of a kind."""
         training, n_wait = self.plan.training, self.estimator.n_iter_no_change
-        if training.n_out_of_bag:
+        is_bagged = self.plan.resolved["early_stopping"] == "out_of_bag"
+        if is_bagged and self.plan.is_pool:
+            # Or 15 % of the epochs until the best one.
+            patience = max(n_wait / 2, 0.03 * training.max_iter)
+            return Stopping(training.tol, patience, "oob_loss", share=0.13, least_steps=0)
+        if is_bagged and training.n_out_of_bag:
             patience = max(n_wait, training.max_iter // 10)
             return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
         score = None

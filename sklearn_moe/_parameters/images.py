@@ -35,7 +35,6 @@ def choose_model(request):
     return ModelDefaults(
         trunk=trunk,
         standardize=True,
-        n_experts=8,
         expert="mlp" if has_trunk else "cnn",
         router="soft" if has_trunk and request.can_mix else "top1",
     )
@@ -56,12 +55,8 @@ def choose_training(request):
         # Behind a trunk the mixture decides about a part of the loss: by the other part each
         # expert learns from all images.
         own_loss=request.own_loss(0.7),
-        early_stopping=False,
         rate=rate,
         router_rate=router_rate,
-        # About 3,000 steps, no fewer for few images than 1,000.
-        fewest_steps=1000,
-        most_epochs=150,
     )
 
 

@@ -28,7 +28,6 @@ def choose_model(request):
     return ModelDefaults(
         trunk=None,
         standardize=False,
-        n_experts=8,
         expert="mlp" if has_trunk else "patch",
         router="soft" if has_trunk and request.can_mix else "top1",
     )
@@ -44,9 +43,6 @@ def choose_training(request):
     return TrainingDefaults(
         # Behind a trunk the mixture decides about a part of the loss, as for images.
         own_loss=request.own_loss(0.7),
-        early_stopping=False,
         rate=rate,
         router_rate=router_rate,
-        fewest_steps=1000,
-        most_epochs=150,
     )

@@ -200,7 +200,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
 
 
 def _choose_kinds(request, choices, defaults):
-    """Choose the number of experts and their kinds; return the kinds, and whether they are a pool.
+    """Choose the number of experts, their kinds, and whether these are a pool; return the kinds.
 
     Several kinds on a table are a pool, of which n_experts are used; so are an estimator, and a
     single linear expert, which needs no steps.

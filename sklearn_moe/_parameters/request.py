@@ -44,9 +44,9 @@ class ModelDefaults:
 
     trunk: str | None
     standardize: bool
-    n_experts: int
     expert: str | list[str]
     router: str
+    n_experts: int = 8
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class TrainingDefaults:
     """What the parameters of a training are if they are "auto"."""
 
     own_loss: float
-    early_stopping: bool | str
     rate: float
     router_rate: float
-    # Of the schedule "cosine".
-    fewest_steps: int
-    most_epochs: int
+    early_stopping: bool | str = False
+    # With the schedule "cosine", whatever the number of samples: steps at least, epochs at most.
+    fewest_steps: int = 1000
+    most_epochs: int = 150
     # By which the batches of the solver grow.
     growth: float = 1
 
@@ -111,7 +111,7 @@ class Request:
         self.trains_router |= not self.is_auto("router__learning_rate")
         network = nn.NETWORKS.resolve(self.get("router__network", "linear"))
         self.trains_router |= network is not LinearScores
-        self.router = self.solver_given = None
+        self.router = None
         if not self.is_auto("router__kind"):
             self.router = nn.RouterSpec.of(params["router__kind"])
         self.steps_by_expert = False

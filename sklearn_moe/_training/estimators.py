@@ -73,13 +73,16 @@ def fit_members(fit, kind, estimator, in_bag):
     """
     rows, head = fit.rows, fit.net.criterion_
     X, y, weight = _read(fit.net, kind, rows)
-    weights = _weights_of(estimator, weight) if rows.is_weighted else lambda part: {}
+    weights = _weights_of(estimator, weight, rows.is_weighted)
+    _check_kind(estimator, head)
+    if head.kind == "multilabel":
+        y = y.astype(int)
     seeds = np.random.RandomState(fit.learned._predict_seed)
     members = []
     for bag in in_bag.T:
-        copy = _with_seeds(_check_kind(clone(estimator), head), seeds)
+        copy = _with_seeds(clone(estimator), seeds)
         if head.kind == "multilabel":
-            copy, y = MultiOutputClassifier(copy), y.astype(int)
+            copy = MultiOutputClassifier(copy)
         elif head.n_targets > 1 and head.kind == "regression":
             copy = MultiOutputRegressor(copy)
         target = y[bag, 0] if y.ndim == 2 and y.shape[1] == 1 else y[bag]
@@ -128,11 +131,12 @@ def _check_kind(estimator, head):
             f"expert={estimator!r} must be a classifier with `predict_proba`, whose probabilities "
             "can be mixed. Wrap it in sklearn.calibration.CalibratedClassifierCV."
         )
-    return estimator
 
 
-def _weights_of(estimator, weight, method="fit"):
-    """Return a function from rows to the arguments of a method with their weights."""
+def _weights_of(estimator, weight, is_weighted, method="fit"):
+    """Return a function from rows to the arguments of a method: their weights, if they count."""
+    if not is_weighted:
+        return lambda part: {}
     name, last = "sample_weight", estimator
     while isinstance(last, Pipeline):
         name, last = f"{last.steps[-1][0]}__{name}", last.steps[-1][1]
@@ -163,7 +167,7 @@ def fit_members_further(fit, kind, members):
             "was not fitted by `fit` before. Use `fit`, or kinds of networks."
         )
     X, y, weight = _read(fit.net, kind, rows)
-    weights = _weights_of(estimator, weight, "partial_fit") if rows.is_weighted else lambda part: {}
+    weights = _weights_of(estimator, weight, rows.is_weighted, "partial_fit")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     y = y.astype(int) if head.kind == "multilabel" else y
     for member in members:

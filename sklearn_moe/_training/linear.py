@@ -213,13 +213,7 @@ class _Models:
     def at(self, alpha):
         """Return the models without each fold, fitted once."""
         if alpha not in self.found:
-            n_rows = (
-                1
-                if self.head.kind == "classes" and self.head.n_outputs == 1
-                else self.head.n_targets
-            )
-            empty = np.zeros((0, n_rows, self.X.shape[1])), np.zeros((0, n_rows))
-            self.found[alpha] = self.fit(self.left_out, alpha) if self.left_out else empty
+            self.found[alpha] = self.fit(self.left_out, alpha)
         return self.found[alpha]
 
     def outputs(self, alpha):

@@ -19,7 +19,6 @@ from ..nn.dispatch import apply_all
 from ..nn.experts.mlp import MLPStack
 from ..nn.functional import batch_size, sum_over_shards
 from ..nn.mixture import MixtureOutput
-from .callbacks import Stopping
 from .estimators import fit_members, fit_members_further
 from .linear import fit_line
 from .loop import Step, Training
@@ -116,7 +115,7 @@ def train_kind(fit, kind):
     name, plan = fit.learned.expert_kinds_[kind], fit.plan.training
     n_before = len(fit.net.history)
     epochs = 1 if fit.is_chunk or fit.hurries else plan.max_iter
-    stopping = fit.stopping = _make_stopping(fit)
+    stopping = fit.stopping = fit.make_stopping()
     in_bag = fit.rows.in_bag
     if in_bag is not None:
         in_bag = in_bag[:, : fit.plan.model.n_members[kind]]
@@ -188,18 +187,6 @@ class BagStep(Step):
         return mixed, (losses * share).sum(1), oob_loss
 
 
-def _make_stopping(fit):
-    """Return what ends the training of a kind."""
-    training, n_wait = fit.plan.training, fit.estimator.n_iter_no_change
-    if fit.validation is not None:
-        return Stopping(training.tol, n_wait, "valid_loss")
-    if fit.plan.resolved["early_stopping"] != "out_of_bag":
-        return Stopping(training.tol, n_wait)
-    # Or 15 % of the epochs until the best one.
-    patience = max(n_wait / 2, 0.03 * training.max_iter)
-    return Stopping(training.tol, patience, "oob_loss", share=0.13, least_steps=0)
-
-
 # -- the router, by what members say of rows that they have not seen ------------------------------
 
 
@@ -227,14 +214,10 @@ def _predict_unseen(net, rows, lines, hidden):
     """Return the outputs for rows by members that have not seen them; by all, if hidden is None."""
     pool = net.module_
     kinds = range(len(pool.experts))
-    if hidden is None:
-        outputs = net.map_batches(
-            lambda x, encoded: torch.cat(
-                [pool.outputs_of(kind, pool.encode(x, encoded)) for kind in kinds], 1
-            ).double(),
-            rows,
-        )
-        return _Unseen(torch.from_numpy(outputs), pool.kind_of.cpu(), pool.shares.cpu().double())
+
+    def outputs_of_all(x, *, encoded):
+        x = pool.encode(x, encoded)
+        return torch.cat([pool.outputs_of(kind, x) for kind in kinds], 1).double()
 
     def outputs_of(x, hidden, *, encoded):
         x = pool.encode(x, encoded)
@@ -247,6 +230,9 @@ def _predict_unseen(net, rows, lines, hidden):
                 parts.append(members.cpu().double())
         return torch.stack(parts, 1)
 
+    if hidden is None:
+        outputs = torch.from_numpy(net.map_batches(outputs_of_all, rows))
+        return _Unseen(outputs, pool.kind_of.cpu(), pool.shares.cpu().double())
     outputs = torch.from_numpy(net.map_batches(outputs_of, rows, hidden))
     return _Unseen(outputs, torch.arange(len(kinds)), torch.ones(len(kinds), dtype=torch.double))
 

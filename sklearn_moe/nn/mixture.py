@@ -209,6 +209,7 @@ class KindRouter(SoftRouter):
     """
 
     def __init__(self, n_features: int, n_kinds: int, mix: Callable[[Tensor, Tensor], Tensor]):
+        # It has no network, noise or balance, which other routers make of their parts.
         nn.Module.__init__(self)
         self.weight = nn.Parameter(torch.zeros(n_kinds, n_features))
         self.bias = nn.Parameter(torch.zeros(n_kinds))
