@@ -18,6 +18,7 @@ from .._data import SamplesLike
 from .._data.rows import Rows
 from .._data.statistics import describe_channels, describe_columns, find_knots
 from .._data.tables import refuse_repeated_names
+from .._data.target_means import TargetMeans
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
 from .._parameters.parts import (
@@ -316,7 +317,8 @@ class Fit:
             learned._target = learned._target.updated(samples.y, samples.weight)
         else:
             self._learn_format(samples, classes)
-        self.samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
+        samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
+        self.samples = samples._replace(X=self._replace_categories(samples))
 
     def _learn_format(self, samples, classes):
         """Learn what y means, and of which shape X is."""
@@ -328,6 +330,21 @@ class Fit:
         learned.classes_ = getattr(learned._target, "classes", None)
         learned.n_features_in_ = learned._format.n_features
         learned.input_shape_ = learned._format.input_shape
+
+    def _replace_categories(self, samples):
+        """Return X with means of y in place of categories where there are many."""
+        learned = self.learned
+        found = learned._format
+        if self.goes_on and self.is_chunk:
+            return samples.X if found.means is None else found.means.transform(samples.X)
+        means = TargetMeans.of(found.categories)
+        if means is None:
+            return samples.X
+        counts = as_row_counts(samples.weight)
+        n_targets = learned._target.n_targets
+        X = means.fit_transform(samples.X, samples.y, n_targets, counts, samples.groups)
+        learned._format = found._replace(means=means, input_shape=X.shape[1:])
+        return X
 
     def _make_head(self, kind, n_targets):
         """Return the head of the loss: it tells the plan what it needs, and then is trained."""
@@ -451,7 +468,7 @@ class Fit:
         learned._noise_at_predict = plan.model.router.noise_at_predict
         learned._architecture = plan.architecture
         net = self.net = self._draw_net(self.random_state.randint(_MAX_SEED))
-        device, net.precision = place(plan, net.module_, learned.input_shape_)
+        device, net.precision = place(plan, net.module_, learned._format.input_shape)
         learned.resolved_params_ = plan.resolved | {"device": device}
         if device != "cpu":
             net.to(device)
@@ -466,8 +483,7 @@ class Fit:
         weight = self.learned._weights_seen.relative(self.samples.weight)
         if plan.data.is_image:
             return describe_channels(X, weight)
-        categories = self.learned._format.categories
-        scales = describe_columns(X, weight, categories.columns if categories else ())
+        scales = describe_columns(X, weight, self.learned._format.coded_columns)
         columns_read = {kind.columns for kind, _ in plan.model.kinds}
         if "piecewise" in columns_read:
             scales = find_knots(X, weight, scales, plan.budget.least_pieces)
@@ -490,7 +506,7 @@ class Fit:
             unstacked = not solver.units
         module = partial(
             build_mixture,
-            learned.input_shape_,
+            learned._format.input_shape,
             statistics=learned._scales,
             unstacked=unstacked,
             dtype=learned._dtype,

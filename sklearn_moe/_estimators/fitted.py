@@ -23,7 +23,7 @@ from .._parameters.estimator_params import EstimatorParams
 from .._training.density import density_of
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
-from ..nn.encoders import CategoryCodes
+from ..nn.encoders import CategoryCodes, CategoryMeans
 from ..nn.experts import FittedMembers
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
@@ -265,6 +265,9 @@ class FittedMoE(EstimatorParams):
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_columns)])
         if scales is None:
             return np.array(names, dtype=object)
+        # Means of y of further classes stand behind all columns.
+        n_more = self._format.input_shape[0] - n_columns
+        names = [*names, *(f"mean {k}" for k in range(n_more))]
         found = [names[column] for column in scales.numeric]
         found += [f"{found[place]}=missing" for place in scales.with_missing]
         for column, n in zip(scales.categories, scales.n_categories, strict=True):
@@ -462,5 +465,7 @@ def _category_codes(found):
         else:
             places.append(range(len(values)))
             names[column] = values
-    codes = CategoryCodes(known.columns, places, known.codes, getattr(torch, found.dtype))
+    codes = CategoryCodes(known.columns, places, getattr(torch, found.dtype))
+    if found.means is not None:
+        codes = torch.nn.Sequential(codes, CategoryMeans(found.means.columns, found.means.tables))
     return {"categories": codes, "category_names": names}
