@@ -42,7 +42,7 @@ MIXTURES = [
     MixtureRegressor(
         [Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack", gate=TREE, cv=2
     ),
-    MixtureClassifier([EXACT, GaussianNB()], method="stack", gate=TREE, cv=3),
+    MixtureClassifier([EXACT, GaussianNB()], method="stack", gate=TREE, cv=2),
 ]
 
 
