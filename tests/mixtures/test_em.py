@@ -126,6 +126,15 @@ def test_component_on_samples_without_noise_is_bounded_and_it_is_said():
     assert_allclose(mixture.scale_.min(), 0.05 * mixture.scale_.max())
 
 
+def test_units_of_columns_change_nothing_for_the_default_parts_of_classes():
+    X, y = two_rules_of_classes()
+    mixture = MixtureClassifier(n_init=1, random_state=0)
+    expected = mixture.fit(X, y).predict_proba(X)
+    for scale, offset in ((1e-3, 0), (1000, 1e5)):
+        moved = scale * X + offset
+        assert_allclose(mixture.fit(moved, y).predict_proba(moved), expected, atol=1e-4)
+
+
 def test_rows_of_a_group_are_of_one_component():
     X, y, line = two_lines(400, noise=1.5)
     groups = np.empty(400, dtype=int)

@@ -75,11 +75,9 @@ def test_predictions_are_the_sum_of_gate_times_experts(kind):
 
 def share_below(mixture, X, y, distribution):
     """Return the probability of at most y by the definition of a mixture."""
-    gates, means = mixture.gate_proba(X).T, mixture.expert_predict(X).T[..., np.newaxis]
-    return sum(
-        g[:, np.newaxis] * distribution(m, k).cdf(y)
-        for k, (g, m) in enumerate(zip(gates, means, strict=True))
-    )
+    gates, means = mixture.gate_proba(X).T[..., np.newaxis], mixture.expert_predict(X).T
+    shares = [distribution(m[:, np.newaxis], k).cdf(y) for k, m in enumerate(means)]
+    return (gates * shares).sum(axis=0)
 
 
 def test_quantiles_are_the_inverse_of_the_distribution(lines):
