@@ -326,6 +326,8 @@ def check_target(X, y, name, check_y):
 
 def check_numbers(y):
     """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
+    if y.dtype.kind in "Mm":
+        raise refuse_times("y", y.dtype)
     try:
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     except ValueError as error:

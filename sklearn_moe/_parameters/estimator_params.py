@@ -202,8 +202,8 @@ class EstimatorParams(HasNames):
         Name of the kind of each expert, in a pool numbered where several have the same.
 
     coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
-        Coefficients of linear experts of a table (of the kind "linear", and with
-        `activation="linear"`), NaN for others: for regression in the units of y, for classes those
+        Coefficients of the experts of a table, if all are linear (of the kind "linear", or with
+        `activation="linear"`): for regression in the units of y, for classes those
         of the logits, (n_experts, n_classes, n_columns). Numeric columns are in
         their own units. If a column had missing values in `fit`, a missing value is
         its mean, and there is a second coefficient for the mark of missing values. There is a

@@ -29,15 +29,15 @@ _IRRELEVANT = {"verbose", "callbacks", "checkpoint", "device", "warm_start"}
 _SNAPSHOT = 1.0
 
 
-def identity_of(estimator, samples, plan, random_state, weights=None):
+def identity_of(estimator, data, plan, random_state, weights=None):
     """Return a hash of what decides the course of a fit.
 
     Parameters
     ----------
     estimator : estimator instance
         Its parameters are read.
-    samples : Samples
-        As they are trained on.
+    data : tuple
+        The samples as they are trained on, X first, and how X is read.
     plan : Plan
     random_state : RandomState
         The generator that the fit draws from, at its start.
@@ -64,8 +64,8 @@ def identity_of(estimator, samples, plan, random_state, weights=None):
         for name, value in params.items()
         if name not in _IRRELEVANT
     }
-    X = samples.X
-    data = [(X.data, X.indices, X.indptr) if issparse(X) else X, *samples[1:]]
+    X, *rest = data
+    data = [(X.data, X.indices, X.indptr) if issparse(X) else X, *rest]
     callbacks = [_describe(callback) for callback in estimator.callbacks or ()]
     start = map_nested(as_array, weights)
     try:
@@ -98,7 +98,7 @@ class Checkpoint:
     Parameters
     ----------
     place : FitCheckpoint
-    estimator, samples, plan, random_state, weights
+    estimator, data, plan, random_state, weights
         As in `identity_of`.
 
     Attributes
@@ -118,16 +118,16 @@ class Checkpoint:
     --------
     A fit of several trainings names each of them:
 
-    >>> checkpoint = Checkpoint(place, estimator, samples, plan, random_state)  # doctest: +SKIP
+    >>> checkpoint = Checkpoint(place, estimator, data, plan, random_state)  # doctest: +SKIP
     >>> random_state = checkpoint.random_state  # doctest: +SKIP
     >>> part = checkpoint.part("mlp")  # doctest: +SKIP
     >>> Training(net, rows, None, 100, seed=0, checkpoint=part).run()  # doctest: +SKIP
     """
 
-    def __init__(self, place, estimator, samples, plan, random_state, weights=None):
+    def __init__(self, place, estimator, data, plan, random_state, weights=None):
         self.every = place.every
         self.max_iter = plan.training.max_iter
-        self.identity = identity_of(estimator, samples, plan, random_state, weights)
+        self.identity = identity_of(estimator, data, plan, random_state, weights)
         # What a symbolic link leads to: a new file would take the place of the link itself.
         path = Path(os.path.realpath(place.path))
         in_folder = path.is_dir() or not Path(place.path).suffix

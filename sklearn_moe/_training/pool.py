@@ -56,11 +56,15 @@ def fit_pool(fit):
         fit.net.module_.experts[kind].members = []
     trained = [k for k in range(model.n_experts) if k not in model.solved and k not in estimators]
     best_epochs = {kind: train_kind(fit, kind) for kind in trained}
-    hidden = find_hidden(fit.rows, fit.plan)
-    lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
-    for kind, estimator in estimators.items():
-        fit_members(fit, kind, estimator, _bags(fit, kind))
-    weights, found = _learn_router(fit, lines, hidden)
+
+    def fit_others(fit):
+        hidden = find_hidden(fit.rows, fit.plan)
+        lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
+        for kind, estimator in estimators.items():
+            fit_members(fit, kind, estimator, _bags(fit, kind))
+        return _learn_router(fit, lines, hidden)
+
+    weights, found = fit.by_few_rows_after_ctrl_c(fit_others)
     if not fit.hurries:
         _train_last_epochs(fit, best_epochs, weights)
     return found
@@ -134,7 +138,7 @@ def train_kind(fit, kind):
     try:
         training.run()
     except KeyboardInterrupt:
-        if fit.hurries or len(fit.net.history) == fit.n_before:
+        if fit.hurries or fit.is_chunk or len(fit.net.history) == fit.n_before:
             raise
         fit.hurry()
         if len(fit.net.history) == n_before:
@@ -335,6 +339,7 @@ def _train_last_epochs(fit, best_epochs, weights):
         for group, rate in zip(groups, highest, strict=True):
             group["lr"] = group["initial_lr"] = rate * factor
         options = {"module": net.module_.bag(kind), "make_step": BagStep}
+        options["callbacks"] = fit.make_callbacks()
         try:
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """BackboneFeatures: what a network of torchvision, or any other, computes before its classifier."""
 
 import copy
+from threading import get_ident
 from typing import ClassVar
 
 import numpy as np
@@ -65,9 +66,14 @@ class _FeatureNetwork(nn.Module):
 
     def forward(self, x):
         """Return the features, (n, n_features) in float32."""
-        seen = []
-        layer = self.network.get_submodule(self.layer)
-        with layer.register_forward_hook(lambda _, *values: seen.append(values)):
+        seen, layer, thread = [], self.network.get_submodule(self.layer), get_ident()
+
+        def see(_, *values):
+            # Other threads may pass images at the same time.
+            if get_ident() == thread:
+                seen.append(values)
+
+        with layer.register_forward_hook(see):
             self.network(self.prepare(x).to(self.dtype))
         # What the layer was given and returned, if it has a part in the output.
         inputs, output = seen[0] if seen else ((None,), None)
