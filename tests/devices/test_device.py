@@ -123,7 +123,7 @@ def test_routers(device, router):
     several = router in ("topk", "noisy_topk", "sampled", "random")
     noise = "auto" if router == "noisy_topk" else None
     options = {"router": RouterParams(router, noise=noise), "top_k": 2 if several else "auto"}
-    for kind in SHAPES if router != "patch_choice" else ["patches"]:
+    for kind in SHAPES:
         trunk = "cnn" if kind == "images" else None
         check(device, [kind], trunk=trunk, exact=noise is None, **options)
 
@@ -230,9 +230,6 @@ def test_samples_of_all_kinds(device, monkeypatch):
     for table in (holes, csr_matrix(X * (X > 0)), frame, X.astype(np.float64)):
         compare(device, model, table, y)
     compare(device, model, images, y_of_images)
-    choice = MoEClassifier(router=RouterParams("patch_choice", noise=None), **ONE_BATCH)
-    for expert in ("patch", "patch_conv"):
-        compare(device, choice.set_params(expert=expert), *samples("patches"))
     # Too large for the device: batches travel one by one.
     monkeypatch.setattr(data_rows, "free_memory", lambda device: 0)
     for options in ({}, {"batch_size": 20}, {"early_stopping": True}):
@@ -379,7 +376,7 @@ OPERATIONS += [({"balance": "switch"}, 88), ({"balance": "bias"}, 78)]
 OPERATIONS += [({"solver": SolverParams(schedule="constant")}, 50)]
 OPERATIONS += [({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84)]
 OF_ROUTERS = {"top1": 62, "topk": 62, "noisy_topk": 78, "sampled": 67, "soft": 84, "sigmoid": 53}
-OF_ROUTERS |= {"patch_choice": 80, "random": 52}
+OF_ROUTERS |= {"random": 52}
 OPERATIONS += [({"router": router}, most) for router, most in OF_ROUTERS.items()]
 OPERATIONS += [({"router": "topk", "top_k": 2}, 66)]
 THREE = {"max_iter": 2, "tol": None, "early_stopping": False, "random_state": 0}
@@ -392,7 +389,7 @@ def test_operations_and_waits_of_a_step(pretend):
         assert not waits, (options, waits)
         assert operations.total() <= most, (options, operations)
     assert OF_ROUTERS.keys() == ROUTERS.keys()
-    for router in OF_ROUTERS.keys() - {"patch_choice"}:
+    for router in OF_ROUTERS:
         model = MoEClassifier(router=router, **THREE, batch_size=1024)
         operations, waits = step_cost(model, X.reshape(len(X), -1), y)
         assert len(waits) == chooses(router), (router, waits)
