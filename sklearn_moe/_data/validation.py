@@ -326,9 +326,9 @@ def check_target(X, y, name, check_y):
 
 def check_numbers(y):
     """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
-    if y.dtype.kind in "Mm":
-        raise refuse_times("y", y.dtype)
     try:
+        if (dtype := np.asarray(y).dtype).kind in "Mm":
+            raise refuse_times("y", dtype)
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     except ValueError as error:
         if "convert string" not in str(error):

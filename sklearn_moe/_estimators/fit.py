@@ -637,7 +637,7 @@ class Fit:
             seed=learned._predict_seed,
             is_chunk=self.is_chunk,
             callbacks=self.make_callbacks(self.stopping),
-            checkpoint=self.checkpoint and self.checkpoint.part(),
+            checkpoint=self.checkpoint,
         )
         try:
             training.run()

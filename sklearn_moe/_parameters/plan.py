@@ -91,12 +91,6 @@ class TrainingPlan:
     tol: float | None
     may_use_bf16: bool
 
-    @property
-    def depends_on_max_iter(self):
-        """Whether the first epochs, or the patience, follow from how many there are to be."""
-        stops = self.n_rehearsing > 0 or (self.n_out_of_bag > 0 and self.tol is not None)
-        return self.schedule == "cosine" or stops
-
 
 @dataclass(frozen=True)
 class Plan:

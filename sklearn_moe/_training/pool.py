@@ -133,7 +133,8 @@ def train_kind(fit, kind):
         make_step=BagStep,
         is_chunk=fit.is_chunk,
         callbacks=fit.make_callbacks(stopping),
-        checkpoint=fit.checkpoint and fit.checkpoint.part(name),
+        # What was trained on few rows is not to be gone on with.
+        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.hurries else None,
     )
     try:
         training.run()
