@@ -77,7 +77,6 @@ class Fitted:
     dispersion_: Any = None
     _n_measured: Any = None
     _levels: Any = None
-    _shares: Any = None
 
     @classmethod
     def of(cls, estimator):
