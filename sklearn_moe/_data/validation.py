@@ -14,8 +14,8 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
 from .indexing import select
-from .target_means import TargetMeans
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
+from .target_means import TargetMeans
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 # A row is hardly repeated more often: larger multiples are weights.
@@ -340,6 +340,8 @@ def check_target(X, y, name, check_y):
 def check_numbers(y):
     """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
     try:
+        if (dtype := np.asarray(y).dtype).kind in "Mm":
+            raise refuse_times("y", dtype)
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     except ValueError as error:
         if "convert string" not in str(error):

@@ -214,8 +214,6 @@ class BaseMoE(FittedMoE):
         fit.read(X, y, sample_weight, classes=classes)
         fit.train_chunk()
         self._take(fit.learned)
-        if fit.hurries:
-            raise KeyboardInterrupt
         return self
 
     def _take(self, learned):
@@ -279,6 +277,16 @@ class Fit:
         if self.validation is not None:
             self.validation = self.validation.sample(_FEW_ROWS, device)
 
+    def by_few_rows_after_ctrl_c(self, step):
+        """Return what a step returns; Ctrl-C lets it begin anew with few rows, a second ends it."""
+        if not self.hurries:
+            try:
+                with Interrupts():
+                    return step(self)
+            except KeyboardInterrupt:
+                self.hurry()
+        return step(self)
+
     def make_generator(self):
         """Return the source of noise at prediction, None without it."""
         if not self.learned._noise_at_predict:
@@ -305,6 +313,14 @@ class Fit:
             known=known,
             classes=classes,
         )
+        if samples.groups is not None and np.ptp(samples.groups) == 0:
+            warn(
+                "groups holds a single group, which cannot be out-of-bag or held out as a whole. "
+                "Its samples are so one by one: out-of-bag losses and predictions, and intervals, "
+                "are those of new samples of this group, and tell nothing of others.",
+                UserWarning,
+            )
+            samples = samples._replace(groups=None)
         if not self.is_chunk:
             # Chunks are weighed against each other.
             samples = samples._replace(weight=as_row_counts(samples.weight))
@@ -366,13 +382,25 @@ class Fit:
         self.plan = self._resolve(known)
         if self.goes_on:
             self._check_architecture(new_solver=True)
+            # Of a model that has seen all rows none can be held out.
+            if self.plan.training.holds_out and not hasattr(estimator, "_split_seed"):
+                self.plan = self._resolve(known | {"early_stopping": False})
         if estimator.checkpoint is not None:
             self.checkpoint = self._find_checkpoint()
         if self.plan.training.holds_out:
+            seed = self.random_state.randint(_MAX_SEED)
+            if self.goes_on:
+                seed = vars(estimator).get("_split_seed")
+            if seed is None:
+                raise ValueError(
+                    "early_stopping=True cannot hold out rows from a model that was trained on all "
+                    "of them. Leave it at 'auto' or False, or fit a clone (warm_start=False)."
+                )
+            self.learned._split_seed = seed
             self.samples, self.validation = hold_out(
                 self.samples,
                 estimator.validation_fraction,
-                self.random_state.randint(_MAX_SEED),
+                seed,
                 stratify=self.learned._target.kind == "classes",
             )
         if self.plan.training.n_rehearsing and not self.goes_on:
@@ -408,7 +436,8 @@ class Fit:
         estimator = self.estimator
         weights = estimator.net_.module_.state_dict() if self.goes_on else None
         place = FitCheckpoint.of(estimator.checkpoint)
-        found = Checkpoint(place, estimator, self.samples, self.plan, self.random_state, weights)
+        data = *self.samples, self.learned._format
+        found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
         self.random_state = found.random_state
         return found
 
@@ -602,12 +631,10 @@ class Fit:
                 UserWarning,
             )
 
-    def make_callbacks(self, stopping):
-        """Return the callbacks of a training."""
-        callbacks = [*(self.estimator.callbacks or ())]
-        if self.progress is not None:
-            callbacks.append(self.progress)
-        return callbacks if self.is_chunk else [*callbacks, stopping]
+    def make_callbacks(self, stopping=None):
+        """Return the callbacks of a training, of which those of the estimator come first."""
+        last = self.progress, None if self.is_chunk else stopping
+        return [*(self.estimator.callbacks or ()), *filter(None, last)]
 
     def train(self):
         """Train to the end, or a chunk for one epoch; return the `PoolFit` of a pool."""
@@ -626,13 +653,13 @@ class Fit:
             seed=learned._predict_seed,
             is_chunk=self.is_chunk,
             callbacks=self.make_callbacks(self.stopping),
-            checkpoint=self.checkpoint and self.checkpoint.part(),
+            checkpoint=self.checkpoint,
         )
         try:
             training.run()
         except KeyboardInterrupt:
-            # Of the first epoch nothing is kept.
-            if len(net.history) == n_before:
+            # Of the first epoch, and of a chunk, nothing is kept.
+            if self.is_chunk or len(net.history) == n_before:
                 raise
             self.hurry()
         return None

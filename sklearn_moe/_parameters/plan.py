@@ -14,8 +14,6 @@ import numpy as np
 
 from .. import nn
 from .._registry import accepts_argument, overrides, require_override
-from ..nn.router_parts import patches_shape
-from ..nn.routers import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
 from . import images, patches, table
 from .request import DataProfile, Request
@@ -92,12 +90,6 @@ class TrainingPlan:
     max_iter: int
     tol: float | None
     may_use_bf16: bool
-
-    @property
-    def depends_on_max_iter(self):
-        """Whether the first epochs, or the patience, follow from how many there are to be."""
-        stops = self.n_rehearsing > 0 or (self.n_out_of_bag > 0 and self.tol is not None)
-        return self.schedule == "cosine" or stops
 
 
 @dataclass(frozen=True)
@@ -264,13 +256,10 @@ def _plan_model(request, choices, defaults, budget):
 
     # A router whose scores are fixed has a network of its own.
     network = choices.choose("router__network", "auto" if router.network else "linear")
-    top_k = router.top_k
-    if router.router_class is PatchChoiceRouter:
-        top_k = min(top_k, patches_shape(shape)[0])
     request.router = replace(
         router,
         network=router.network or network,
-        top_k=choices.choose("top_k", top_k),
+        top_k=choices.choose("top_k", router.top_k),
         gate=choices.choose("router__gate", router.gate or router.router_class.gates[0]),
         noise=choices.choose("router__noise", router.noise),
     )

@@ -123,7 +123,7 @@ def _read_columns(net, kind, rows, weight):
 
 def _draw_folds(X, weight, groups):
     """Return a fold for each row, the same of equal rows or of a group; -1 if few rows differ."""
-    if groups is None or not groups.any():
+    if groups is None:
         draws = X @ np.random.default_rng(0).normal(size=X.shape[1])
         # The last digits of a product depend on the place of the row. Rows of weight 0 move none.
         draws = np.where(weight > 0, np.round(draws, 6), np.inf)

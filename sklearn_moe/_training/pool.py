@@ -68,7 +68,15 @@ def fit_pool(fit):
     trees = [k for k, spec in enumerate(specs) if spec.factory is BoostedTrees]
     steps = {*range(model.n_experts)} - {*model.solved, *estimators, *trees}
     best_epochs = {kind: train_kind(fit, kind) for kind in sorted(steps)}
-    hidden = find_hidden(fit.rows, fit.plan)
+    weights, found = fit.by_few_rows_after_ctrl_c(partial(_fit_others, estimators, trees))
+    if not fit.hurries:
+        _train_last_epochs(fit, best_epochs, weights)
+    return found
+
+
+def _fit_others(estimators, trees, fit):
+    """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
+    model, hidden = fit.plan.model, find_hidden(fit.rows, fit.plan)
     lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
     for kind, estimator in estimators.items():
         fit_members(fit, kind, estimator, _bags(fit, kind))
@@ -79,10 +87,7 @@ def fit_pool(fit):
         is_worth = partial(_is_worth, fit, lines, hidden, others) if is_auto else None
         if not fit_trees(fit, kind, _bags(fit, kind), is_worth):
             kept.remove(kind)
-    weights, found = _learn_router(fit, lines, hidden, kept)
-    if not fit.hurries:
-        _train_last_epochs(fit, best_epochs, weights)
-    return found
+    return _learn_router(fit, lines, hidden, kept)
 
 
 def find_hidden(rows, plan):
@@ -148,12 +153,13 @@ def train_kind(fit, kind):
         make_step=BagStep,
         is_chunk=fit.is_chunk,
         callbacks=fit.make_callbacks(stopping),
-        checkpoint=fit.checkpoint and fit.checkpoint.part(name),
+        # What was trained on few rows is not to be gone on with.
+        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.hurries else None,
     )
     try:
         training.run()
     except KeyboardInterrupt:
-        if fit.hurries or len(fit.net.history) == fit.n_before:
+        if fit.hurries or fit.is_chunk or len(fit.net.history) == fit.n_before:
             raise
         fit.hurry()
         if len(fit.net.history) == n_before:
@@ -398,6 +404,7 @@ def _train_last_epochs(fit, best_epochs, weights):
         for group, rate in zip(groups, highest, strict=True):
             group["lr"] = group["initial_lr"] = rate * factor
         options = {"module": net.module_.bag(kind), "make_step": BagStep}
+        options["callbacks"] = fit.make_callbacks()
         try:
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:
@@ -434,9 +441,8 @@ def _weigh_further(fit):
     if router.weight.any():
         return
     rows = fit.rows.sample(_N_ROUTER_ROWS, torch.device(net.device))
-    values, losses = _predict_unseen(net, rows, {}, None, range(len(before))).values(
-        head, rows.y.cpu()
-    )
+    kinds = range(len(net.module_.experts))
+    values, losses = _predict_unseen(net, rows, {}, None, kinds).values(head, rows.y.cpu())
     n_rows = len(rows.y)
     new = fit_router(values, losses, rows.counts(), np.zeros((n_rows, 0)), np.arange(n_rows))
     share = len(fit.rows.y) / seen

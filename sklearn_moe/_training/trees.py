@@ -218,7 +218,8 @@ def _read_trees(model, n_best, cuts):
     if isinstance(model, np.ndarray):
         is_class = model.dtype.kind == "i"
         return _Boosted(model if is_class else None, [[]], np.zeros(1) if is_class else model)
-    trees = [[_read_tree(p.nodes, cuts) for p in each] for each in zip(*model._predictors[:n_best])]
+    scores = zip(*model._predictors[:n_best], strict=True)
+    trees = [[_read_tree(part.nodes, cuts) for part in each] for each in scores]
     start = np.ravel(model._baseline_prediction)
     return _Boosted(getattr(model, "classes_", None), trees or [[]] * len(start), start)
 

@@ -103,7 +103,8 @@ class TableEncoder(_FixedTypes):
         self.has_pieces = bool(pieces)
         if pieces:
             of_column, low, high = zip(*pieces, strict=True)
-            edges = _bounded(torch.tensor([low, high], dtype=torch.float64))
+            edges = torch.tensor([low, high], dtype=torch.float64).clamp(-_LARGEST, _LARGEST)
+            edges = _bounded(edges)
             self.register_buffer("of_column", torch.tensor(of_column))
             self.register_buffer("low", edges[0])
             self.register_buffer("width", edges[1] - edges[0])
@@ -151,7 +152,7 @@ class TableEncoder(_FixedTypes):
         z = (numbers - center) / scale
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
-        z = torch.nan_to_num(z, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+        z = torch.nan_to_num(z, nan=0.0).clamp(-_LARGEST, _LARGEST)
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces and with_pieces:
@@ -178,7 +179,6 @@ class TableEncoder(_FixedTypes):
 
 def _bounded(z: Tensor) -> Tensor:
     """Return z with a soft bound of three standard deviations."""
-    z = z.clamp(-_LARGEST, _LARGEST)
     # A root is exact; the last bit of hypot depends on the place in the batch.
     return z * (_SOFT_BOUND / (z.square() + _SOFT_BOUND**2).sqrt())
 
@@ -286,7 +286,7 @@ class CategoryMeans(_FixedTypes):
             self.register_buffer(f"table_{i}", torch.from_numpy(table))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return X with the first mean in place of the code, and further ones behind all columns."""
+        """Return X with the first mean in place of a code, and others behind all columns."""
         parts = [*x.unbind(1)]
         for i, column in enumerate(self.columns):
             table, codes = self.get_buffer(f"table_{i}").to(x.dtype), x[:, column]

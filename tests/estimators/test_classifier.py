@@ -37,13 +37,6 @@ def fit_on(X, y, sample_weight=None, **parameters):
 # -- it learns ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_three_patches_per_expert_are_enough(patches):
-    (X, y, _), (X_test, y_test, _) = patches
-    clf = MoEClassifier(router="patch_choice", max_iter=120, tol=None, random_state=0).fit(X, y)
-    assert clf.score(X_test, y_test) > 0.95
-
-
 def test_solves_what_a_single_expert_cannot(patches):
     (X, y, _), (X_test, y_test, clusters) = patches
     with warnings.catch_warnings():
@@ -226,7 +219,7 @@ def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
     X, y = X[:40].reshape(40, *SHAPES[kind]), y[:40]
     monkeypatch.setattr("sklearn_moe._training.finish._COLLAPSED", 0)  # all count as one
     for router, standardize in product(ROUTERS, ("auto", False)):
-        if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
+        if kind != "patches" and standardize and router != "top1":
             continue
         options = {"router": router, "standardize": standardize, "expert_width": 2, "n_experts": 3}
         options |= {"expert": "mlp"} if kind == "table" else {}
@@ -295,11 +288,10 @@ def labels():
     return X, np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 0] * X[:, 1] > 0], 1).astype(int)
 
 
-@pytest.mark.parametrize("router", ["soft", "top1", "sigmoid", "patch_choice"])
+@pytest.mark.parametrize("router", ["soft", "top1", "sigmoid"])
 def test_several_labels(labels, router):
     X, Y = labels
-    needs = {"router__gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
-    clf = fit_on(X, Y, n_experts=3, router=router, max_iter=40, **needs)
+    clf = fit_on(X, Y, n_experts=3, router=router, max_iter=40)
     proba = clf.predict_proba(X)
     np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
     np.testing.assert_allclose(scipy.special.expit(clf.decision_function(X)), proba, atol=1e-6)

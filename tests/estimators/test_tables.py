@@ -202,7 +202,6 @@ def test_defaults_of_pictures():
     assert whole["router__learning_rate"] == pytest.approx(0.0006 / 4)
     seeing = plan_for(shape, expert="cnn", router__network=lambda shape, n: None).resolved
     assert seeing["router__learning_rate"] == pytest.approx(0.0006)
-    assert plan_for(shape, router="patch_choice").resolved["trunk"] is None
 
 
 def test_defaults_of_patches():
@@ -210,11 +209,6 @@ def test_defaults_of_patches():
     assert OF_PATCHES.items() <= plan_for(shape).resolved.items()
     mixed = {"early_stopping": False, "expert_loss_weight": 0.0, "standardize": False}
     assert mixed.items() <= plan_for(shape, router="soft").resolved.items()
-    usual = plan_for(shape).resolved["router__learning_rate"]
-    for n_patches, top_k in ((4, 3), (2, 2)):
-        chosen = plan_for((80, n_patches, 5), router="patch_choice").resolved
-        assert chosen["top_k"] == top_k
-        assert chosen["router__learning_rate"] == pytest.approx(8 * usual)
     of_numbers = {"router": "top1", "max_iter": 150, "tol": None}
     assert of_numbers.items() <= plan_for(shape, MoERegressor).resolved.items()
 

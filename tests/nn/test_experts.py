@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_with_the_reason():
 @pytest.mark.parametrize(
     ("expert", "router", "activation"),
     [
-        *(("patch", router, "cubic") for router in ("top1", "soft", "patch_choice")),
+        *(("patch", router, "cubic") for router in ("top1", "soft")),
         *(("patch_conv", "topk", "tanh"), ("patch_conv", "soft", "relu")),
         *(("mlp", "soft", activation) for activation in ("relu", "tanh", "cubic")),
     ],

@@ -105,7 +105,7 @@ OTHERS = {
 # So that there are files of every router.
 OF_OTHERS = {
     "rows of bytes": "sigmoid",
-    "rows of patches": "patch_choice",
+    "rows of patches": "topk",
     "categories": "noisy_topk",
     "images in float64": "sampled",
 }
@@ -116,7 +116,7 @@ OF_OTHERS = {
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_a_module_answers_as_the_model_whatever_the_router(router):
-    for kind, X in SAMPLES.items() if router != "patch_choice" else [("patch", PATCHES)]:
+    for kind, X in SAMPLES.items():
         options = SMALL_CNN if kind == "cnn" else {}
         check_torch(fitted(X, CLASSES, router=router, **options), X)
 

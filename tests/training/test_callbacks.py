@@ -142,8 +142,6 @@ def test_every_copy_of_a_trace_has_records_of_its_own(problem):
 
 def test_what_a_trace_cannot_do_is_explained(problem):
     X, y, _, dictionary = problem
-    raises(AttributeError, "'load_': nothing was recorded yet", getattr, RoutingTrace(), "load_")
-    raises(AttributeError, "RoutingTrace has no 'load'$", getattr, RoutingTrace(), "load")
     raises(ValueError, "got every=0", traced, X, y, RoutingTrace(every=0))
     table = X.reshape(600, -1)
     trace, mlp = RoutingTrace(dictionary=dictionary), RouterParams(network="mlp")

@@ -40,7 +40,7 @@ class BoostedTrees(nn.Module):
     n_outputs : int
     **options
         Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`, such as
-        `learning_rate`; `max_iter` is the most trees, of which unseen rows choose how many are kept.
+        `learning_rate`. Of at most `max_iter` trees unseen rows choose how many are kept.
     """
 
     def __init__(self, input_shape: Shape, n_outputs: int, **options: Any):
@@ -84,7 +84,7 @@ class BoostedTrees(nn.Module):
         ]
         sizes = [len(tree.feature) for tree in padded]
         root = np.cumsum([0, *sizes[:-1]])
-        child = np.concatenate([tree.child + first for tree, first in zip(padded, root)])
+        child = np.concatenate([t.child + first for t, first in zip(padded, root, strict=True)])
         self.depth = max(tree.depth for tree in padded)
         threshold = torch.from_numpy(np.concatenate([tree.threshold for tree in padded]))
         rounded = threshold.to(dtype)
