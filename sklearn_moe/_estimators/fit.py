@@ -34,15 +34,20 @@ from .._parameters.plan import resolve
 from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
 from .._training.checkpoint import Checkpoint
-from .._training.finish import describe_density, finish, finish_chunk, warn_of
-from .._training.loop import Training, undone_if_failed
+from .._training.finish import (
+    describe_density,
+    finish,
+    finish_chunk,
+    warn_of,
+    warn_of_constants,
+)
+from .._training.loop import Training
 from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
 from .._training.pool import fit_pool, train_pool_further
 from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture
-from ..nn.encoders import FeatureStatistics
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import drawing_from
 from .fitted import Fitted, FittedMoE
@@ -192,7 +197,9 @@ class BaseMoE(FittedMoE):
         fit.make_plan()
         fit.build()
         oob_loss = finish(fit, fit.train())
-        self._take(fit.learned)
+        # All that was learned is taken over in one step, the only one that changes the estimator.
+        with Interrupts(hold=True):
+            fit.learned.give_to(self)
         if fit.hurries:
             raise KeyboardInterrupt
         warn_of(fit, oob_loss)
@@ -213,13 +220,9 @@ class BaseMoE(FittedMoE):
         fit = Fit(self, goes_on=self.__sklearn_is_fitted__(), is_chunk=True)
         fit.read(X, y, sample_weight, classes=classes)
         fit.train_chunk()
-        self._take(fit.learned)
-        return self
-
-    def _take(self, learned):
-        """Take over all that was learned, in one step: the only one that changes the estimator."""
         with Interrupts(hold=True):
-            learned.give_to(self)
+            fit.learned.give_to(self)
+        return self
 
 
 class Fit:
@@ -332,28 +335,22 @@ class Fit:
             self.head = estimator.net_.criterion_
             learned._target = learned._target.updated(samples.y, samples.weight)
         else:
-            self._learn_format(samples, classes)
+            weight = learned._weights_seen.relative(samples.weight)
+            learned._target, self.head = estimator._learn_target(
+                samples.y, weight, classes, self._make_head
+            )
+            learned.classes_ = getattr(learned._target, "classes", None)
+            learned.n_features_in_ = learned._format.n_features
+            learned.input_shape_ = learned._format.input_shape
         samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
         self.samples = samples._replace(X=self._replace_categories(samples))
 
-    def _learn_format(self, samples, classes):
-        """Learn what y means, and of which shape X is."""
-        learned = self.learned
-        weight = learned._weights_seen.relative(samples.weight)
-        learned._target, self.head = self.estimator._learn_target(
-            samples.y, weight, classes, self._make_head
-        )
-        learned.classes_ = getattr(learned._target, "classes", None)
-        learned.n_features_in_ = learned._format.n_features
-        learned.input_shape_ = learned._format.input_shape
-
     def _replace_categories(self, samples):
         """Return X with means of y in place of categories where there are many."""
-        learned = self.learned
-        found = learned._format
+        learned, found = self.learned, self.learned._format
         if self.goes_on and self.is_chunk:
             return samples.X if found.means is None else found.means.transform(samples.X)
-        means = TargetMeans.of(found.categories)
+        means = found.categories and TargetMeans.of(found.categories)
         if means is None:
             return samples.X
         counts = as_row_counts(samples.weight)
@@ -386,7 +383,12 @@ class Fit:
             if self.plan.training.holds_out and not hasattr(estimator, "_split_seed"):
                 self.plan = self._resolve(known | {"early_stopping": False})
         if estimator.checkpoint is not None:
-            self.checkpoint = self._find_checkpoint()
+            # What was drawn by a stored fit is drawn again.
+            weights = estimator.net_.module_.state_dict() if self.goes_on else None
+            place = FitCheckpoint.of(estimator.checkpoint)
+            data = *self.samples, self.learned._format
+            found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
+            self.checkpoint, self.random_state = found, found.random_state
         if self.plan.training.holds_out:
             seed = self.random_state.randint(_MAX_SEED)
             if self.goes_on:
@@ -404,7 +406,10 @@ class Fit:
                 stratify=self.learned._target.kind == "classes",
             )
         if self.plan.training.n_rehearsing and not self.goes_on:
-            self.plan = self._find_n_epochs()
+            # As many epochs as a single network should learn.
+            found = {"max_iter": self._rehearse(), "tol": None}
+            training, resolved = replace(self.plan.training, **found), self.plan.resolved | found
+            self.plan = replace(self.plan, training=training, resolved=resolved)
 
     def _resolve(self, known=()):
         weight = self.learned._weights_seen.relative(self.samples.weight)
@@ -431,28 +436,12 @@ class Fit:
                 "fit with warm_start=True."
             )
 
-    def _find_checkpoint(self):
-        """Return what stores the training; draw again what was drawn by a fit that goes on."""
-        estimator = self.estimator
-        weights = estimator.net_.module_.state_dict() if self.goes_on else None
-        place = FitCheckpoint.of(estimator.checkpoint)
-        data = *self.samples, self.learned._format
-        found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
-        self.random_state = found.random_state
-        return found
-
-    def _find_n_epochs(self):
-        """Return the plan with as many epochs as a single network should learn.
+    def _rehearse(self):
+        """Return after how many epochs a single network is best.
 
         Some such networks are trained, until the loss of each sample by the network that is not
         trained on it ceases to fall.
         """
-        found, plan = {"max_iter": self._rehearse(), "tol": None}, self.plan
-        training = replace(plan.training, **found)
-        return replace(plan, training=training, resolved=plan.resolved | found)
-
-    def _rehearse(self):
-        """Return after how many epochs a single network is best."""
         rehearsal = copy.copy(self)
         rehearsal.learned = copy.copy(self.learned)
         rehearsal.estimator = type(self.estimator)(**self.estimator.get_params(deep=False))
@@ -597,39 +586,19 @@ class Fit:
         if self.goes_on:
             self._check_architecture(new_solver=False)
             learned.resolved_params_ = plan.resolved
-            self.net = estimator.net_
+            # That of the estimator stays as it is if the training fails.
+            weight = plan.model.balance_weight
+            self.net = estimator.net_.with_settings(weight, **self._settings())
         else:
             self.make_net()
-            self._warn_of_constants()
-        settings = self._settings() | {"balance_weight": plan.model.balance_weight}
-        with undone_if_failed(self.net, **settings):
-            seen, device = learned._weights_seen, self.net.device
-            rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
-            self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
-            # What the net says of rows before it is trained on them.
-            said = describe_density(self, self.rows) if self.goes_on else None
-            self.train()
-            finish_chunk(self, said, vars(estimator) if said else {})
-
-    def _warn_of_constants(self):
-        """Warn of what has a single value in the first chunk, as others will have no effect."""
-        learned, found = self.learned, []
-        if single := learned._format.single_categories():
-            found.append(
-                f"Columns {single} hold a single category: all others will count as missing"
-            )
-        if isinstance(learned._scales, FeatureStatistics):
-            numeric, scale = np.array([learned._scales.numeric, learned._scales.scale])
-            if constant := numeric[np.isinf(scale)].astype(int).tolist():
-                found.append(f"Columns {constant} hold a single value: they will have no effect")
-        if not np.all(getattr(learned._target, "varies", True)):
-            found.append("y holds a single value: it will be predicted for all samples")
-        for what in found:
-            warn(
-                f"{what}. The first chunk sets categories and scales: let it hold a thousand "
-                "random samples or more.",
-                UserWarning,
-            )
+            warn_of_constants(self)
+        seen, device = learned._weights_seen, self.net.device
+        rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
+        self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
+        # What the net says of rows before it is trained on them.
+        said = describe_density(self, self.rows) if self.goes_on else None
+        self.train()
+        finish_chunk(self, said, vars(estimator) if said else {})
 
     def make_callbacks(self, stopping=None):
         """Return the callbacks of a training, of which those of the estimator come first."""

@@ -16,6 +16,7 @@ from sklearn.utils import gen_batches
 from .._data.indexing import draw_rows
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
+from ..nn.encoders import FeatureStatistics
 from ..nn.seeding import drawing_from
 from .density import density_of
 from .out_of_bag import predict_out_of_bag
@@ -46,7 +47,11 @@ def finish(fit, found=None):
     learned = fit.learned
     is_regression = learned._target.kind == "regression"
     if found is None:
-        predictions, load = fit.by_few_rows_after_ctrl_c(_predict_hidden)
+        predictions = load = None
+        if fit.rows.in_bag is not None:
+            predictions, load = fit.by_few_rows_after_ctrl_c(
+                lambda fit: predict_out_of_bag(fit.net, fit.rows)
+            )
         found = PoolFit(fit.validation or fit.rows, predictions, load)
     oob = found.predictions
     # The state of the optimizer is as large as the weights, or twice as large.
@@ -68,13 +73,6 @@ def finish(fit, found=None):
         name = "oob_prediction_" if is_regression else "oob_decision_function_"
         setattr(learned, name, oob)
     return found.loss
-
-
-def _predict_hidden(fit):
-    """Return out-of-bag predictions and the load, None without them."""
-    if fit.rows.in_bag is None:
-        return None, None
-    return predict_out_of_bag(fit.net, fit.rows)
 
 
 def finish_chunk(fit, said, before):
@@ -288,3 +286,22 @@ def _warn_of_load(fit):
         f"{', '.join([*remedies, 'or fewer experts'])}.",
         ExpertCollapseWarning,
     )
+
+
+def warn_of_constants(fit):
+    """Warn of what has a single value in the first chunk, as others will have no effect."""
+    learned, found = fit.learned, []
+    if single := learned._format.single_categories():
+        found.append(f"Columns {single} hold a single category: all others will count as missing")
+    if isinstance(learned._scales, FeatureStatistics):
+        numeric, scale = np.array([learned._scales.numeric, learned._scales.scale])
+        if constant := numeric[np.isinf(scale)].astype(int).tolist():
+            found.append(f"Columns {constant} hold a single value: they will have no effect")
+    if not np.all(getattr(learned._target, "varies", True)):
+        found.append("y holds a single value: it will be predicted for all samples")
+    for what in found:
+        warn(
+            f"{what}. The first chunk sets categories and scales: let it hold a thousand "
+            "random samples or more.",
+            UserWarning,
+        )
