@@ -22,7 +22,7 @@ from .._data.validation import as_row_counts, check_groups, check_weight
 from .._threads import threads_for, work_of_table
 from .._validation import Count, HasNames, Names, check_same_length, last_step, warn, warning_once
 from ._defaults import default_expert
-from ._em import Problem, code_samples, gate_log_proba, log_densities, log_joint, posterior
+from ._em import Problem, code_samples, gate_shares, log_densities, log_joint, log_shares, posterior
 from ._families import LEAST_SCALE, Gaussian, LogLoss, Poisson
 from ._model_tree import TreeDesign, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers
@@ -297,7 +297,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         proba : ndarray of shape (n_samples, n_components)
             Rows sum to 1.
         """
-        return np.exp(self._log_gate(self._check_new(X)))
+        return self._shares(self._check_new(X))
 
     def apply(self, X: SamplesLike) -> np.ndarray:
         """Return the component of largest probability before y is known.
@@ -389,7 +389,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             `experts_`.
         """
         X = self._check_new(X)
-        gates = np.exp(self._log_gate(X))
+        gates = self._shares(X)
         outputs = self._outputs(X).astype(float)
         is_known, places = find_samples(hash_rows(X), self._seen)
         of_folds = self.oof_gate_proba_[places]
@@ -472,17 +472,17 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         with threads_for(work_of_table(X), "blas"):
             return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
 
-    def _log_gate(self, X):
+    def _shares(self, X):
         if self.gate_ is None:
-            return np.tile(np.log(self.weights_), (_num_samples(X), 1))
+            return np.tile(self.weights_, (_num_samples(X), 1))
         with threads_for(work_of_table(X), "blas"):
-            return gate_log_proba(self.gate_, X, self.n_components_)
+            return gate_shares(self.gate_, X, self.n_components_)
 
     def _log_joint(self, X, y, groups=None):
         with threads_for(work_of_table(X), "blas"):
             predictions = [self._family.predict(expert, X) for expert in self.experts_]
             density = log_densities(self._family, y, predictions, self._scales)
-        return log_joint(self._log_gate(X), density, np.ones(len(y)), groups)
+        return log_joint(log_shares(self._shares(X)), density, np.ones(len(y)), groups)
 
     def __sklearn_tags__(self):
         """Take what all experts and the gate take."""

@@ -15,6 +15,7 @@ from .._data.tables import refuse_missing
 from .._validation import Names, warning_once
 from ._base import BaseMixture
 from ._defaults import default_logit
+from ._em import mix
 from ._families import LogLoss
 
 
@@ -286,7 +287,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         proba : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        proba = np.einsum("nk,nkc->nc", self.gate_proba(X), self.expert_proba(X))
+        proba = mix(self.gate_proba(X), self.expert_proba(X))
         # Rounding may make it larger.
         return np.minimum(proba, 1)
 

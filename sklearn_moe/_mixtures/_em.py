@@ -17,7 +17,7 @@ from ._weighted import Template, fit_weighted
 
 # All starts run for so many iterations, after which the promising ones go on.
 _SHORT_RUN = 10
-# A tree says 0 where no sample of a leaf belongs to a component, but no share is quite 0.
+# Smaller shares are 0 in predictions, and as large as this in likelihoods, which have no 0.
 LEAST_SHARE = 1e-6
 
 
@@ -271,15 +271,41 @@ def _fit_gate(problem, responsibilities, priors, before):
     rows, labels = np.nonzero(responsibilities > 1e-12)
     parts = _safe_indexing(template.X, rows), labels, weight[rows, labels]
     fitted = fit_weighted(before, *parts)
-    return fitted, gate_log_proba(fitted, template.X, n_components)
+    return fitted, log_shares(gate_shares(fitted, template.X, n_components))
 
 
-def gate_log_proba(gate, X, n_components):
-    """Return the logarithm of the probability of each component, none of them quite 0."""
+def gate_shares(gate, X, n_components):
+    """Return the probability of each component, 0 where it is negligible."""
     proba = np.zeros((X.shape[0], n_components))
     proba[:, gate.classes_] = gate.predict_proba(X)
+    return without_negligible(proba)
+
+
+def without_negligible(proba):
+    """Return probabilities of which the smallest are 0: such an expert has no part in a mean.
+
+    It may predict anything there, far from the samples that it was fitted to.
+    """
+    proba = np.where(proba > LEAST_SHARE, proba, 0)
+    return proba / proba.sum(axis=-1, keepdims=True)
+
+
+def log_shares(proba):
+    """Return the logarithm of the probability of each component, none of them quite 0."""
     proba = proba.clip(min=LEAST_SHARE)
     return np.log(proba / proba.sum(axis=1, keepdims=True))
+
+
+def mix(shares, outputs):
+    """Return the mean of what experts predict; one without a share may predict anything.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n_samples, n_experts)
+    outputs : ndarray of shape (n_samples, n_experts[, n_classes])
+    """
+    shares = shares.reshape(shares.shape + (1,) * (outputs.ndim - 2))
+    return (shares * np.where(shares > 0, outputs, 0)).sum(axis=1)
 
 
 def log_densities(family, y, predictions, scales):

@@ -21,6 +21,7 @@ from .._validation import (
     warning_once,
 )
 from ._base import BaseMixture
+from ._em import mix
 from ._families import FAMILIES, Gaussian, guess_family
 
 
@@ -283,7 +284,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         -------
         y : ndarray of shape (n_samples,)
         """
-        return (self.gate_proba(X) * self.expert_predict(X)).sum(axis=1)
+        return mix(self.gate_proba(X), self.expert_predict(X))
 
     @warning_once()
     def expert_predict(self, X: SamplesLike) -> np.ndarray:
@@ -334,8 +335,13 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         distributions = self._distributions(X)
         # A quantile of the mixture lies between those of its components.
         ends = np.stack([component.ppf(q) for component in distributions])
+        ends = np.where(gate.T[..., np.newaxis] > 0, ends, np.nan)
+        low, high = np.nanmin(ends, axis=0), np.nanmax(ends, axis=0)
         quantiles = find_quantiles(
-            lambda y: _mixed_cdf(gate, distributions, y), q, ends.min(axis=0), ends.max(axis=0)
+            lambda y: mix(gate, np.stack([part.cdf(y) for part in distributions], axis=1)),
+            q,
+            low,
+            high,
         )
         return np.rint(quantiles) if self._family.is_discrete else quantiles
 
@@ -371,9 +377,3 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
             for component in self._distributions(X)
         ]
         return np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].astype(float)
-
-
-def _mixed_cdf(gate, distributions, y):
-    """Return the probability of at most y, (n_samples, n_values), by the mixture."""
-    parts = zip(gate.T, distributions, strict=True)
-    return sum(share[:, None] * component.cdf(y) for share, component in parts)

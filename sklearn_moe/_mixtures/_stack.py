@@ -20,14 +20,15 @@ from .._threads import threads_for
 from .._validation import last_step
 from ._defaults import MOST_ROWS, default_gates, make_scaler
 from ._em import (
-    LEAST_SHARE,
     Run,
     climb,
     code_samples,
     complete,
-    gate_log_proba,
+    gate_shares,
     log_densities,
+    log_shares,
     posterior,
+    without_negligible,
 )
 from ._families import LEAST_PROBABILITY, predict_known
 from ._weighted import LARGEST_SEED, Template, fit_weighted, takes_weights
@@ -100,8 +101,7 @@ def fit_stack(mixture, problem, experts, random_state):
         scales = np.sqrt(np.average(squares, axis=0, weights=learner.weight) / weights)
         scales = family.bound_scales(learner.y, scales)[0]
     density = log_densities(family, learner.y, outputs[rows].swapaxes(0, 1), scales)
-    log_gate = np.log(np.maximum(learner.unseen, LEAST_SHARE))
-    log_density = posterior(log_gate + density)[1]
+    log_density = posterior(log_shares(learner.unseen) + density)[1]
     gates_of_folds = np.full((len(folds), len(fitted)), np.nan)
     gates_of_folds[rows] = learner.unseen
     attributes = {
@@ -340,9 +340,8 @@ class _GateLearner:
     def gates(self, gate, X):
         """Return the weight of each expert for each sample."""
         if isinstance(gate, np.ndarray):
-            gate = np.maximum(gate, LEAST_SHARE)
-            return np.tile(gate / gate.sum(), (X.shape[0], 1))
-        return np.exp(gate_log_proba(gate, X, self.n_experts))
+            return np.tile(without_negligible(gate), (X.shape[0], 1))
+        return gate_shares(gate, X, self.n_experts)
 
 
 def _as_gate(router, encoder):

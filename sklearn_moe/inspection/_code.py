@@ -20,6 +20,7 @@ _FORMS = {
     "between": ("{1} < {0} <= {2}", "{0} > {1} and {0} <= {2}"),
     "text": ("str({})", "{}"),
     "number or nan": ("number({})", "{}"),
+    "flag": ("{}", "(case when {0} then 1 when not {0} then 0 end)"),
     "number": ("number({}, {})", "coalesce({}, {})"),
     "float": ("float({})", "{}"),
     "one if missing": ("missing({})", "case when {} is null then 1 else 0 end"),
@@ -34,6 +35,10 @@ def number(value, other=float("nan")):
 
 def missing(value):
     return value is None or str(value == value) != "True"
+
+def refuse(odd):
+    if names := [name for name, is_odd in odd.items() if is_odd]:
+        raise ValueError(f"Values that the rules do not know, in columns {names}")
 """
 
 
@@ -59,7 +64,8 @@ def write_code(view, table, parts, functions, language, share, about):
         SQL is to predict several numbers.
     """
     is_class = view.classes is not None
-    used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
+    # The gates of some models never say 0.
+    used = np.argsort(-share, kind="stable")[: np.count_nonzero(share > 1e-6)]
     names = [" ".join(view.names[k].split()) for k in used]
     coef = functions.coef[used]
     for k in np.flatnonzero(np.isnan(coef).any(axis=(1, 2))):
@@ -109,21 +115,15 @@ def _shorten(coef, functions, chosen):
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
     outputs = (design @ coef)[chosen, np.arange(len(design))]
     spread = np.maximum(outputs.std(axis=0), 1e-12 * np.abs(outputs).max(axis=0)) + _TINY
-    # Experts of one function are one.
-    effects = coef * np.abs(design).max(axis=0)[:, np.newaxis] / spread
-    first = [[np.allclose(a, b, 0, 1e-9) for b in effects].index(True) for a in effects]
-    chosen = np.array(first)[chosen]
-    # What is constant on the rows of an expert is a part of its intercept.
-    of_expert = [design[chosen == k] if k in chosen else design for k in range(len(coef))]
-    center = np.stack([part.mean(axis=0, keepdims=True) for part in of_expert])
-    scale = np.stack([np.abs(part - part.mean(axis=0)).max(axis=0) for part in of_expert])
-    scale[:, -1] = 1
+    # What is constant on the rows of an expert may differ in other rows of its region.
+    center = design.mean(axis=0)
+    scale = np.append(np.abs(design - center).max(axis=0)[:-1], 1)[:, np.newaxis]
     # The exponential function makes errors of large outputs larger.
-    digits = 7 + functions.is_log - np.log10(spread / (scale[..., np.newaxis] + _TINY))
-    short = _round(coef, np.ceil(digits))
+    digits = np.ceil(7 + functions.is_log - np.log10(spread / scale))
+    short = _round(coef, digits)
     # The intercept makes up for what rounding changes at the mean.
-    short[:, -1:] += center @ (coef - short)
-    return _round(short, np.ceil(digits))[first], digits[:, -1].max()
+    short[:, -1] += np.tensordot(center, coef - short, (0, 1))
+    return _round(short, digits), digits[-1].max()
 
 
 _round = np.vectorize(lambda number, digits: round(float(number), int(digits)), [float])
@@ -150,9 +150,9 @@ class _Writer:
         self.table = table
         self.functions = functions
         self.digits = digits
+        self.read = set()
         self.classes = [] if view.classes is None else view.classes.tolist()
-        places = range(table.n_columns)
-        self.categories = {p: self.read_categories(p) for p in places if table[p].labels}
+        self.categories = {}
 
     def say(self, form, *parts):
         """Return a form with its parts."""
@@ -169,16 +169,35 @@ class _Writer:
 
     def read_categories(self, place):
         """Return what is compared, and the categories by label; missing ones are none."""
+        if place in self.categories:
+            return self.categories[place]
         column = self.table.columns[place]
         values = column.typed[~column.missing]
-        is_time = values.dtype.kind in "mM"
-        values = (values.astype(f"{values.dtype.kind}8[us]") if is_time else values).tolist()
+        self.refuse_times(place)
+        values = values.tolist()
         text = self.value(place)
         if {*map(type, values)} not in _PLAIN:
             text = self.say("text", text)
             values = map(str, values)
         labels = np.array(self.table[place].labels)[self.table[place].values[~column.missing]]
-        return text, dict(zip(labels.tolist(), map(self.literal, values), strict=True))
+        by_label = dict(zip(labels.tolist(), map(self.literal, values), strict=True))
+        self.categories[place] = text, by_label
+        return text, by_label
+
+    def find_odd(self):
+        """Return tests by column whether its value is new: the model has no rule for it."""
+        odd = {}
+        for place in sorted(self.read):
+            column, value = self.table[place], self.value(place)
+            if column.labels:
+                text, by_label = self.read_categories(place)
+                is_new = self.say("none of", text, ", ".join(by_label.values()))
+                odd[place] = f"{self.say('missing', value)} or {is_new}"
+                if "missing" in column.labels:
+                    odd[place] = f"{self.say('known', value)} and {is_new}"
+            elif column.last + 1 == len(column.distinct):
+                odd[place] = self.say("missing", value)
+        return odd
 
     def find_test(self, boxes):
         """Return the test whether a row lies in one of some boxes."""
@@ -194,7 +213,7 @@ class _Writer:
         is_known = self.say("known", value)
         if column.labels:
             is_one_of, labels = column.listed(condition)
-            text, by_label = self.categories[place]
+            text, by_label = self.read_categories(place)
             listed = ", ".join(by_label[label] for label in labels if label in by_label)
             test = self.say("one of" if is_one_of else "none of", text, listed)
             # Missing values are a category that has a label, and no value.
@@ -238,7 +257,7 @@ class _Writer:
             elif of_missing:
                 text += self.product(of_missing, self.say("one if missing", self.value(place)))
             if effects:
-                value, by_label = self.categories[place]
+                value, by_label = self.read_categories(place)
                 items = [self.say("effect", by_label[k], _text(e)) for k, e in effects.items()]
                 text += f"{_BREAK}+ {self.say('effects', value, _BREAK.join(items).rstrip(','))}"
         return text
@@ -275,6 +294,7 @@ class Python(_Writer):
 
     def value(self, place):
         """Return the value of a column."""
+        self.read.add(place)
         return f"row[{self.table.columns.names[place]!r}]"
 
     def predict(self, coef):
@@ -290,6 +310,12 @@ class Python(_Writer):
     def write(self, about, branches, last):
         """Return the text of the function."""
         lines = ["def predict(row):", f'    """{about}"""']
+        odd = [
+            f"{_BREAK}{self.table.columns.names[place]!r}: {test},"
+            for place, test in self.find_odd().items()
+        ]
+        if odd:
+            lines.append(_wrap("    refuse", "{" + "".join(odd) + f"{_BREAK}}}"))
         for name, test, formula in branches:
             lines += [f"    # {name}", _wrap("    if ", test, ":")]
             lines.append(_wrap("        return ", formula))
@@ -311,7 +337,11 @@ class SQL(_Writer):
 
     def value(self, place):
         """Return the value of a column."""
-        return self.quote(self.table.columns[place].label, '"')
+        self.read.add(place)
+        column = self.table.columns[place]
+        text = self.quote(column.label, '"')
+        # Databases do not compute with bools.
+        return self.say("flag", text) if column.is_numeric and "bool" in column.kind else text
 
     def predict(self, coef):
         """Return what an expert predicts, by coefficients, (n_terms, n_outputs)."""
@@ -331,10 +361,14 @@ class SQL(_Writer):
 
     def write(self, about, branches, last):
         """Return the text of the expression."""
-        lines = [f"/* {about.replace('*/', '* /')} */"]
-        if not branches:
+        about = about.replace("*/", "* /").replace("/*", "/ *")
+        lines = [f"/* {about} */"]
+        odd = f"{_BREAK}or ".join(self.find_odd().values())
+        if not (odd or branches):
             return "\n".join([*lines, _wrap("", last)])
         lines.append("case")
+        if odd:
+            lines.append(_wrap("  when ", odd, " then null"))
         for _, test, formula in branches:
             lines.append(_wrap("  when ", test, " then"))
             lines.append(_wrap("    ", formula))

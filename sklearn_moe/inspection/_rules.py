@@ -134,7 +134,8 @@ class RegionRules:
         are right and the gate gives all weight to one expert.
 
         Numbers have as many digits as change the predictions for X by about a millionth of their
-        standard deviation. A category that X does not hold counts as the most frequent one.
+        standard deviation. A category that X does not hold, and a missing number where X has none,
+        are refused by the name of the column: it is not known what the model makes of them.
 
         Returns
         -------
@@ -154,8 +155,9 @@ class RegionRules:
     def to_sql(self) -> str:
         """Return the rules as an expression in standard SQL: SELECT <expression> FROM table.
 
-        It says the same as :meth:`to_python` by CASE, with NULL for missing values. The columns are
-        those of the data frame by their names, or x0, x1, ... for an array.
+        It says the same as :meth:`to_python` by CASE, with NULL for missing values, and NULL for
+        what is refused there. The columns are those of the data frame by their names, or x0, x1,
+        ... for an array.
 
         Returns
         -------

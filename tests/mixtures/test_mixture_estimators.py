@@ -1,5 +1,6 @@
 """MixtureRegressor and MixtureClassifier as estimators: predictions, quantiles, pipelines."""
 
+import copy
 import pickle
 from functools import partial
 
@@ -100,6 +101,24 @@ def test_quantiles_of_counts_are_the_smallest_that_reach_them(of_counts):
     )
     assert (above >= q).all()
     assert (below < q).all()
+
+
+def test_an_expert_without_a_share_of_a_row_does_not_move_it():
+    X = np.random.default_rng(0).uniform(-2, 2, size=(300, 2))
+    y = np.where(X[:, 0] > 0, 3 * X[:, 1], -X[:, 1])
+    mixture = MixtureRegressor(gate=TREE, n_init=2, random_state=0).fit(X, y)
+    for gate in (mixture.gate_, None):
+        mixture.gate_, mixture.weights_ = gate, np.array([0.0, 1.0])
+        expected = mixture.predict(X)
+        ends = mixture.predict_quantiles(X, [0.1, 0.9])
+        without = mixture.gate_proba(X)[:, 0] == 0
+        assert without.any()
+        line = mixture.experts_[0]
+        mixture.experts_[0] = copy.copy(line)
+        mixture.experts_[0].predict = lambda X: np.full(len(X), 1e200)
+        assert_allclose(mixture.predict(X)[without], expected[without])
+        assert_allclose(mixture.predict_quantiles(X, [0.1, 0.9])[without], ends[without])
+        mixture.experts_[0] = line
 
 
 def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
