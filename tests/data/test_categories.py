@@ -73,22 +73,6 @@ def test_categories_of_an_array(dtype):
     np.testing.assert_array_equal(X[1:], before[1:])
 
 
-def test_the_rarest_of_many_categories_are_one():
-    names = [f"{i:03}" for i in range(550)]
-    often = pandas.DataFrame({"c": names[:60] * 3 + names[60:]})
-    asked = pandas.DataFrame({"c": [*names, "new"]})
-    categories = learn(often, "from_dtype")
-    codes, labels = categories.encode(Table(asked))[0], categories.labels()[0]
-    assert ([labels[code] for code in codes[:60]], len(np.unique(codes[:-1]))) == (names[:60], 500)
-    (shared,) = {code for code in codes[:-1] if np.sum(codes == code) > 1}
-    assert labels[shared] == "other"
-    assert np.isnan(codes[-1])
-    # Rare is what weighs little, however often it comes.
-    weight = np.where(often["c"].isin(names[:60]), 0.01, 1.0)
-    codes = learn(often, "from_dtype", weight).encode(Table(asked))[0]
-    assert (len(np.unique(codes[60:-1])), len(np.unique(codes[:-1]))) == (490, 500)
-
-
 UNKNOWN = {  # the values of fit and of predict, how many of them, and what is said of them
     "texts": ([1, 2], ["1", "2"], 1, r"1 of 1 values .* such as '1' \(str\)\. .* 1 \(int\)"),
     "numbers": (["1", "2"], [1, 2], 1, r"1 of 1 values .* such as 1 \(int\)\. .*'1' \(str\)"),

@@ -175,7 +175,8 @@ def plan_for(shape, model=MoEClassifier, **parameters):
 @pytest.mark.parametrize("model", BOTH)
 def test_defaults_of_tables(model):
     resolved = plan_for((4000, 4), model).resolved
-    assert resolved == resolved | OF_TABLES | {"max_iter": 75}
+    with_trees = {"n_experts": 4, "expert": [*OF_TABLES["expert"], "trees"]}
+    assert resolved == resolved | OF_TABLES | with_trees | {"max_iter": 75}
     fitted = model(max_iter=1, random_state=0).fit(*draw(150))
     assert fitted.resolved_params_ == fitted.resolved_params_ | OF_TABLES
     alone = {"early_stopping": "out_of_bag", "expert_loss_weight": 0.0}
@@ -184,7 +185,7 @@ def test_defaults_of_tables(model):
 
 def test_a_router_that_is_trained_with_the_experts_makes_these_alike_and_says_so():
     for changed in ({"router__learning_rate": 0.1}, {"balance": "switch"}):
-        with pytest.warns(UserWarning, match="8 of 'mlp', not a pool of three kinds"):
+        with pytest.warns(UserWarning, match="8 of 'mlp', not a pool of kinds"):
             plan = plan_for((200, 4), **changed)
         assert (plan.resolved["n_experts"], plan.resolved["expert"]) == (8, "mlp")
 
@@ -221,7 +222,8 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
     ):
         plan = plan_for((n, 2), model)
         assert (plan.training.max_iter, plan.training.batch_size) == (epochs, batch_size)
-        assert plan.model.n_members == ((2, 2, 1) if n >= 200_000 else (5, 5, 1))
+        n_members = 1 if n >= 200_000 else 3
+        assert plan.model.n_members == (n_members, n_members, 1, n_members)
     for options in ({"batch_size": 200}, {"solver": "adam"}):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
 

@@ -60,7 +60,7 @@ def test_patch_expert_initial_scale():
     assert gaussian.weight.abs().max() > 0.01 / 300**0.5
 
 
-@pytest.mark.parametrize("expert", EXPERTS)
+@pytest.mark.parametrize("expert", [name for name in EXPERTS if name != "trees"])
 def test_an_expert_follows_its_options_and_the_seed(expert):
     x, takes = samples_for(expert), partial(accepts_argument, EXPERTS[expert].factory)
     first, again, single = build(expert), build(expert), build(expert, dtype="float32")

@@ -110,7 +110,7 @@ class BoostedTrees(nn.Module):
         """Map (n_samples, n_features) to (n_samples, n_members, n_outputs)."""
         if is_exporting() or not x.is_cpu:
             return self._outputs(x)
-        size = max(1, _N_AT_ONCE // self.root.numel())
+        size = max(1, _N_AT_ONCE // max(1, self.root.numel()))
         return torch.cat([*map(self._outputs, x.split(size))])
 
     def _outputs(self, x):
