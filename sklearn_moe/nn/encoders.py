@@ -150,7 +150,9 @@ class TableEncoder(_FixedTypes):
         z = (numbers - center) / scale
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
-        z = torch.nan_to_num(z, nan=0.0).clamp(-_LARGEST, _LARGEST)
+        z = z.clamp(-_LARGEST, _LARGEST)
+        # An export knows no infinite constants.
+        z = torch.nan_to_num(z, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces and with_pieces:
