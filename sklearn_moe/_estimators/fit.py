@@ -332,20 +332,15 @@ class Fit:
             self.head = estimator.net_.criterion_
             learned._target = learned._target.updated(samples.y, samples.weight)
         else:
-            self._learn_format(samples, classes)
+            weight = learned._weights_seen.relative(samples.weight)
+            learned._target, self.head = estimator._learn_target(
+                samples.y, weight, classes, self._make_head
+            )
+            learned.classes_ = getattr(learned._target, "classes", None)
+            learned.n_features_in_ = learned._format.n_features
+            learned.input_shape_ = learned._format.input_shape
         samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
         self.samples = samples._replace(X=self._replace_categories(samples))
-
-    def _learn_format(self, samples, classes):
-        """Learn what y means, and of which shape X is."""
-        learned = self.learned
-        weight = learned._weights_seen.relative(samples.weight)
-        learned._target, self.head = self.estimator._learn_target(
-            samples.y, weight, classes, self._make_head
-        )
-        learned.classes_ = getattr(learned._target, "classes", None)
-        learned.n_features_in_ = learned._format.n_features
-        learned.input_shape_ = learned._format.input_shape
 
     def _replace_categories(self, samples):
         """Return X with means of y in place of categories where there are many."""

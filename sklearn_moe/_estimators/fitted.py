@@ -379,7 +379,8 @@ class FittedMoE(EstimatorParams):
     def to_onnx(self, path: str | PathLike) -> None:
         """Write the fitted model to a file that ONNX runtimes read.
 
-        It computes what the module of `to_torch` does, for any number of samples: input "X",
+        It computes what the module of `to_torch` does (of images in float32), for any number of
+        samples: input "X",
         output "probabilities", or "predictions" of a regressor. Every expert computes every sample
         there, and the outputs that the router chooses are taken. X holds the codes of categories,
         which the file has as metadata, "categories": JSON, by column.
@@ -399,6 +400,9 @@ class FittedMoE(EstimatorParams):
         """
         require_onnx()
         module = self.to_torch().cpu()
+        if len(self.input_shape_) == 3:
+            # Runtimes know no convolutions in float64.
+            module.float()
         output = "predictions" if self._target.kind == "regression" else "probabilities"
         write_onnx(module, path, output)
 

@@ -153,8 +153,8 @@ class Density:
             known = ~np.isnan(oob_mean).any(axis=1)
             columns = parts, y, weight, oob_mean, mean
             parts, y, weight, oob_mean, mean = (column[known] for column in columns)
-        parts, y = self._measure_width(parts, y, weight, oob_mean, mean)
-        found, n_rows = self._found(), weight.sum()
+        parts, y, found = self._measure_width(parts, y, weight, oob_mean, mean)
+        n_rows = weight.sum()
         if n_outputs == 1:
             log_weights, *parts = self.split(parts)
             below, weight = self._levels_of(y, (np.exp(log_weights), *parts), weight)
@@ -165,16 +165,17 @@ class Density:
             found[name] = share * value + (1 - share) * self.before.get(name, value)
         return found | {"_n_measured": min(n_before + n_rows, _N_REMEMBERED)}
 
-    def _found(self):
-        """Return the scale and its slope, unless the experts predict the scale."""
-        return {} if self.has_scale else {"scale_": self.scale, "scale_slope_": self.slope}
-
     def _measure_width(self, parts, y, weight, oob_mean, mean):
-        """Measure the scale; return the parts, and y as if the mixture made those errors."""
+        """Return the parts, y as if the mixture made those errors, and the scale with its slope.
+
+        Experts may predict the scale.
+        """
         errors = y - oob_mean
-        if not self.has_scale:
-            self._measure_scale(parts, mean + errors, weight, oob_mean, errors)
-        return parts, mean + errors
+        y = mean + errors
+        if self.has_scale:
+            return parts, y, {}
+        self._measure_scale(parts, y, weight, oob_mean, errors)
+        return parts, y, {"scale_": self.scale, "scale_slope_": self.slope}
 
     def _measure_scale(self, parts, y, weight, oob_mean, errors):
         """Set the scale, and its slope, by errors."""
@@ -234,19 +235,14 @@ class CountDensity(Density):
         # Of a probability, which has no unit.
         return 0.0
 
-    def _found(self):
-        return {"dispersion_": self.dispersion}
-
     def _measure_width(self, parts, y, weight, oob_mean, mean):
-        """Measure the dispersion; a rate is wrong by a factor, of the out-of-bag predictions."""
+        """Return parts, y and the dispersion of each output, by likelihood.
+
+        A rate is wrong by a factor, that of the out-of-bag predictions.
+        """
         y = np.rint(y * self.target.scale) / self.target.scale
         factor = oob_mean / np.maximum(mean, np.finfo(float).tiny)
         parts[..., 1 : 1 + self.target.n_targets] *= factor[:, np.newaxis]
-        self._measure_dispersion(parts, y, weight)
-        return parts, y
-
-    def _measure_dispersion(self, parts, y, weight):
-        """Set the dispersion of each output, by likelihood."""
         log_weights, points, _ = self.split(parts)
         self.dispersion = np.empty(y.shape[1])
         for k, unit in enumerate(self.target.scale / self.target.step):
@@ -258,6 +254,7 @@ class CountDensity(Density):
 
             best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded").x
             self.dispersion[k] = np.exp(best)
+        return parts, y, {"dispersion_": self.dispersion}
 
     def _levels_of(self, y, parts, weight):
         """Return for each count many levels, between those of all smaller ones and its own."""

@@ -46,7 +46,11 @@ def finish(fit, found=None):
     learned = fit.learned
     is_regression = learned._target.kind == "regression"
     if found is None:
-        predictions, load = fit.by_few_rows_after_ctrl_c(_predict_hidden)
+        predictions = load = None
+        if fit.rows.in_bag is not None:
+            predictions, load = fit.by_few_rows_after_ctrl_c(
+                lambda fit: predict_out_of_bag(fit.net, fit.rows)
+            )
         found = PoolFit(fit.validation or fit.rows, predictions, load)
     oob = found.predictions
     # The state of the optimizer is as large as the weights, or twice as large.
@@ -68,13 +72,6 @@ def finish(fit, found=None):
         name = "oob_prediction_" if is_regression else "oob_decision_function_"
         setattr(learned, name, oob)
     return found.loss
-
-
-def _predict_hidden(fit):
-    """Return out-of-bag predictions and the load, None without them."""
-    if fit.rows.in_bag is None:
-        return None, None
-    return predict_out_of_bag(fit.net, fit.rows)
 
 
 def finish_chunk(fit, said, before):

@@ -60,11 +60,6 @@ def _importance(route: Route, weight: Tensor) -> Tensor:
     return weighted_mean(softmax(route.scores), weight.to(route.scores.dtype))
 
 
-def _squared_cv(shares: Tensor) -> Tensor:
-    """Return the squared coefficient of variation, (std / mean)^2: 0 if all are equal."""
-    return shares.var(correction=0) / shares.mean().square()
-
-
 class SwitchBalance(Balance):
     """M sum_m f_m P_m (Switch transformer; the paper, appendix A).
 
@@ -83,7 +78,8 @@ class ImportanceBalance(Balance):
 
     def loss(self, router, route, weight):
         """Return cv(P)^2."""
-        return _squared_cv(sum_over_shards(_importance(route, weight)))
+        shares = sum_over_shards(_importance(route, weight))
+        return shares.var(correction=0) / shares.mean().square()
 
 
 class BiasBalance(Balance):

@@ -489,10 +489,6 @@ class PoissonHead(RegressionHead):
     def _beyond(self, expert_outputs):
         return 1 + (expert_outputs - _LARGEST_LOG).relu()
 
-    def _half_deviances(self, expert_outputs, y):
-        log_rate = expert_outputs.clamp(max=_LARGEST_LOG) + self._beyond(expert_outputs).log()
-        return self._of_rates(self.point(expert_outputs), y, log_rate)
-
     @staticmethod
     def _of_rates(rate, y, log_rate=None):
         if log_rate is None:
@@ -502,16 +498,8 @@ class PoissonHead(RegressionHead):
 
     def density_loss(self, expert_outputs, y):
         """Return the sum of half the deviances, rate - y + y log(y / rate)."""
-        return self._half_deviances(expert_outputs, y).sum(-1)
-
-    def _scaled_loss(self, expert_outputs, y):
-        # The scale is a dispersion: extended quasi-likelihood (Nelder and Pregibon 1987).
-        losses = self._half_deviances(expert_outputs, y)
-        log_scale = self._parameters.get("log_scale")
-        if log_scale is None:
-            return losses.sum(-1)
-        unit = log_scale.exp() + _LEAST_SCALE
-        return (losses / unit + unit.log() / 2).sum(-1)
+        log_rate = expert_outputs.clamp(max=_LARGEST_LOG) + self._beyond(expert_outputs).log()
+        return self._of_rates(self.point(expert_outputs), y, log_rate).sum(-1)
 
     def mixing_parts(self, expert_outputs, y):
         """Return the rates, whose weighted mean is the mixture's prediction."""
@@ -601,8 +589,11 @@ def _make_head(
 
 
 def learn_scale(head: Any) -> None:
-    """Let a head for numbers train the scale of its density, unless its experts predict it."""
-    if getattr(head, "family", None) is not None and not head.has_scale:
+    """Let a head for numbers train the scale of its density, unless its experts predict it.
+
+    Rates have none.
+    """
+    if getattr(head, "family", None) is not None and not (head.has_scale or head.is_rate):
         head.log_scale = nn.Parameter(torch.zeros(head.n_targets))
 
 

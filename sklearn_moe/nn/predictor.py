@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .._devices import default_torch_modes
 from .encoders import TableEncoder
@@ -170,8 +169,7 @@ def write_onnx(module, path, output):
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         example = (module.example(),)
-        with _MatrixConvolutions():
-            program = torch.export.export(module, example, dynamic_shapes=batch, strict=False)
+        program = torch.export.export(module, example, dynamic_shapes=batch, strict=False)
         program = torch.onnx.export(
             program,
             input_names=["X"],
@@ -186,26 +184,3 @@ def write_onnx(module, path, output):
         }
         program.model.metadata_props["categories"] = json.dumps(codes)
     program.save(path, external_data=False)
-
-
-class _MatrixConvolutions(TorchFunctionMode):
-    """Within this context convolutions in float64 are products of matrices.
-
-    Runtimes know no others in float64, in which routers decide.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Run `func`, or the same by matrices."""
-        if func is torch.conv2d and args[0].dtype == torch.float64:
-            return _convolve(*args, **kwargs or {})
-        return func(*args, **kwargs or {})
-
-
-def _convolve(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
-    if groups != 1 or isinstance(padding, str):
-        return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    options = {"dilation": dilation, "padding": padding, "stride": stride}
-    columns = torch.nn.functional.unfold(x, weight.shape[2:], **options)
-    height = x.shape[2] + 2 * padding[0] - dilation[0] * (weight.shape[2] - 1)
-    y = (weight.flatten(1) @ columns).unflatten(2, ((height - 1) // stride[0] + 1, -1))
-    return y if bias is None else y + bias[:, None, None]

@@ -341,22 +341,6 @@ GATES = Registry(
     },
 )
 
-_STANDARD = tuple(GATES)
-
-
-def standard_gate(gate: str | Callable) -> str | Callable:
-    """Return the name of a gate of the library, or the function of a user's own gate.
-
-    Routers accept some gates of the library, by name; other functions are always accepted.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    """
-    function = GATES.resolve(gate)
-    return next((name for name in _STANDARD if GATES[name] is function), function)
-
 
 # -- noise --------------------------------------------------------------------------------
 

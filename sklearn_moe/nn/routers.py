@@ -30,7 +30,6 @@ from .router_parts import (
     choose,
     make_noise,
     make_scores,
-    standard_gate,
 )
 
 
@@ -397,7 +396,8 @@ def make_router(
     router_class = spec.router_class
     with _errors_name(spec):
         noise = make_noise(spec.noise, hashed)
-        gate = standard_gate(spec.gate or router_class.gates[0])
+        gate = spec.gate or router_class.gates[0]
+        GATES.resolve(gate)
         _check_parts(spec, gate, noise)
         router_class.check(n_experts, spec.top_k, gate)
     # Functions of the user are called on a sample of zeros.

@@ -283,11 +283,10 @@ def test_a_noise_of_the_users_own():
 
 BIAS, SWITCH = (BALANCES[name](4, 0.01) for name in ("bias", "switch"))
 CONTRADICTIONS = [
-    *(("topk", {"gate": gate}, "always 1") for gate in ("renormalized", GATES["renormalized"])),
+    ("topk", {"gate": "renormalized"}, "always 1"),
     *((router, {"top_k": 2}, "top_k=2") for router in ("top1", "soft")),
     ("topk", {"top_k": 5}, "top_k=5 .* n_experts=4"),
     ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
-    ("soft", {"gate": GATES["sigmoid"]}, "none of its gates"),
     ("soft", {"noise": "uniform"}, "no choice"),
     ("noisy_topk", {"noise": None}, "the scale"),
     ("random", {"balance": SWITCH}, "not trained"),
