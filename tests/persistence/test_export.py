@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
 from sklearn_moe.nn import LOSSES, ROUTERS
-from sklearn_moe.nn.predictor import _convolve, require_onnx
+from sklearn_moe.nn.predictor import require_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -132,21 +132,6 @@ def test_a_module_answers_as_the_model_whatever_the_loss(loss):
 def test_modules_take_what_the_model_takes(name):
     X, y, options = OTHERS[name]
     check_torch(fitted(X, y, **options), X)
-
-
-@pytest.mark.parametrize("height", [7, 8])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-def test_convolutions_by_matrices_are_those_of_torch(height, stride):
-    """Runtimes of ONNX get these in float64."""
-    generator = torch.Generator().manual_seed(0)
-    x, weight, bias = (
-        torch.randn(shape, generator=generator, dtype=torch.float64)
-        for shape in ((2, 3, height, 6), (4, 3, 3, 2), (4,))
-    )
-    for padding, dilation in ((0, 1), (1, 1), (1, 2)):
-        options = {"padding": (padding,) * 2, "dilation": (dilation,) * 2, "stride": (stride,) * 2}
-        expected = torch.conv2d(x, weight, bias, **options)
-        torch.testing.assert_close(_convolve(x, weight, bias, **options), expected)
 
 
 @pytest.mark.parametrize("X", SAMPLES.values(), ids=SAMPLES)
