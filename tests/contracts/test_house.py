@@ -11,17 +11,17 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_650,
+    "lines of code outside paper": 12_310,
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_220,
     "lines of the largest file": 650,
-    "constants that are numbers": 150,
+    "constants that are numbers": 90,
     "rooms": 21,
     "arrows between rooms": 59,
     "files of a fit": 36,
-    "functions of a fit": 250,
+    "functions of a fit": 247,
     "files of a prediction": 12,
-    "functions of a prediction": 26,
+    "functions of a prediction": 25,
 }
 OUTSIDE = [path for path in FILES if room(path) != "paper"]
 NUMBER = ast.Constant | ast.Tuple | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop | ast.Load
