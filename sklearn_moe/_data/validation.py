@@ -409,7 +409,15 @@ def check_training_data(
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     X = _as_container(X, name, known)
     y = check_target(X, y, name, check_y)
-    weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None), classes)
+    weight, class_weight = check_weight(sample_weight, y), getattr(estimator, "class_weight", None)
+    if class_weight == "balanced":
+        weight = weight * compute_sample_weight(class_weight, y)
+    elif class_weight is not None:
+        weight = weight * _weigh_classes(y, class_weight, classes)
+    if not (weight > 0).any():
+        raise ValueError(
+            "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
+        )
     groups = check_groups(groups, X)
     x_format = known or learn_format(X, estimator, weight)
     n_features = X.shape[1]
@@ -431,20 +439,6 @@ def check_training_data(
     if not positive.all():
         samples = rows_of(samples, np.flatnonzero(positive))
     return samples, dtype, x_format
-
-
-def _check_weight(y, sample_weight, class_weight, classes):
-    """Return the weights of the samples in float64, those of their classes included."""
-    weight = check_weight(sample_weight, y)
-    if class_weight == "balanced":
-        weight = weight * compute_sample_weight(class_weight, y)
-    elif class_weight is not None:
-        weight = weight * _weigh_classes(y, class_weight, classes)
-    if not (weight > 0).any():
-        raise ValueError(
-            "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
-        )
-    return weight
 
 
 def _weigh_classes(y, class_weight, classes):

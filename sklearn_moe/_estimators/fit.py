@@ -192,7 +192,9 @@ class BaseMoE(FittedMoE):
         fit.make_plan()
         fit.build()
         oob_loss = finish(fit, fit.train())
-        self._take(fit.learned)
+        # All that was learned is taken over in one step, the only one that changes the estimator.
+        with Interrupts(hold=True):
+            fit.learned.give_to(self)
         if fit.hurries:
             raise KeyboardInterrupt
         warn_of(fit, oob_loss)
@@ -213,13 +215,9 @@ class BaseMoE(FittedMoE):
         fit = Fit(self, goes_on=self.__sklearn_is_fitted__(), is_chunk=True)
         fit.read(X, y, sample_weight, classes=classes)
         fit.train_chunk()
-        self._take(fit.learned)
-        return self
-
-    def _take(self, learned):
-        """Take over all that was learned, in one step: the only one that changes the estimator."""
         with Interrupts(hold=True):
-            learned.give_to(self)
+            fit.learned.give_to(self)
+        return self
 
 
 class Fit:
@@ -344,11 +342,10 @@ class Fit:
 
     def _replace_categories(self, samples):
         """Return X with means of y in place of categories where there are many."""
-        learned = self.learned
-        found = learned._format
+        learned, found = self.learned, self.learned._format
         if self.goes_on and self.is_chunk:
             return samples.X if found.means is None else found.means.transform(samples.X)
-        means = TargetMeans.of(found.categories)
+        means = found.categories and TargetMeans.of(found.categories)
         if means is None:
             return samples.X
         counts = as_row_counts(samples.weight)
@@ -381,7 +378,12 @@ class Fit:
             if self.plan.training.holds_out and not hasattr(estimator, "_split_seed"):
                 self.plan = self._resolve(known | {"early_stopping": False})
         if estimator.checkpoint is not None:
-            self.checkpoint = self._find_checkpoint()
+            # What was drawn by a stored fit is drawn again.
+            weights = estimator.net_.module_.state_dict() if self.goes_on else None
+            place = FitCheckpoint.of(estimator.checkpoint)
+            data = *self.samples, self.learned._format
+            found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
+            self.checkpoint, self.random_state = found, found.random_state
         if self.plan.training.holds_out:
             seed = self.random_state.randint(_MAX_SEED)
             if self.goes_on:
@@ -399,7 +401,10 @@ class Fit:
                 stratify=self.learned._target.kind == "classes",
             )
         if self.plan.training.n_rehearsing and not self.goes_on:
-            self.plan = self._find_n_epochs()
+            # As many epochs as a single network should learn.
+            found = {"max_iter": self._rehearse(), "tol": None}
+            training, resolved = replace(self.plan.training, **found), self.plan.resolved | found
+            self.plan = replace(self.plan, training=training, resolved=resolved)
 
     def _resolve(self, known=()):
         weight = self.learned._weights_seen.relative(self.samples.weight)
@@ -426,28 +431,12 @@ class Fit:
                 "fit with warm_start=True."
             )
 
-    def _find_checkpoint(self):
-        """Return what stores the training; draw again what was drawn by a fit that goes on."""
-        estimator = self.estimator
-        weights = estimator.net_.module_.state_dict() if self.goes_on else None
-        place = FitCheckpoint.of(estimator.checkpoint)
-        data = *self.samples, self.learned._format
-        found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
-        self.random_state = found.random_state
-        return found
-
-    def _find_n_epochs(self):
-        """Return the plan with as many epochs as a single network should learn.
+    def _rehearse(self):
+        """Return after how many epochs a single network is best.
 
         Some such networks are trained, until the loss of each sample by the network that is not
         trained on it ceases to fall.
         """
-        found, plan = {"max_iter": self._rehearse(), "tol": None}, self.plan
-        training = replace(plan.training, **found)
-        return replace(plan, training=training, resolved=plan.resolved | found)
-
-    def _rehearse(self):
-        """Return after how many epochs a single network is best."""
         rehearsal = copy.copy(self)
         rehearsal.learned = copy.copy(self.learned)
         rehearsal.estimator = type(self.estimator)(**self.estimator.get_params(deep=False))

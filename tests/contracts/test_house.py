@@ -11,15 +11,15 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_310,
+    "lines of code outside paper": 12_550,
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_220,
     "lines of the largest file": 650,
-    "constants that are numbers": 90,
+    "constants that are numbers": 100,
     "rooms": 21,
     "arrows between rooms": 59,
     "files of a fit": 36,
-    "functions of a fit": 247,
+    "functions of a fit": 250,
     "files of a prediction": 12,
     "functions of a prediction": 25,
 }
