@@ -35,7 +35,7 @@ from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
 from .._training.checkpoint import Checkpoint
 from .._training.finish import describe_density, finish, finish_chunk, warn_of
-from .._training.loop import Training, undone_if_failed
+from .._training.loop import Training
 from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
 from .._training.pool import fit_pool, train_pool_further
@@ -581,19 +581,19 @@ class Fit:
         if self.goes_on:
             self._check_architecture(new_solver=False)
             learned.resolved_params_ = plan.resolved
-            self.net = estimator.net_
+            # That of the estimator stays as it is if the training fails.
+            weight = plan.model.balance_weight
+            self.net = estimator.net_.with_settings(weight, **self._settings())
         else:
             self.make_net()
             self._warn_of_constants()
-        settings = self._settings() | {"balance_weight": plan.model.balance_weight}
-        with undone_if_failed(self.net, **settings):
-            seen, device = learned._weights_seen, self.net.device
-            rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
-            self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
-            # What the net says of rows before it is trained on them.
-            said = describe_density(self, self.rows) if self.goes_on else None
-            self.train()
-            finish_chunk(self, said, vars(estimator) if said else {})
+        seen, device = learned._weights_seen, self.net.device
+        rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
+        self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
+        # What the net says of rows before it is trained on them.
+        said = describe_density(self, self.rows) if self.goes_on else None
+        self.train()
+        finish_chunk(self, said, vars(estimator) if said else {})
 
     def _warn_of_constants(self):
         """Warn of what has a single value in the first chunk, as others will have no effect."""

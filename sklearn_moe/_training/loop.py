@@ -1,6 +1,5 @@
 """A training: its epochs, its steps, and all that exists only while a net trains."""
 
-import copy
 import math
 from contextlib import contextmanager, nullcontext
 from functools import reduce
@@ -320,23 +319,6 @@ class Training:
             "Lower learning_rate_init, router__learning_rate and solver__weight_decay, or leave "
             "them as they are by default."
         )
-
-
-@contextmanager
-def undone_if_failed(net, **settings):
-    """Change settings of a net, and all of it back if the training in the block fails."""
-    parts = copy.deepcopy({name: getattr(net, name).state_dict() for name in net.with_state})
-    n_epochs, before = len(net.history), {name: getattr(net, name) for name in settings}
-    try:
-        net.change(**settings)
-        yield
-    except BaseException:
-        # Ctrl-C is included.
-        net.change(**before)
-        for name, state in parts.items():
-            getattr(net, name).load_state_dict(state)
-        del net.history[n_epochs:]
-        raise
 
 
 class Step:

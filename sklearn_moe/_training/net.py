@@ -12,6 +12,7 @@ from scipy.sparse import issparse
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.dataset import Dataset
+from skorch.history import History
 from torch import nn
 
 from .. import _devices
@@ -135,24 +136,20 @@ class MoENet(NeuralNet):
         self.criterion_.load_state_dict(other.criterion_.state_dict())
         self.history = copy.deepcopy(other.history)
 
-    @property
-    def balance_weight(self):
-        """Factor of the balancing loss, or step of the bias."""
-        return self.module.keywords["balance_weight"]
-
-    def change(self, **settings):
-        """Take other settings; the weights, and the state of the solver, stay as they are."""
-        changed = [name for name, value in settings.items() if getattr(self, name) != value]
-        weight = settings.pop("balance_weight")
-        vars(self).update(settings)
+    def with_settings(self, balance_weight, **settings):
+        """Return a copy with other settings; weights and state of the solver are its own."""
+        net = object.__new__(type(self))
+        module, head = copy.deepcopy((self.module_, self.criterion_))
+        vars(net).update(vars(self) | settings | {"module_": module, "criterion_": head})
         # A net that was stored is made by the same recipe.
-        self.module = partial(self.module, balance_weight=weight)
-        if (balance := getattr(self.module_.router, "balance", None)) is not None:
-            balance.weight = weight
-        if {*changed} - {"train_transform"}:
-            state = self.optimizer_.state_dict()
-            groups = self.initialize_optimizer().optimizer_.state_dict()["param_groups"]
-            self.optimizer_.load_state_dict(state | {"param_groups": groups})
+        net.module = partial(self.module, balance_weight=balance_weight)
+        if (balance := getattr(module.router, "balance", None)) is not None:
+            balance.weight = balance_weight
+        net.history = History(self.history)
+        state = copy.deepcopy(self.optimizer_.state_dict())
+        groups = net.initialize_optimizer().optimizer_.state_dict()["param_groups"]
+        net.optimizer_.load_state_dict(state | {"param_groups": groups})
+        return net
 
     def router_parameters(self):
         """Return the parameters of the router, none without one."""
