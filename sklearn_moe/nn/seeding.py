@@ -186,9 +186,7 @@ class use_generator(TorchFunctionMode):
 
 
 def fixed_draws(module: nn.Module, device: str | torch.device) -> Any:
-    """Return a context in which a module that draws at prediction draws the same every time."""
-    if not is_stochastic(module, training=False):
-        return nullcontext()
+    """Return a context in which a module that draws at prediction does so in the same way."""
     types = sorted({"cpu", torch.device(device).type})
     return use_generator(*(torch.Generator(name).manual_seed(0) for name in types))
 
