@@ -34,7 +34,13 @@ from .._parameters.plan import resolve
 from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
 from .._training.checkpoint import Checkpoint
-from .._training.finish import describe_density, finish, finish_chunk, warn_of
+from .._training.finish import (
+    describe_density,
+    finish,
+    finish_chunk,
+    warn_of,
+    warn_of_constants,
+)
 from .._training.loop import Training
 from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
@@ -42,7 +48,6 @@ from .._training.pool import fit_pool, train_pool_further
 from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture
-from ..nn.encoders import FeatureStatistics
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import drawing_from
 from .fitted import Fitted, FittedMoE
@@ -586,7 +591,7 @@ class Fit:
             self.net = estimator.net_.with_settings(weight, **self._settings())
         else:
             self.make_net()
-            self._warn_of_constants()
+            warn_of_constants(self)
         seen, device = learned._weights_seen, self.net.device
         rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
         self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
@@ -594,26 +599,6 @@ class Fit:
         said = describe_density(self, self.rows) if self.goes_on else None
         self.train()
         finish_chunk(self, said, vars(estimator) if said else {})
-
-    def _warn_of_constants(self):
-        """Warn of what has a single value in the first chunk, as others will have no effect."""
-        learned, found = self.learned, []
-        if single := learned._format.single_categories():
-            found.append(
-                f"Columns {single} hold a single category: all others will count as missing"
-            )
-        if isinstance(learned._scales, FeatureStatistics):
-            numeric, scale = np.array([learned._scales.numeric, learned._scales.scale])
-            if constant := numeric[np.isinf(scale)].astype(int).tolist():
-                found.append(f"Columns {constant} hold a single value: they will have no effect")
-        if not np.all(getattr(learned._target, "varies", True)):
-            found.append("y holds a single value: it will be predicted for all samples")
-        for what in found:
-            warn(
-                f"{what}. The first chunk sets categories and scales: let it hold a thousand "
-                "random samples or more.",
-                UserWarning,
-            )
 
     def make_callbacks(self, stopping=None):
         """Return the callbacks of a training, of which those of the estimator come first."""

@@ -16,6 +16,7 @@ from sklearn.utils import gen_batches
 from .._data.indexing import draw_rows
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
+from ..nn.encoders import FeatureStatistics
 from ..nn.seeding import drawing_from
 from .density import density_of
 from .out_of_bag import predict_out_of_bag
@@ -285,3 +286,22 @@ def _warn_of_load(fit):
         f"{', '.join([*remedies, 'or fewer experts'])}.",
         ExpertCollapseWarning,
     )
+
+
+def warn_of_constants(fit):
+    """Warn of what has a single value in the first chunk, as others will have no effect."""
+    learned, found = fit.learned, []
+    if single := learned._format.single_categories():
+        found.append(f"Columns {single} hold a single category: all others will count as missing")
+    if isinstance(learned._scales, FeatureStatistics):
+        numeric, scale = np.array([learned._scales.numeric, learned._scales.scale])
+        if constant := numeric[np.isinf(scale)].astype(int).tolist():
+            found.append(f"Columns {constant} hold a single value: they will have no effect")
+    if not np.all(getattr(learned._target, "varies", True)):
+        found.append("y holds a single value: it will be predicted for all samples")
+    for what in found:
+        warn(
+            f"{what}. The first chunk sets categories and scales: let it hold a thousand "
+            "random samples or more.",
+            UserWarning,
+        )
