@@ -397,7 +397,8 @@ def make_router(
     with _errors_name(spec):
         noise = make_noise(spec.noise, hashed)
         gate = spec.gate or router_class.gates[0]
-        GATES.resolve(gate)
+        # Those of the library are known by name, all others are functions.
+        gate = gate if gate in Router.gates else GATES.resolve(gate)
         _check_parts(spec, gate, noise)
         router_class.check(n_experts, spec.top_k, gate)
     # Functions of the user are called on a sample of zeros.
