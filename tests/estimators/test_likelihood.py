@@ -313,7 +313,7 @@ def test_probabilities_of_counts_against_a_reference():
     every = [reg.score_samples(X[:5], np.full(5, k)) for k in range(200)]
     np.testing.assert_allclose(np.exp(every).sum(axis=0), 1, atol=1e-6)
     # A quantile is the least count that is reached with the calibrated level.
-    levels = np.interp(Q, reg._shares, reg._levels)
+    levels = np.interp(Q, np.linspace(0, 1, 201), reg._levels)
     quantiles = reg.predict_quantiles(X[:5], Q)
     shares = np.exp(every).cumsum(axis=0)
     np.testing.assert_array_equal(quantiles, [(row[:, None] < levels).sum(0) for row in shares.T])
