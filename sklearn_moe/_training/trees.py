@@ -72,7 +72,8 @@ def fit_trees(fit, kind, in_bag, is_worth=None):
     if head.kind == "regression" and head.n_outputs > head.n_targets:
         y, weight, seen = fit.rows.y, fit.rows.weight, in_bag
         if table.held_out:
-            y, weight, seen = *table.held_out[1:], np.zeros((len(table.numbers), len(models)), bool)
+            _, y, weight = table.held_out
+            seen = np.zeros((len(y), len(models)), bool)
         members = [
             lambda X, m=m: _outputs(experts, X)[:, m, : head.n_targets].numpy()
             for m in range(len(models))

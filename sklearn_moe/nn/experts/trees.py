@@ -43,6 +43,14 @@ class BoostedTrees(nn.Module):
         `learning_rate`. Of at most `max_iter` trees unseen rows choose how many are kept.
     """
 
+    feature: Tensor
+    threshold: Tensor
+    child: Tensor
+    value: Tensor
+    root: Tensor
+    mix: Tensor
+    bias: Tensor
+
     def __init__(self, input_shape: Shape, n_outputs: int, **options: Any):
         super().__init__()
         require_ndim(input_shape, 1, "trees", "n_features,")
@@ -131,7 +139,7 @@ class BoostedTrees(nn.Module):
 
     def get_extra_state(self) -> dict:
         """Return the trees: they are kept with the weights."""
-        return {"depth": self.depth, **{k: v.cpu() for k, v in self._buffers.items()}}
+        return {"depth": self.depth, **{k: v.cpu() for k, v in self.named_buffers()}}
 
     def set_extra_state(self, state: dict) -> None:
         """Take the trees."""
