@@ -3,6 +3,7 @@
 import copy
 import inspect
 from dataclasses import dataclass, field, fields
+from numbers import Number
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from .._parameters.estimator_params import EstimatorParams
 from .._training.density import density_of
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
-from ..nn.encoders import CategoryMeans
+from ..nn.encoders import CategoryCodes, CategoryMeans
 from ..nn.experts import FittedMembers
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
@@ -335,8 +336,9 @@ class FittedMoE(EstimatorParams):
         module : sklearn_moe.nn.Predictor
             Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
             regressor, in the type of the weights. X holds what the estimator takes, as floats
-            (uint8 images if it was fitted on these), and the codes of categories, which
-            `frame[column].map(module.category_codes[index])` finds.
+            (uint8 images if it was fitted on these). Categories that are numbers stay these;
+            for others X holds their place in the list `module.category_names[column]`, which
+            `pandas.Index(that_list).get_indexer(values)` finds.
 
         Raises
         ------
@@ -357,12 +359,7 @@ class FittedMoE(EstimatorParams):
                     "it cannot be exported. Fit without it."
                 )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
-        found, target, units, codes, means = self._format, self._target, {}, {}, None
-        if found.categories is not None:
-            columns = zip(found.categories.columns, found.categories.values, strict=True)
-            codes = {k: {v: code for code, v in enumerate(values)} for k, values in columns}
-        if found.means is not None:
-            means = CategoryMeans(found.means.columns, found.means.tables)
+        found, target, units = self._format, self._target, {}
         if target.kind == "regression":
             units = {"mean": target.mean, "std": target.deviation, "squeeze": target.is_column}
         return Predictor(
@@ -371,8 +368,7 @@ class FittedMoE(EstimatorParams):
             self.input_shape_,
             flat=found.sample_shape is not None,
             x_dtype=getattr(torch, found.dtype),
-            category_codes=codes,
-            category_means=means,
+            **_category_codes(found),
             **units,
         )
 
@@ -382,8 +378,9 @@ class FittedMoE(EstimatorParams):
         It computes what the module of `to_torch` does (of images in float32), for any number of
         samples: input "X",
         output "probabilities", or "predictions" of a regressor. Every expert computes every sample
-        there, and the outputs that the router chooses are taken. X holds the codes of categories,
-        which the file has as metadata, "categories": JSON, by column.
+        there, and the outputs that the router chooses are taken. Where categories are no numbers,
+        X holds their places, and the file has the lists of them as metadata, "categories": JSON, by
+        column.
 
         Parameters
         ----------
@@ -454,3 +451,21 @@ class FittedMoE(EstimatorParams):
         defaults = {key: value.default for key, value in parameters.items()}
         # A parameter that the other version did not have is at its default.
         super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
+
+
+def _category_codes(found):
+    """Return what a `Predictor` knows of the categories of a table."""
+    known = found.categories
+    if known is None:
+        return {}
+    places, names = [], {}
+    for column, values in zip(known.columns, known.values, strict=True):
+        if all(isinstance(value, Number) for value in values):  # X holds them as they are
+            places.append(values)
+        else:
+            places.append(range(len(values)))
+            names[column] = values
+    codes = CategoryCodes(known.columns, places, getattr(torch, found.dtype))
+    if found.means is not None:
+        codes = torch.nn.Sequential(codes, CategoryMeans(found.means.columns, found.means.tables))
+    return {"categories": codes, "category_names": names}

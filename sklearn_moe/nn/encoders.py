@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .dispatch import is_exporting
+
 # All in standard deviations: where the soft bound lies; the largest number of which float32 holds
 # the square; and where linear experts, which should follow all values, are cut off.
 _SOFT_BOUND = 3.0
@@ -213,6 +215,61 @@ class ImageEncoder(nn.Module):
         return (x - self.mean) / self.scale
 
 
+class CategoryCodes(_FixedTypes):
+    """Replace the numbers in X that represent categories by the codes of these.
+
+    Parameters
+    ----------
+    columns : sequence of int
+        Of X.
+    values : sequence of sequences of float
+        The number that represents each category of a column, in ascending order: its place is the
+        code.
+
+    Raises
+    ------
+    ValueError
+        If two categories of a column are the same number in `dtype`, the type of X.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[int],
+        values: Sequence[Sequence[float]],
+        dtype: torch.dtype,
+    ):
+        super().__init__()
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.long))
+        for i, numbers_of in enumerate(values):
+            numbers = torch.tensor(numbers_of, dtype=torch.float64)
+            if len(numbers.to(dtype).unique()) < len(numbers):
+                raise ValueError(
+                    f"Categories of column {columns[i]} of X are different numbers that {dtype} "
+                    "cannot distinguish. Replace them by smaller numbers or by strings."
+                )
+            self.register_buffer(f"values_{i}", numbers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the same with codes, NaN for unknown values, (n_samples, n_features)."""
+        if not x.is_floating_point():
+            x = x.double()
+        coded = [self._look_up(i, x[:, column]) for i, column in enumerate(self.columns.tolist())]
+        places = self.columns.expand(x.shape[0], -1)
+        return x.scatter(1, places, torch.stack(coded, 1))
+
+    def _look_up(self, i, x):
+        values = self.get_buffer(f"values_{i}").to(x.dtype)
+        if not len(values):
+            return torch.full_like(x, torch.nan)
+        # ONNX cannot search.
+        if is_exporting():
+            is_equal = x.unsqueeze(1) == values
+            codes = torch.arange(len(values), dtype=x.dtype)
+            return torch.where(is_equal.any(1), is_equal.to(x.dtype) @ codes, torch.nan)
+        places = torch.searchsorted(values, x.contiguous()).clamp(max=len(values) - 1)
+        return torch.where(values[places] == x, places.to(x.dtype), torch.nan)
+
+
 class CategoryMeans(_FixedTypes):
     """Replace codes of many categories by means of y, see `sklearn_moe._data.target_means`.
 
@@ -232,8 +289,6 @@ class CategoryMeans(_FixedTypes):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return X with the first mean in place of a code, and others behind all columns."""
-        if not x.is_floating_point():
-            x = x.double()
         parts = [*x.unbind(1)]
         for i, column in enumerate(self.columns):
             table, codes = self.get_buffer(f"table_{i}").to(x.dtype), x[:, column]

@@ -32,10 +32,9 @@ class Predictor(nn.Module):
     x_dtype : torch.dtype, default=None
         Type of X in `fit`: torch.uint8 for images, which are scaled to 0 ... 1; float64 for tables
         with large numbers, which float32 would round. None: that of the mixture.
-    category_codes : dict or None, default=None
-        See the attribute.
-    category_means : CategoryMeans or None, default=None
-        Replaces codes of many categories.
+    categories : Module or None, default=None
+        Encodes the categorical columns of a table: `CategoryCodes`, perhaps with `CategoryMeans`
+        behind it.
     mean, std : sequence of float or None, default=None
         For regression: mean and standard std of each target.
     squeeze : bool, default=False
@@ -43,9 +42,10 @@ class Predictor(nn.Module):
 
     Attributes
     ----------
-    category_codes : dict
-        For each categorical column of X, by its index, the codes of its categories, a dict. X holds
-        these, or NaN for a category that is missing or unknown.
+    category_names : dict
+        For each categorical column of X whose categories are no numbers, by its index: the list of
+        them. X holds the position of a category in the list, 0, 1, ..., and any other number, such
+        as -1, or NaN for a category that is missing or not in the list. Empty without such columns.
     """
 
     mean: Tensor | None
@@ -59,8 +59,8 @@ class Predictor(nn.Module):
         *,
         flat: bool = False,
         x_dtype: torch.dtype | None = None,
-        category_codes: Mapping[int, Mapping] | None = None,
-        category_means: nn.Module | None = None,
+        categories: nn.Module | None = None,
+        category_names: Mapping[int, Sequence] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         squeeze: bool = False,
@@ -71,8 +71,8 @@ class Predictor(nn.Module):
         self.input_shape = tuple(input_shape)
         self.flat = flat
         self.x_dtype = self.dtype if x_dtype is None else x_dtype
-        self.category_codes = dict(category_codes or {})
-        self.category_means = category_means
+        self.categories = categories
+        self.category_names = dict(category_names or {})
         self.squeeze = squeeze
         for name, values in (("mean", mean), ("std", std)):
             copied = None if values is None else torch.tensor(values, dtype=torch.float64)
@@ -114,7 +114,7 @@ class Predictor(nn.Module):
                 f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
                 f"fit, got {X.dtype} of shape {tuple(X.shape)}."
             )
-        x = X if self.category_means is None else self.category_means(X)
+        x = X if self.categories is None else self.categories(X)
         # The encoder of a table needs X in its own type.
         if not isinstance(self.mixture.encoder, TableEncoder):
             x = x.to(self.dtype)
@@ -178,9 +178,6 @@ def write_onnx(module, path, output):
             external_data=False,
             verbose=False,
         )
-    if module.category_codes:
-        codes = {
-            k: {str(v): code for v, code in c.items()} for k, c in module.category_codes.items()
-        }
-        program.model.metadata_props["categories"] = json.dumps(codes)
+    if module.category_names:
+        program.model.metadata_props["categories"] = json.dumps(module.category_names, default=str)
     program.save(path, external_data=False)

@@ -166,18 +166,21 @@ def test_large_integers_are_not_rounded_and_units_of_numbers_are_copies():
 
 
 def category_cases():
-    """Return what is learned from and asked, and the columns of categories."""
+    """Return what is learned from and asked, what stands for it in a tensor, and the columns."""
     rng = np.random.default_rng(0)
-    names = np.array([f"k{i:03}" for i in range(20)])
-    rare = rng.integers(20, size=900)
-    frame = pandas.DataFrame({"x": rng.normal(size=900), "c": names[rare]})
-    table = pandas.DataFrame({"x": frame["x"].astype("f4"), "c": rng.integers(1, 4, 900)})
-    asked, other = frame.copy(), table.astype({"c": float})
-    asked.loc[:3, "c"] = ["new", None, "k000", "k019"]
-    other.loc[:3, "c"] = [9, np.nan, -1, 1.5]
+    names = np.array([f"k{i:03}" for i in range(300)])
+    rare = np.minimum(rng.integers(300, size=400), rng.integers(300, size=400))
+    frame = pandas.DataFrame({"x": rng.normal(size=400), "c": names[rare]})
+    table = np.column_stack([frame["x"], rng.integers(1, 4, 400)])
+    asked, other = frame.copy(), table.copy()
+    asked.loc[:3, "c"] = ["new", None, "k000", "k299"]
+    other[:4, 1] = [9, np.nan, -1, 1.5]
+    coded = pandas.DataFrame({"x": table[:, 0].astype("f4"), "c": pandas.Categorical(7 * rare)})
     return {
-        "texts": (frame, asked, "from_dtype"),
-        "numbers": (table.to_numpy("f4"), other.to_numpy("f4"), [1]),
+        "codes not known": (table, other, other, [1]),
+        "float32": (table.astype("f4"), *2 * [other.astype("f4")], [1]),
+        "300 texts": (frame, asked, None, "from_dtype"),
+        "300 numbers": (coded, coded, coded.astype("f4").to_numpy(), "from_dtype"),
     }
 
 
@@ -185,24 +188,28 @@ CATEGORIES = category_cases()
 
 
 @pytest.mark.filterwarnings(r"ignore:Column 'c' of X. \d+ of \d+ values:UserWarning")
-@pytest.mark.parametrize("name", ["texts", pytest.param("numbers", marks=pytest.mark.slow)])
-def test_exports_take_the_codes_of_categories(name, tmp_path, onnx):
-    learned, X, chosen = CATEGORIES[name]
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "300 texts")) for n in CATEGORIES]
+)
+def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
+    learned, X, given, chosen = CATEGORIES[name]
     y = np.random.default_rng(1).integers(3, size=len(X))
     model = fitted(learned, y, categorical_features=chosen)
     module = model.to_torch()
-    values = pandas.DataFrame(X, columns=["x", "c"])
-    values["c"] = values["c"].map(module.category_codes[1])
-    given = values.to_numpy(str(module.x_dtype).removeprefix("torch."))
+    if given is None:
+        codes = pandas.Index(module.category_names[1]).get_indexer(X["c"])
+        given = np.column_stack([X["x"], codes])
+    else:
+        assert module.category_names == {}
     expected = model.predict_proba(X)
     with torch.no_grad():
         np.testing.assert_allclose(module(torch.from_numpy(given)), expected, atol=1e-6)
     model.to_onnx(tmp_path / "model.onnx")
     session = open_session(tmp_path / "model.onnx")
-    (got,) = session.run(None, {"X": given})
+    (got,) = session.run(None, {"X": given.astype(str(module.x_dtype).removeprefix("torch."))})
     np.testing.assert_allclose(got, expected, atol=1e-6)
-    known = json.loads(session.get_modelmeta().custom_metadata_map["categories"])
-    assert known == {"1": {str(k): code for k, code in module.category_codes[1].items()}}
+    known = session.get_modelmeta().custom_metadata_map.get("categories", "{}")
+    assert {int(k): v for k, v in json.loads(known).items()} == module.category_names
 
 
 def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
@@ -215,6 +222,10 @@ def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
     ):
         for export in (model.to_torch, partial(model.to_onnx, tmp_path / "model.onnx")):
             raises(error, match, export)
+    X = np.array([[2**24, 0], [2**24 + 1, 1]] * 20, dtype=np.int64)
+    model = fitted(X, np.array([0, 1] * 20), categorical_features=[0])
+    model._format = model._format._replace(dtype="float32")  # which cannot tell them apart
+    raises(ValueError, "column 0", model.to_torch)
     module = fitted(BYTES, CLASSES).to_torch()
     match = r"of shape \(n_samples, 3, 8, 8\).*float32"
     raises(ValueError, match, module, torch.from_numpy(IMAGES))
