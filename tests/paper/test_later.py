@@ -141,17 +141,6 @@ def test_a_router_that_stops_stays_as_it_is(monkeypatch):
     assert a["accuracy"] == pytest.approx(a["rounds"][-1])
 
 
-@pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
-def test_gated_units_are_found_again(gate):
-    problem = later.GatedUnits(n_train=3000, n_test=500, noise=0.01)
-    run = later.RateRun(problem, later.GatedSum(gate), seed=0)
-    model, found = run.fit(clone(run.estimator))
-    assert found["error"] < 0.003
-    assert max(found["sharing"], found["alone"]) < 0.5
-    X, y, *_ = problem.draw(0)
-    assert np.std(y[:3000] - model.predict(X[:3000])) == pytest.approx(0.01, rel=0.1)
-
-
 def test_rows_that_are_alike_have_cosine_one():
     problem = Problem(1, n_train=600, n_test=200)
     model = MoEClassifier(4, random_state=0, max_iter=20, tol=None)
