@@ -183,4 +183,4 @@ def _draw(results):
     ax.set_xticks([*RATES.values()], [*RATES])
     ax.minorticks_off()
     ax.set(xlabel="rate of the centers, that of the features is 1", ylabel=AXES["accuracy"])
-    return legend(figure, labelled(ax))
+    return legend(figure, labelled(ax), ncols=3)

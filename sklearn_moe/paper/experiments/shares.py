@@ -179,5 +179,6 @@ def _draw(results):
     ):
         values = shown.values(name)[:, _FIRST - 1 :]
         draw_runs(axes[1], _FIRST + np.arange(values.shape[1]), values, color=color, label=label)
+    axes[1].locator_params("x", integer=True)
     axes[1].set(title="CNN, CIFAR-10", xlabel="epoch", ylabel="test accuracy (%)")
     return legend(figure, [*labelled(axes[0]), *labelled(axes[1])])
