@@ -8,7 +8,6 @@ _COURSE = (
     "plot_regimes",
     "plot_trust",
     "plot_square",
-    "plot_hierarchical_mixture",
     "plot_image_pipeline",
     "plot_image_features",
     "plot_what_experts_learned",

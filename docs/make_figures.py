@@ -30,7 +30,6 @@ from sklearn_moe.inspection._plotting import expert_colors
 FIGURES = {"square": "plot_square", "penguins": "plot_regimes"}
 PANELS = {  # of the first figure of an example
     **{"plot_intervals": 0, "plot_regimes": 1, "plot_trust": 1, "plot_square": 1},
-    "plot_hierarchical_mixture": 0,
 }
 DOCS = Path(__file__).parent
 # Text of this size can be read where a figure is 400 pixels wide.

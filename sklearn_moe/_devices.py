@@ -129,5 +129,6 @@ def _count_calls(change):
             _RUNNING["dtype"] = torch.get_default_dtype()
             torch.set_default_dtype(torch.float32)
         _RUNNING["n_calls"] += change
-        if not _RUNNING["n_calls"]:
+        # Unless another thread has set it meanwhile.
+        if not _RUNNING["n_calls"] and torch.get_default_dtype() == torch.float32:
             torch.set_default_dtype(_RUNNING["dtype"])

@@ -16,10 +16,6 @@ from .metrics import dispatch_entropy
 
 __all__ = ["FreezeRouter", "RoutingTrace", "StopTraining"]
 
-# What is recorded; the attributes of a trace have the same names, with "_".
-_RECORDED = ("epochs", "dispatch_entropy", "load")
-_PRODUCTS = ("expert_features", "expert_centers", "router_features", "router_centers")
-
 
 class FreezeRouter(Callback):
     """Train the router, and what balances it, in the first epochs only, but the experts in all.
@@ -118,6 +114,8 @@ class RoutingTrace(Callback):
 
     # A checkpoint is the same without it.
     is_observer = True
+    # Of a trace without a dictionary.
+    expert_features_ = expert_centers_ = router_features_ = router_centers_ = None
 
     def __init__(
         self,
@@ -142,11 +140,12 @@ class RoutingTrace(Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Record the start; a training that goes on with old weights goes on recording."""
-        if len(net.history) and hasattr(self, "records_"):
+        if len(net.history) and hasattr(self, "epochs_"):
             return
         if self.every < 1:
             raise ValueError(f"every must be at least 1, got every={self.every}.")
-        self.records_: list[dict] = []
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
         self._record(net, X)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
@@ -159,12 +158,14 @@ class RoutingTrace(Callback):
     def _record(self, net, X_train):
         net.module_.eval()
         self.experts_, load = self._routes(net, X_train)
-        record = {"epochs": len(net.history), "dispatch_entropy": np.nan, "load": load}
+        record = {"epochs_": len(net.history), "dispatch_entropy_": np.nan, "load_": load}
         if self.clusters is not None:
-            record["dispatch_entropy"] = dispatch_entropy(self.clusters, self.experts_)
+            record["dispatch_entropy_"] = dispatch_entropy(self.clusters, self.experts_)
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
-        self.records_.append(record)
+        for name, value in record.items():
+            found = np.asarray(value)[np.newaxis]
+            setattr(self, name, np.concatenate([vars(self).get(name, found[:0]), found]))
 
     def _routes(self, net, X_train):
         """Return the expert of each sample and the load."""
@@ -193,17 +194,9 @@ class RoutingTrace(Callback):
         theta, *filters = (w.detach().cpu().numpy() for w in weights)
         filters = np.stack([w.reshape(-1, size) for w in filters])
         features, centers = (np.asarray(vectors).T for vectors in self.dictionary)
-        products = (w @ vectors for w in (filters, theta) for vectors in (features, centers))
-        return dict(zip(_PRODUCTS, products, strict=True))
-
-    def __getattr__(self, name):
-        """Return an array over the records, or explain why it is not there."""
-        column, records = name.removesuffix("_"), vars(self).get("records_")
-        if records and name.endswith("_") and column in (*_RECORDED, *_PRODUCTS):
-            # A checkpoint holds tensors.
-            values = (np.asarray(record.get(column)) for record in records)
-            return np.stack([*values]) if column in records[0] else None
-        reason = f"{type(self).__name__} has no {name!r}"
-        if name.endswith("_") and not name.startswith("_") and not records:
-            reason += ": nothing was recorded yet, fit an estimator with it first"
-        raise AttributeError(reason, name=name, obj=self)
+        return {
+            "expert_features_": filters @ features,
+            "expert_centers_": filters @ centers,
+            "router_features_": theta @ features,
+            "router_centers_": theta @ centers,
+        }

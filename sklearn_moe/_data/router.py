@@ -16,6 +16,10 @@ N_FOLDS = 5
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
 
 
+# A score whose softmax is next to nothing.
+NO_WEIGHT = -40.0
+
+
 class Weights(NamedTuple):
     """Scores of the kinds of experts: `features @ slopes.T + intercept`, before the softmax."""
 
@@ -98,7 +102,7 @@ def _line_or(constant, lines, fit, every):
     of_mixture = fit.losses([constant], every)
     for kind in lines:
         # Others have next to no weight.
-        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, -40.0))
+        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, NO_WEIGHT))
         if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
             return alone
     return constant

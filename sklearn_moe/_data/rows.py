@@ -30,8 +30,8 @@ class _Writable:
 
 def as_tensor(array):
     """Return a tensor that shares the memory of `array`, read-only memory maps included."""
-    # Torch knows no reversed arrays.
-    if min(array.strides, default=0) < 0:
+    # Torch knows no reversed arrays, and no fields of structured ones.
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = np.ascontiguousarray(array)
     if not array.flags.writeable:
         array = np.asarray(_Writable(array))

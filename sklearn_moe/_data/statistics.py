@@ -72,7 +72,7 @@ def find_knots(X, weight, statistics, least_pieces):
     least_pieces : int
         Of a column, unless the table is wide.
     """
-    X, weight = _some_rows(X, weight, N_ROWS_MEASURED)
+    X, weight = some_rows(X, weight, N_ROWS_MEASURED)
     # By places in `numeric`: the distinct values, and the sums of weights up to each.
     values_of = {}
     units = zip(statistics.numeric, statistics.center, statistics.scale, strict=True)
@@ -97,7 +97,7 @@ def find_knots(X, weight, statistics, least_pieces):
     return statistics._replace(knots=tuple(knots))
 
 
-def _some_rows(X, weight, n_rows):
+def some_rows(X, weight, n_rows):
     """Return at most so many rows, the same ones in every call, in a form with fast columns."""
     if X.shape[0] > n_rows:
         rows = draw_rows(X.shape[0], n_rows)
@@ -114,7 +114,7 @@ def _find_bounds(X, weight):
     some rows.
     """
     n_rows = min(N_ROWS_MEASURED, max(1000, N_NUMBERS_READ // X.shape[1]))
-    X, weight = _some_rows(X, weight, n_rows)
+    X, weight = some_rows(X, weight, n_rows)
     bounds = np.empty((2, X.shape[1]))
     # Few numbers are sorted at a time, so that they stay near the processor.
     for columns in gen_batches(X.shape[1], max(1, 2**13 // X.shape[0])):

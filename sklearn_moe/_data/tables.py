@@ -14,8 +14,6 @@ from sklearn.utils._indexing import _get_column_indices
 
 from .._validation import name_in_errors, warn
 
-# Categories of a column that are told apart; the rarer ones share a code.
-_MAX_CATEGORIES = 500
 # Types of columns, as NumPy, pandas, polars and Arrow call them.
 _TRAINED_IN_SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
 _OF_TIME = re.compile("date|time|duration|period|interval|month_day")
@@ -323,8 +321,6 @@ class Table:
 class Categories:
     """The categories of some columns, and their codes 0, 1, ...
 
-    Of more than 500 categories of a column, those of least weight share the last code.
-
     Parameters
     ----------
     columns : list of int
@@ -333,8 +329,6 @@ class Categories:
     ----------
     values : list of list
         The categories of each column, sorted.
-    codes : list of ndarray of int
-        The code of each of these.
     in_frame : bool
         Whether they were learned from a data frame.
     as_objects : bool
@@ -351,7 +345,6 @@ class Categories:
         self.names = [table.names[place] for place in self.columns]
         self.encoders = []
         self.values = []
-        self.codes = []
         for place, name in zip(self.columns, self.names, strict=True):
             column = self._objects(table[place])
             encoder = OrdinalEncoder(
@@ -364,12 +357,10 @@ class Categories:
                 encoder.fit(column[weight > 0])
             except TypeError as error:
                 raise TypeError(f"Column {name!r} of X, of categories: {error}") from error
-            indices = encoder.transform(column)[:, 0]
-            known = ~np.isnan(indices)
-            loads = np.bincount(indices[known].astype(int), weight[known])
             self.encoders.append(encoder)
-            self.values.append(encoder.categories_[0][: len(loads)].tolist())
-            self.codes.append(_merge_rarest(loads))
+            # The last one may stand for what is missing.
+            values = encoder.categories_[0]
+            self.values.append(values[~is_missing(values)].tolist())
         return self
 
     def warn_of_texts(self, n_rows):
@@ -400,13 +391,12 @@ class Categories:
                 f"categorical columns {self.names}. Pass a data frame with the same columns."
             )
         coded = {}
-        for i, (place, codes) in enumerate(zip(self.columns, self.codes, strict=True)):
+        for i, place in enumerate(self.columns):
             values = self._objects(table[place])
             indices = self.encoders[i].transform(values)[:, 0]
             known = ~np.isnan(indices)
             if 2 * np.count_nonzero(known) < len(known) and len(self.values[i]) > 1:
                 self._warn_of_unknown(i, values[~known, 0], len(known))
-            indices[known] = codes[indices[known].astype(int)]
             coded[place] = indices
         return coded
 
@@ -431,13 +421,8 @@ class Categories:
 
     def labels(self):
         """Return what each code of each column stands for, as text, by column."""
-        by_column = {}
-        for index, values, codes in zip(self.columns, self.values, self.codes, strict=True):
-            labels = dict(zip(codes.tolist(), map(str, values), strict=True))
-            if len(labels) < len(values):
-                labels[_MAX_CATEGORIES - 1] = "other"
-            by_column[index] = labels
-        return by_column
+        pairs = zip(self.columns, self.values, strict=True)
+        return {column: dict(enumerate(map(str, values))) for column, values in pairs}
 
     def _objects(self, column):
         """Return the values of a column as they are compared, (n_samples, 1)."""
@@ -445,13 +430,3 @@ class Categories:
         if self.as_objects or values.dtype == object:
             values = np.where(column.missing, np.nan, values.astype(object))
         return values[:, np.newaxis]
-
-
-def _merge_rarest(loads):
-    """Return the codes of categories, given the weight of each; the rarest share the last one."""
-    codes = np.arange(len(loads))
-    if len(loads) > _MAX_CATEGORIES:
-        rare = np.argsort(loads, kind="stable")[: 1 - _MAX_CATEGORIES]
-        codes = np.full(len(loads), _MAX_CATEGORIES - 1)
-        codes[np.delete(np.arange(len(loads)), rare)] = np.arange(_MAX_CATEGORIES - 1)
-    return codes

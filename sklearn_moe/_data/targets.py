@@ -19,7 +19,9 @@ def check_classes(y):
     """Return classes, (n_samples,), or labels of zeros and ones, (n_samples, n_labels)."""
     check_classification_targets(y)
     if type_of_target(y) == "multilabel-indicator":
-        return y.toarray() if issparse(y) else y
+        y = y.toarray() if issparse(y) else y
+        if np.isin(y, (0, 1)).all():
+            return y
     if y.ndim == 2 and y.shape[1] > 1:
         raise ValueError(
             f"y of shape {y.shape} must hold zeros and ones, a column per label. For several "

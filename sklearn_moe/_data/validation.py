@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
 from .indexing import select
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
+from .target_means import TargetMeans
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 # A row is hardly repeated more often: larger multiples are weights.
@@ -29,6 +30,8 @@ class InputFormat(NamedTuple):
     # Whether a table may hold NaN.
     allow_nan: bool
     categories: Categories | None = None
+    # What replaces codes of many categories by means of y, if there are such columns.
+    means: TargetMeans | None = None
     # The type in which X was kept: float32, float64, or uint8 of images.
     dtype: str | None = None
     # Length of the second axis, as scikit-learn counts features.
@@ -51,6 +54,14 @@ class InputFormat(NamedTuple):
     def is_dense_table(self, X):
         """Whether the rows of X are read as they are, and are not sparse."""
         return self.sample_shape is None and not issparse(X) and (is_frame(X) or X.ndim == 2)
+
+    @property
+    def coded_columns(self):
+        """The columns of X that hold codes of categories."""
+        if self.categories is None:
+            return []
+        read_as_numbers = [] if self.means is None else self.means.columns
+        return [column for column in self.categories.columns if column not in read_as_numbers]
 
     def single_categories(self):
         """Return the names of the categorical columns that hold a single category."""
@@ -263,7 +274,8 @@ def check_samples(X, name, known):
     """
     if known.keeps(X):
         return X
-    return apply_format(_as_container(X, name, known), name, known)[0]
+    X = apply_format(_as_container(X, name, known), name, known)[0]
+    return X if known.means is None else known.means.transform(X)
 
 
 def _check_as_fitted(X, name, known):
@@ -279,7 +291,8 @@ def _check_as_fitted(X, name, known):
             f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
             "as input."
         )
-    if known.sample_shape is None and X.shape[1:] != known.input_shape:
+    is_as_given = known.sample_shape is None and known.means is None
+    if is_as_given and X.shape[1:] != known.input_shape:
         raise ValueError(
             f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
             f"shape {known.input_shape}."
@@ -327,6 +340,8 @@ def check_target(X, y, name, check_y):
 def check_numbers(y):
     """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
     try:
+        if (dtype := np.asarray(y).dtype).kind in "Mm":
+            raise refuse_times("y", dtype)
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     except ValueError as error:
         if "convert string" not in str(error):

@@ -147,9 +147,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
        Mixture-of-Experts Layer", ICLR 2017.
     .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
        Gating in Mixture of Experts", arXiv 2405.13997.
-    .. [4] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
-       Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
-    .. [5] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+    .. [4] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
 
     Examples
@@ -324,8 +322,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         """Return the prediction of every expert for each sample.
 
         The prediction if this expert replaced the selected ones, scaled by the sum of their gates:
-        if one expert is selected, its entry is `predict_proba`. With `router="patch_choice"` it is
-        the expert's output for the patches that it chose.
+        if one expert is selected, its entry is `predict_proba`.
 
         Parameters
         ----------

@@ -18,6 +18,7 @@ from .._data import SamplesLike
 from .._data.rows import Rows
 from .._data.statistics import describe_channels, describe_columns, find_knots
 from .._data.tables import refuse_repeated_names
+from .._data.target_means import TargetMeans
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
 from .._parameters.parts import (
@@ -213,8 +214,6 @@ class BaseMoE(FittedMoE):
         fit.read(X, y, sample_weight, classes=classes)
         fit.train_chunk()
         self._take(fit.learned)
-        if fit.hurries:
-            raise KeyboardInterrupt
         return self
 
     def _take(self, learned):
@@ -278,6 +277,16 @@ class Fit:
         if self.validation is not None:
             self.validation = self.validation.sample(_FEW_ROWS, device)
 
+    def by_few_rows_after_ctrl_c(self, step):
+        """Return what a step returns; Ctrl-C lets it begin anew with few rows, a second ends it."""
+        if not self.hurries:
+            try:
+                with Interrupts():
+                    return step(self)
+            except KeyboardInterrupt:
+                self.hurry()
+        return step(self)
+
     def make_generator(self):
         """Return the source of noise at prediction, None without it."""
         if not self.learned._noise_at_predict:
@@ -304,6 +313,14 @@ class Fit:
             known=known,
             classes=classes,
         )
+        if samples.groups is not None and np.ptp(samples.groups) == 0:
+            warn(
+                "groups holds a single group, which cannot be out-of-bag or held out as a whole. "
+                "Its samples are so one by one: out-of-bag losses and predictions, and intervals, "
+                "are those of new samples of this group, and tell nothing of others.",
+                UserWarning,
+            )
+            samples = samples._replace(groups=None)
         if not self.is_chunk:
             # Chunks are weighed against each other.
             samples = samples._replace(weight=as_row_counts(samples.weight))
@@ -316,7 +333,8 @@ class Fit:
             learned._target = learned._target.updated(samples.y, samples.weight)
         else:
             self._learn_format(samples, classes)
-        self.samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
+        samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
+        self.samples = samples._replace(X=self._replace_categories(samples))
 
     def _learn_format(self, samples, classes):
         """Learn what y means, and of which shape X is."""
@@ -328,6 +346,21 @@ class Fit:
         learned.classes_ = getattr(learned._target, "classes", None)
         learned.n_features_in_ = learned._format.n_features
         learned.input_shape_ = learned._format.input_shape
+
+    def _replace_categories(self, samples):
+        """Return X with means of y in place of categories where there are many."""
+        learned = self.learned
+        found = learned._format
+        if self.goes_on and self.is_chunk:
+            return samples.X if found.means is None else found.means.transform(samples.X)
+        means = TargetMeans.of(found.categories)
+        if means is None:
+            return samples.X
+        counts = as_row_counts(samples.weight)
+        n_targets = learned._target.n_targets
+        X = means.fit_transform(samples.X, samples.y, n_targets, counts, samples.groups)
+        learned._format = found._replace(means=means, input_shape=X.shape[1:])
+        return X
 
     def _make_head(self, kind, n_targets):
         """Return the head of the loss: it tells the plan what it needs, and then is trained."""
@@ -349,13 +382,25 @@ class Fit:
         self.plan = self._resolve(known)
         if self.goes_on:
             self._check_architecture(new_solver=True)
+            # Of a model that has seen all rows none can be held out.
+            if self.plan.training.holds_out and not hasattr(estimator, "_split_seed"):
+                self.plan = self._resolve(known | {"early_stopping": False})
         if estimator.checkpoint is not None:
             self.checkpoint = self._find_checkpoint()
         if self.plan.training.holds_out:
+            seed = self.random_state.randint(_MAX_SEED)
+            if self.goes_on:
+                seed = vars(estimator).get("_split_seed")
+            if seed is None:
+                raise ValueError(
+                    "early_stopping=True cannot hold out rows from a model that was trained on all "
+                    "of them. Leave it at 'auto' or False, or fit a clone (warm_start=False)."
+                )
+            self.learned._split_seed = seed
             self.samples, self.validation = hold_out(
                 self.samples,
                 estimator.validation_fraction,
-                self.random_state.randint(_MAX_SEED),
+                seed,
                 stratify=self.learned._target.kind == "classes",
             )
         if self.plan.training.n_rehearsing and not self.goes_on:
@@ -391,7 +436,8 @@ class Fit:
         estimator = self.estimator
         weights = estimator.net_.module_.state_dict() if self.goes_on else None
         place = FitCheckpoint.of(estimator.checkpoint)
-        found = Checkpoint(place, estimator, self.samples, self.plan, self.random_state, weights)
+        data = *self.samples, self.learned._format
+        found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
         self.random_state = found.random_state
         return found
 
@@ -451,7 +497,7 @@ class Fit:
         learned._noise_at_predict = plan.model.router.noise_at_predict
         learned._architecture = plan.architecture
         net = self.net = self._draw_net(self.random_state.randint(_MAX_SEED))
-        device, net.precision = place(plan, net.module_, learned.input_shape_)
+        device, net.precision = place(plan, net.module_, learned._format.input_shape)
         learned.resolved_params_ = plan.resolved | {"device": device}
         if device != "cpu":
             net.to(device)
@@ -466,8 +512,7 @@ class Fit:
         weight = self.learned._weights_seen.relative(self.samples.weight)
         if plan.data.is_image:
             return describe_channels(X, weight)
-        categories = self.learned._format.categories
-        scales = describe_columns(X, weight, categories.columns if categories else ())
+        scales = describe_columns(X, weight, self.learned._format.coded_columns)
         columns_read = {kind.columns for kind, _ in plan.model.kinds}
         if "piecewise" in columns_read:
             scales = find_knots(X, weight, scales, plan.budget.least_pieces)
@@ -490,7 +535,7 @@ class Fit:
             unstacked = not solver.units
         module = partial(
             build_mixture,
-            learned.input_shape_,
+            learned._format.input_shape,
             statistics=learned._scales,
             unstacked=unstacked,
             dtype=learned._dtype,
@@ -586,12 +631,10 @@ class Fit:
                 UserWarning,
             )
 
-    def make_callbacks(self, stopping):
-        """Return the callbacks of a training."""
-        callbacks = [*(self.estimator.callbacks or ())]
-        if self.progress is not None:
-            callbacks.append(self.progress)
-        return callbacks if self.is_chunk else [*callbacks, stopping]
+    def make_callbacks(self, stopping=None):
+        """Return the callbacks of a training, of which those of the estimator come first."""
+        last = self.progress, None if self.is_chunk else stopping
+        return [*(self.estimator.callbacks or ()), *filter(None, last)]
 
     def train(self):
         """Train to the end, or a chunk for one epoch; return the `PoolFit` of a pool."""
@@ -610,13 +653,13 @@ class Fit:
             seed=learned._predict_seed,
             is_chunk=self.is_chunk,
             callbacks=self.make_callbacks(self.stopping),
-            checkpoint=self.checkpoint and self.checkpoint.part(),
+            checkpoint=self.checkpoint,
         )
         try:
             training.run()
         except KeyboardInterrupt:
-            # Of the first epoch nothing is kept.
-            if len(net.history) == n_before:
+            # Of the first epoch, and of a chunk, nothing is kept.
+            if self.is_chunk or len(net.history) == n_before:
                 raise
             self.hurry()
         return None

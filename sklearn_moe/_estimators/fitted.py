@@ -23,7 +23,7 @@ from .._parameters.estimator_params import EstimatorParams
 from .._training.density import density_of
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
-from ..nn.encoders import CategoryCodes
+from ..nn.encoders import CategoryCodes, CategoryMeans
 from ..nn.experts import FittedMembers
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
@@ -64,6 +64,7 @@ class Fitted:
     _architecture: dict = field(init=False)
 
     # Depending on the data and on the kind of fit.
+    _split_seed: int | None = None
     classes_: Any = None
     feature_names_in_: Any = None
     oob_loss_curve_: Any = None
@@ -76,7 +77,6 @@ class Fitted:
     dispersion_: Any = None
     _n_measured: Any = None
     _levels: Any = None
-    _shares: Any = None
 
     @classmethod
     def of(cls, estimator):
@@ -247,8 +247,7 @@ class FittedMoE(EstimatorParams):
     def coef_(self) -> np.ndarray:
         """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y.
 
-        NaN for experts that are not linear. With `loss="poisson"` those of the logarithm of the
-        rate.
+        With `loss="poisson"` those of the logarithm of the rate.
         """
         return self._linear_experts()[0]
 
@@ -265,6 +264,9 @@ class FittedMoE(EstimatorParams):
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_columns)])
         if scales is None:
             return np.array(names, dtype=object)
+        # Means of y of further classes stand behind all columns.
+        n_more = self._format.input_shape[0] - n_columns
+        names = [*names, *(f"mean {k}" for k in range(n_more))]
         found = [names[column] for column in scales.numeric]
         found += [f"{found[place]}=missing" for place in scales.with_missing]
         for column, n in zip(scales.categories, scales.n_categories, strict=True):
@@ -280,17 +282,14 @@ class FittedMoE(EstimatorParams):
         if isinstance(module, Pool):
             # A bag of several has no coefficients of its own.
             experts = [members[0] if len(members) == 1 else None for members in experts]
-        is_linear = [getattr(expert, "is_linear", False) for expert in experts]
-        if module.trunk is not None or not any(is_linear):
+        are_linear = all(getattr(expert, "is_linear", False) for expert in experts)
+        if module.trunk is not None or not are_linear:
             raise AttributeError(
-                "coef_ needs linear experts on a table: expert='linear' or activation='linear'."
+                "coef_ needs a table, and experts that are all linear: expert='linear' or "
+                "activation='linear'."
             )
-        each = [
-            [part.cpu().numpy() for part in expert.linear_function()] if linear else None
-            for expert, linear in zip(experts, is_linear, strict=True)
-        ]
-        unknown = [np.full_like(part, np.nan) for part in next(filter(None, each))]
-        coef, intercept = map(np.stack, zip(*(pair or unknown for pair in each), strict=True))
+        each = [[part.cpu().numpy() for part in expert.linear_function()] for expert in experts]
+        coef, intercept = map(np.stack, zip(*each, strict=True))
         if scales is not None:
             n_numeric = len(scales.numeric)
             if scales.adds_linear:  # the numbers stand behind what is missing and the categories
@@ -462,5 +461,7 @@ def _category_codes(found):
         else:
             places.append(range(len(values)))
             names[column] = values
-    codes = CategoryCodes(known.columns, places, known.codes, getattr(torch, found.dtype))
+    codes = CategoryCodes(known.columns, places, getattr(torch, found.dtype))
+    if found.means is not None:
+        codes = torch.nn.Sequential(codes, CategoryMeans(found.means.columns, found.means.tables))
     return {"categories": codes, "category_names": names}

@@ -47,7 +47,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
         With `router="soft"` the density is that of a mixture: for "gaussian" a mixture density
-        network [6]_, for the other losses exp(-loss) around every expert. The router is learned by
+        network [5]_, for the other losses exp(-loss) around every expert. The router is learned by
         it, and with `expert_loss_weight` below 1 the experts as well. The width of this density is
         that of y; with `activation="linear"` it is learned, so that each expert follows its own
         samples only.
@@ -153,11 +153,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
        Mixture-of-Experts Layer", ICLR 2017.
     .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
        Gating in Mixture of Experts", arXiv 2405.13997.
-    .. [4] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
-       Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
-    .. [5] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+    .. [4] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
-    .. [6] C. Bishop, "Mixture density networks", Aston University, 1994.
+    .. [5] C. Bishop, "Mixture density networks", Aston University, 1994.
 
     Examples
     --------

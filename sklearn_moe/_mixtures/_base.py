@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Attributes that not every fit has.
 _OF_SOME_FITS = "selection_ lower_bounds_ expert_kinds_ oof_predictions_ oof_gate_proba_".split()
-_OF_SOME_FITS += ["sharpness_", "_seen"]
+_OF_SOME_FITS += ["_seen"]
 
 
 class BaseMixture(MetaEstimatorMixin, HasNames):
@@ -139,14 +139,14 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        experts = self._check_parts()
+        experts = self._check_parts(X)
         problem = self._state_problem(X, y, sample_weight, groups)
         with threads_for(work_of_table(X), "blas"):
             if self.method == "stack":
                 return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
             return self._fit_em(problem, experts[0], random_state)
 
-    def _check_parts(self):
+    def _check_parts(self, X):
         """Return the unfitted models of a stack, or the one expert of all components."""
         is_stack = self.method == "stack"
         if isinstance(self.estimator, list) and not is_stack:
@@ -154,7 +154,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 f"estimator={self.estimator!r}: a list of models needs method='stack'. With "
                 "method='em' pass one estimator for all components."
             )
-        expert = self._default_expert() if self.estimator is None else self.estimator
+        expert = self._default_expert(X) if self.estimator is None else self.estimator
         experts = check_stack(self) if is_stack else [expert]
         for expert in experts:
             _check_part("estimator", expert, self._predicts, not is_stack)
@@ -480,7 +480,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
 
     def _log_joint(self, X, y, groups=None):
         with threads_for(work_of_table(X), "blas"):
-            predictions = [self._family.predict(expert, X, y) for expert in self.experts_]
+            predictions = [self._family.predict(expert, X) for expert in self.experts_]
             density = log_densities(self._family, y, predictions, self._scales)
         return log_joint(self._log_gate(X), density, np.ones(len(y)), groups)
 

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
@@ -15,6 +14,7 @@ from .._data.distributions import draw_indices
 from .._data.tables import refuse_missing
 from .._validation import Names, warning_once
 from ._base import BaseMixture
+from ._defaults import default_logit
 from ._families import LogLoss
 
 
@@ -32,13 +32,11 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     estimator : estimator, list of estimator or None, default=None
         The expert of all components: a classifier with `predict_proba` whose `fit` takes
         `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other
-        steps are fitted once, without weights. An expert may be a mixture (a hierarchical mixture).
-        It is given X as it is. A list holds the models of a stack,
-        or pairs of a name and a model, as scikit-learn's stacks have them.
-        None: :class:`~sklearn.linear_model.LogisticRegression` with `max_iter=1000`; of data
-        frames, and of arrays with missing values, of the encoded columns: a column per category but
-        the first, numbers standardized, and missing ones replaced by the mean, with a column that
-        says so.
+        steps are fitted once, without weights. It is given X as it is. A list holds the models of
+        a stack, or pairs of a name and a model, as scikit-learn's stacks have them.
+        None: :class:`~sklearn.linear_model.LogisticRegression` of the encoded columns: a column per
+        category but the first, numbers standardized, and missing ones replaced by the mean, with a
+        column that says so. Columns of a sparse matrix are left as they are.
 
     n_components : int or "auto", default=2
         Number of components. "auto" chooses it by `criterion`. With `method="stack"` all models of
@@ -84,7 +82,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         "bic", "aic": mixtures of 1, 2, ... components are fitted by EM, 10 at most, until two in a
         row are no better by an information criterion. They find regimes that overlap, or whose
         border is oblique. The parameters of experts and gate must be countable, as those of linear
-        models, trees, and mixtures of them.
+        models and trees.
 
     n_init : int, default=10
         Number of random starts. All run for 10 iterations. After that only those continue whose
@@ -176,11 +174,6 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         With `method="stack"`, weights by gates that were learned without the fold; NaN for samples
         that no gate was learned from (of more than 10,000 the default gate takes a part).
 
-    sharpness_ : float
-        With `method="stack"`, a factor of the logits of all experts, also in `expert_proba`: 1
-        unless another one has a clearly lower loss by folds. A model that is right in its region
-        alone is less certain, as it is fitted to all samples, than it may be there.
-
     n_features_in_ : int
         Number of columns of X.
 
@@ -226,8 +219,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     A stack says which of several models to trust where:
 
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.naive_bayes import GaussianNB
+    >>>     >>> from sklearn.naive_bayes import GaussianNB
     >>> models = [LogisticRegression(), GaussianNB()]
     >>> stack = MixtureClassifier(models, method="stack", random_state=0).fit(X, y)
     >>> stack.gate_proba(X).shape
@@ -240,8 +232,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     }
     _predicts = "predict_proba"
 
-    def _default_expert(self):
-        return LogisticRegression(max_iter=1000)
+    def _default_expert(self, X):
+        return default_logit(X)
 
     def _check_y(self, y):
         """Return the codes of the classes, the classes, and the family."""

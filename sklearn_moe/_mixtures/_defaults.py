@@ -89,17 +89,26 @@ def default_expert(plain, X):
     """Return the expert of plain arrays, or for other tables one of the encoded columns.
 
     With categories or missing values it has a penalty: there may be many columns, and few rows of a
-    category. Complete numbers are those of an array, whichever holds them.
+    category. Complete numbers are those of an array, whichever holds them. A penalty is one of
+    standardized columns.
     """
-    if _is_plain(X):
+    has_penalty = is_classifier(plain)
+    if issparse(X) or (_is_plain(X) and not has_penalty):
         return plain
     encoder = ColumnEncoder().fit(X)
     if encoder.categories_ is not None:
         encoder.categories_.warn_of_texts(X.shape[0])
     if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
-        return make_pipeline(ColumnEncoder(standardize=False), plain)
+        return make_pipeline(ColumnEncoder(standardize=has_penalty), plain)
     # Coefficients of standardized columns shrink as by a third of a row.
-    return make_pipeline(encoder, plain if is_classifier(plain) else Ridge(0.3, tol=1e-6))
+    return make_pipeline(encoder, plain if has_penalty else Ridge(0.3, tol=1e-6))
+
+
+def default_logit(X, C=1.0):
+    """Return a logistic regression whose fits begin where the one before ended."""
+    # Newton's method takes the square of the number of columns, of which an encoder makes more.
+    solver = "newton-cholesky" if _is_plain(X) and X.shape[1] <= 100 else "lbfgs"
+    return LogisticRegression(C=C, solver=solver, max_iter=1000, warm_start=True)
 
 
 def default_gates(X, weight, n_components):
@@ -119,7 +128,7 @@ def default_gates(X, weight, n_components):
     options = {"max_leaf_nodes": 8, "min_weight_fraction_leaf": 0.05, "ccp_alpha": float(price)}
     tree = DecisionTreeClassifier(criterion="log_loss", **options)
     scaler = make_scaler(X, add_indicator=False)
-    logit = make_pipeline(scaler, LogisticRegression(C=n_samples / weight.sum(), max_iter=1000))
+    logit = make_pipeline(scaler, default_logit(X, C=n_samples / weight.sum()))
     return [encoded(tree, X), None, logit]
 
 

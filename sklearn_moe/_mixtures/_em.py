@@ -13,7 +13,6 @@ from sklearn.utils.parallel import Parallel, delayed
 from .._data.tables import hash_rows
 from .._data.validation import check_groups
 from ._families import Family, predict_known
-from ._newton import refit
 from ._weighted import Template, fit_weighted
 
 # All starts run for so many iterations, after which the promising ones go on.
@@ -234,7 +233,7 @@ def maximize(problem, components, responsibilities, before=None, *, seed=0):
 def predict_all(problem, components, experts):
     """Return what the fitted expert of each component predicts of the training samples."""
     return [
-        predict_known(problem.family, expert, problem.experts[k].X, problem.y)
+        predict_known(problem.family, expert, problem.experts[k].X)
         for k, expert in zip(components, experts, strict=True)
     ]
 
@@ -271,7 +270,7 @@ def _fit_gate(problem, responsibilities, priors, before):
     weight = problem.unit_weight[:, None] * responsibilities
     rows, labels = np.nonzero(responsibilities > 1e-12)
     parts = _safe_indexing(template.X, rows), labels, weight[rows, labels]
-    fitted = refit(before, *parts) or fit_weighted(before, *parts)
+    fitted = fit_weighted(before, *parts)
     return fitted, gate_log_proba(fitted, template.X, n_components)
 
 

@@ -1,9 +1,5 @@
 """Families: the density of y around the prediction of an expert."""
 
-import inspect
-from functools import partial
-from types import SimpleNamespace
-
 import numpy as np
 from scipy import stats
 from scipy.special import gammaln, xlogy
@@ -23,7 +19,7 @@ class Family:
     def check(self, y):
         """Refuse a y that has no density in this family."""
 
-    def predict(self, expert, X, y=None):
+    def predict(self, expert, X):
         """Return what an expert predicts, with the samples along the first axis."""
         return expert.predict(X)
 
@@ -71,7 +67,7 @@ class Poisson(Family):
                 "family='gaussian' for other numbers."
             )
 
-    def predict(self, expert, X, y=None):
+    def predict(self, expert, X):
         mean = expert.predict(X)
         if mean.min() < 0:
             raise ValueError(
@@ -90,13 +86,12 @@ class Poisson(Family):
 
 
 class LogLoss(Family):
-    """Class probabilities, of classes coded as 0, 1, ...; a factor may multiply their logits."""
+    """Class probabilities, of classes coded as 0, 1, ..."""
 
-    def __init__(self, classes, sharpness=1.0):
+    def __init__(self, classes):
         self.classes = classes
-        self.sharpness = sharpness
 
-    def predict(self, expert, X, y=None):
+    def predict(self, expert, X):
         proba = expert.predict_proba(X)
         # An expert need not have seen all classes; one that was fitted before may have others.
         if not np.array_equal(expert.classes_, self.classes):
@@ -109,46 +104,21 @@ class LogLoss(Family):
             every = np.zeros((len(proba), len(known)))
             every[:, [known.index(label) for label in expert.classes_.tolist()]] = proba
             proba = every
-        return self.sharpen(proba)
-
-    def sharpen(self, proba):
-        """Return probabilities of any leading axes, with the factor."""
-        if self.sharpness == 1:
-            return proba
-        proba = (proba / proba.max(axis=-1, keepdims=True)) ** self.sharpness
-        return proba / proba.sum(axis=-1, keepdims=True)
+        return proba
 
     def log_density(self, y, prediction, scale):
         proba = prediction[np.arange(len(y)), y]
         return np.log(np.maximum(proba, LEAST_PROBABILITY))
 
 
-class OwnDensity(Family):
-    """Experts with a density of their own, such as mixtures: the prediction is its logarithm."""
-
-    def predict(self, expert, X, y=None):
-        return expert.score_samples(X, y)
-
-    def log_density(self, y, prediction, scale):
-        return prediction
-
-    def distribution(self, expert, X, scale):
-        # As the distributions of SciPy.
-        return SimpleNamespace(
-            cdf=partial(expert.cdf, X),
-            ppf=partial(expert.predict_quantiles, X),
-            rvs=lambda size, random_state: expert.sample_y(X, size[1], random_state),
-        )
-
-
-def predict_known(family, expert, X, y):
+def predict_known(family, expert, X):
     """Return what an expert predicts of training samples, and refuse NaN."""
     # Some experts predict a Series.
-    prediction = np.asarray(family.predict(expert, X, y))
-    if (n_missing := np.isnan(prediction.reshape(len(y), -1)).any(axis=1).sum()) > 0:
+    prediction = np.asarray(family.predict(expert, X))
+    if (n_missing := np.isnan(prediction.reshape(len(prediction), -1)).any(axis=1).sum()) > 0:
         raise ValueError(
-            f"{expert!r} predicted NaN for {n_missing} of {len(y)} training samples. Leave it out, "
-            "or fit it on columns that it can deal with."
+            f"{expert!r} predicted NaN for {n_missing} of {len(prediction)} training samples. "
+            "Leave it out, or fit it on columns that it can deal with."
         )
     return prediction
 
@@ -158,9 +128,6 @@ FAMILIES = {"gaussian": Gaussian, "poisson": Poisson}
 
 def guess_family(estimator):
     """Return the name of the family that an unfitted regressor is made for."""
-    density = getattr(type(estimator), "score_samples", None)
-    if density is not None and "y" in inspect.signature(density).parameters:
-        return "own"
     parameters = estimator.get_params(deep=False)
     name = f"{type(estimator).__name__} {parameters.get('loss')} {parameters.get('objective')}"
     is_poisson = "oisson" in name or parameters.get("power") == 1

@@ -15,15 +15,13 @@ from .._data.distributions import check_quantiles, draw_indices, find_quantiles
 from .._data.validation import check_numbers
 from .._validation import (
     Names,
-    check_named,
-    check_same_length,
     last_step,
     name_in_errors,
     refuse_overflow,
     warning_once,
 )
 from ._base import BaseMixture
-from ._families import FAMILIES, Gaussian, OwnDensity, guess_family
+from ._families import FAMILIES, Gaussian, guess_family
 
 
 class MixtureRegressor(RegressorMixin, BaseMixture):
@@ -40,9 +38,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     estimator : estimator, list of estimator or None, default=None
         The expert of all components: a regressor whose `fit` takes `sample_weight`, or a
         :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other steps are fitted once,
-        without weights. An expert may be a mixture (a hierarchical mixture), or have a density of
-        its own, `score_samples(X, y)`. It is given X as it is. A list holds the models of a stack,
-        or pairs of a name and a model, as scikit-learn's stacks have them.
+        without weights. It is given X as it is. A list holds the models of a stack, or pairs of a
+        name and a model, as scikit-learn's stacks have them.
         None: :class:`~sklearn.linear_model.LinearRegression`; with categories or missing values
         :class:`~sklearn.linear_model.Ridge` of the encoded columns: a column per category but the
         first, numbers standardized, and missing ones replaced by the mean, with a column that says
@@ -72,8 +69,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     family : {"auto", "gaussian", "poisson"}, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation
         per component. "auto" depends on the estimator: "poisson" for
-        :class:`~sklearn.linear_model.PoissonRegressor` and others with such a loss, the density of
-        its own for a mixture or another estimator with `score_samples(X, y)`, otherwise "gaussian".
+        :class:`~sklearn.linear_model.PoissonRegressor` and others with such a loss, otherwise
+        "gaussian".
 
     method : {"em", "stack"}, default="em"
         "em": experts and gate are fitted together by expectation maximization. The model with the
@@ -95,7 +92,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         "bic", "aic": mixtures of 1, 2, ... components are fitted by EM, 10 at most, until two in a
         row are no better by an information criterion. They find regimes that overlap, or whose
         border is oblique. The parameters of experts and gate must be countable, as those of linear
-        models, trees, and mixtures of them.
+        models and trees.
 
     n_init : int, default=10
         Number of random starts. All run for 10 iterations. After that only those continue whose
@@ -250,7 +247,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     }
     _predicts = "predict"
 
-    def _default_expert(self):
+    def _default_expert(self, X):
         return LinearRegression()
 
     def _check_y(self, y):
@@ -268,7 +265,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         # A stack combines the means of its models, whatever these are made for.
         if self.estimator is None or self.method == "stack":
             return Gaussian()
-        return {**FAMILIES, "own": OwnDensity}[guess_family(last_step(self.estimator))]()
+        return FAMILIES[guess_family(last_step(self.estimator))]()
 
     def _encode_y(self, y):
         return column_or_1d(check_numbers(y), warn=True)
@@ -303,27 +300,6 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         """
         X = self._check_new(X)
         return np.column_stack([expert.predict(X) for expert in self.experts_])
-
-    def cdf(self, X: SamplesLike, y: ArrayLike) -> np.ndarray:
-        """Return the probability of at most y given each x.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_values)
-            One or several numbers for each of them.
-
-        Returns
-        -------
-        proba : ndarray of the shape of y
-        """
-        X = self._check_new(X)
-        y = check_named(y, "y", ensure_2d=False, dtype=np.float64)
-        check_same_length(X=X, y=y)
-        proba = _mixed_cdf(self.gate_proba(X), self._distributions(X), y.reshape(len(y), -1))
-        return proba.reshape(y.shape)
 
     def _distributions(self, X):
         """Return a distribution of every component."""

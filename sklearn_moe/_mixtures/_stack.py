@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +29,7 @@ from ._em import (
     log_densities,
     posterior,
 )
-from ._families import LEAST_PROBABILITY, LogLoss, predict_known
+from ._families import LEAST_PROBABILITY, predict_known
 from ._weighted import LARGEST_SEED, Template, fit_weighted, takes_weights
 
 _OF_EM = "family criterion n_init init max_iter tol min_prior".split()
@@ -90,8 +89,9 @@ def fit_stack(mixture, problem, experts, random_state):
         # Few rows of a wide table hold many numbers.
         n_rows = min(MOST_ROWS, 2**22 // problem.X.shape[1] + 1)
         rows = rows[draw_rows(len(rows), n_rows)]
-    learner = _learn(problem, outputs, rows, folds, mixture.gate, seed)
-    family = learner.family
+    family = problem.family
+    learner = _GateLearner(problem, outputs, rows, folds)
+    learner.learn(mixture.gate, seed)
     gates = learner.gates(learner.gate, learner.X)
     weights = np.average(gates, axis=0, weights=learner.weight)
     scales = np.full(len(fitted), np.nan)
@@ -99,8 +99,6 @@ def fit_stack(mixture, problem, experts, random_state):
         squares = gates * (learner.y[:, np.newaxis] - learner.outputs) ** 2
         scales = np.sqrt(np.average(squares, axis=0, weights=learner.weight) / weights)
         scales = family.bound_scales(learner.y, scales)[0]
-    else:
-        outputs = family.sharpen(outputs)
     density = log_densities(family, learner.y, outputs[rows].swapaxes(0, 1), scales)
     log_gate = np.log(np.maximum(learner.unseen, LEAST_SHARE))
     log_density = posterior(log_gate + density)[1]
@@ -120,8 +118,6 @@ def fit_stack(mixture, problem, experts, random_state):
         "converged_": True,
         "_seen": hash_rows(problem.X),
     }
-    if not family.has_scale:
-        attributes["sharpness_"] = family.sharpness
     return family, [*scales], attributes
 
 
@@ -207,49 +203,7 @@ def _fit_expert(problem, expert, train, test, seed):
     if test is None:
         return fitted
     part = _safe_indexing(problem.X, test)
-    return predict_known(problem.family, fitted, part, problem.y[test])
-
-
-def _learn(problem, outputs, rows, folds, gate, seed):
-    """Return a learner with a gate, and of classes with a sharpness of the experts."""
-    if problem.family.has_scale:
-        return _GateLearner(problem, outputs, rows, folds).learn(gate, seed, with_tree=True)
-    # Gate and sharpness are found in turn, each given the other.
-    for n_round in range(3):
-        learner = _GateLearner(problem, problem.family.sharpen(outputs), rows, folds)
-        learner.learn(gate, seed, with_tree=n_round > 0)
-        factor = _find_sharpness(learner)
-        learner.family = LogLoss(learner.family.classes, learner.family.sharpness * factor)
-        problem = replace(problem, family=learner.family)
-        if factor == 1 and n_round:
-            break
-    return learner
-
-
-def _find_sharpness(learner):
-    """Return the factor of the logits of experts by which their mixture has the least loss.
-
-    1 if that gains nothing clear. A model that is right in its region alone, and is fitted to all
-    samples, knows of much chance. Of that there is little in its region. Of few samples, which may
-    all be right, it stays near 1, together with the one before: its logarithm has a normal prior.
-    """
-    before = np.log(learner.family.sharpness)
-    rows = np.arange(len(learner.y))
-
-    def losses(log_factor):
-        proba = LogLoss(None, np.exp(log_factor)).sharpen(learner.outputs)[rows, :, learner.y]
-        return -np.log(np.maximum((learner.unseen * proba).sum(axis=1), LEAST_PROBABILITY))
-
-    def negative_log_density(log_factor):
-        # The standard deviation of the logarithm is 0.5 before any sample is seen.
-        prior = ((before + log_factor) / 0.5) ** 2 / 2
-        return learner.weight @ losses(log_factor) + prior
-
-    best = minimize_scalar(negative_log_density, bounds=(-1, 3), method="bounded").x
-    # Two digits do not depend on rounding errors.
-    best = np.round(best, 2)
-    is_clear = is_clearly_positive(losses(0.0) - losses(best), learner.weight)
-    return float(np.exp(best)) if is_clear else 1.0
+    return predict_known(problem.family, fitted, part)
 
 
 def _name_experts(models):
@@ -304,7 +258,7 @@ class _GateLearner:
         losses = [mixed_losses(self.values, self.losses, gates) for gates in alone]
         return int(np.argmin([self.weight @ loss for loss in losses]))
 
-    def learn(self, gate, seed, *, with_tree):
+    def learn(self, gate, seed):
         """Learn a gate. The default is that of `fit_router`, or a tree.
 
         A tree is chosen where samples of other folds say clearly that it is better.
@@ -313,7 +267,7 @@ class _GateLearner:
         if not (gate is None or isinstance(gate, str) or self.n_experts == 1):
             self.gate = self._fit_by_em([gate], every, seed)
             self.unseen = self._predict_folds([gate], seed)
-            return self
+            return
         encoder, features = None, np.empty((len(every), 0))
         if gate is not None:
             weights = {} if issparse(self.X) else {"sample_weight": self.weight}
@@ -329,9 +283,8 @@ class _GateLearner:
         self.unseen = router.unseen
         if router.unseen is None:
             self.unseen = self.gates(self.gate, self.X)
-        elif with_tree:
+        else:
             self._try_tree(router.gates(features) if is_linear else None, seed)
-        return self
 
     def _try_tree(self, start, seed):
         """Take a tree as gate where it is clearly better."""

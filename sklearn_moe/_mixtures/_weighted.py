@@ -4,15 +4,12 @@ import copy
 import inspect
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.linear_model import PoissonRegressor
 from sklearn.pipeline import Pipeline
 
 from .._validation import last_step
 from ._defaults import ColumnEncoder
-from ._newton import refit, without_slopes
 
 # A seed is added to the index of a component, of which there are few.
 LARGEST_SEED = 2**31 - 11
@@ -50,14 +47,9 @@ class Template:
             self.inner = Template(self.pipeline.steps[-1][1], X, y)
             self.last = self.inner.last
             self.X = self.inner.X
-        elif type(estimator) is PoissonRegressor and not issparse(X):
-            # All starts go on from here.
-            self.last = without_slopes(estimator, X, y)
 
     def draw(self, seed):
         """Return a last step to begin with, in which every random state that is None is drawn."""
-        if type(self.last) is PoissonRegressor:
-            return self.last
         last = clone(self.last)
         random_state = np.random.RandomState(seed)
         params = last.get_params()
@@ -83,10 +75,6 @@ def fit_weighted(estimator, X, y, weight):
     """
     if weight is None:
         return copy.copy(estimator).fit(X, y)
-    if type(estimator) is PoissonRegressor:
-        moved = refit(estimator, X, y, weight)
-        if moved is not None:
-            return moved
     is_warm = getattr(estimator, "warm_start", False)
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)
@@ -104,8 +92,6 @@ def takes_weights(estimator):
 def count_parameters(estimator):
     """Return the number of parameters that a fitted estimator has, None if it is not countable."""
     last = last_step(estimator)
-    if hasattr(last, "n_parameters_"):
-        return last.n_parameters_
     n_outputs = len(last.classes_) - 1 if is_classifier(last) else 1
     if hasattr(last, "tree_"):
         n_leaves = last.get_n_leaves()

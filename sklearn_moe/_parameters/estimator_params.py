@@ -88,8 +88,6 @@ class EstimatorParams(HasNames):
         - "soft": all experts, as the classical mixture model sum_m gate_m p_m(y | x), trained by
           its likelihood;
         - "sigmoid": all experts, each weighted by the sigmoid of its own score [3]_;
-        - "patch_choice": for bags of patches; every expert computes the `top_k` patches of a sample
-          to which it gives the highest scores [4]_;
         - "random": "topk" with scores by a random linear projection, which is not trained: a
           baseline for learned routers;
         - a class of your own, `functools.partial` of it, or one of these with options that are
@@ -110,7 +108,7 @@ class EstimatorParams(HasNames):
           the mean softmax of expert m;
         - "importance": the squared coefficient of variation of P_m [2]_;
         - "bias": no loss, but a bias on the scores of the choice. In every step it changes by its
-          weight in favor of the experts with too little load [5]_; at prediction it is constant;
+          weight in favor of the experts with too little load [4]_; at prediction it is constant;
         - "z_loss": the mean squared logsumexp of the scores, which keeps them small, but does not
           make the load even by itself;
         - a callable `(n_experts, weight) -> sklearn_moe.nn.Balance`, such as a subclass of it;
@@ -202,8 +200,8 @@ class EstimatorParams(HasNames):
         Name of the kind of each expert, in a pool numbered where several have the same.
 
     coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
-        Coefficients of linear experts of a table (of the kind "linear", and with
-        `activation="linear"`), NaN for others: for regression in the units of y, for classes those
+        Coefficients of the experts of a table, if all are linear (of the kind "linear", or with
+        `activation="linear"`): for regression in the units of y, for classes those
         of the logits, (n_experts, n_classes, n_columns). Numeric columns are in
         their own units. If a column had missing values in `fit`, a missing value is
         its mean, and there is a second coefficient for the mark of missing values. There is a
@@ -282,9 +280,7 @@ class EstimatorParams(HasNames):
         False leaves X unchanged; NaN and categories are then errors.
 
     top_k : int, default="auto"
-        Experts per sample of routers that choose; patches per expert for
-        "patch_choice". "auto" is 1, and for "patch_choice" 3, or the number of patches if that
-        is smaller.
+        Experts per sample of routers that choose. "auto" is 1.
 
     expert_loss_weight : float, default="auto"
         Share w of the losses of single experts in the training loss,

@@ -22,15 +22,13 @@ import numpy as np
 
 from ..nn import NETWORKS
 from ..nn.router_parts import LinearScores, MLPScores, patches_shape
-from ..nn.routers import PatchChoiceRouter
 from .request import ModelDefaults, TrainingDefaults
 
 
 def choose_model(request):
     """Return the defaults of the model."""
-    # A whole network has layers of its own, and a router of patches looks at images, not features.
-    of_patches = request.router is not None and request.router.router_class is PatchChoiceRouter
-    trunk = "cnn" if request.is_auto("expert") and not of_patches else None
+    # A whole network has layers of its own.
+    trunk = "cnn" if request.is_auto("expert") else None
     has_trunk = request.get("trunk", trunk) is not None
     return ModelDefaults(
         trunk=trunk,

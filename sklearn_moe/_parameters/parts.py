@@ -94,8 +94,8 @@ class RouterParams(_PartParams):
 
     learning_rate : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd", with r the root mean square norm of the training patches
-        (8 / r^2 for the router "patch_choice"); but for the router "soft" on a table or behind a
+        and 1 / r^2 for "normalized_sgd", with r the root mean square norm of the training patches;
+        but for the router "soft" on a table or behind a
         trunk twice that of the experts, except for "normalized_sgd". On images it is less: that of
         "adamw" is multiplied by 0.4, and without a trunk all are divided by the number of squares
         whose scores are added up. On a table a number has the router trained together with the

@@ -18,7 +18,6 @@ max_iter               1,000 epochs, until the loss ceases to fall; 150 for regr
 =====================  ============================================================================
 """
 
-from ..nn.routers import PatchChoiceRouter
 from .request import ModelDefaults, TrainingDefaults
 
 
@@ -36,10 +35,6 @@ def choose_model(request):
 def choose_training(request):
     """Return the defaults of the training."""
     rate, router_rate = request.rates_of_solver()
-    if request.solver.scale_by_input_norm and request.router.router_class is PatchChoiceRouter:
-        # It has to be fast, or experts that compute all samples learn features of all clusters:
-        # 99.6 % on setting 1 from 4,000 samples, with the usual rate and two patches 71 %.
-        router_rate *= 8
     return TrainingDefaults(
         # Behind a trunk the mixture decides about a part of the loss, as for images.
         own_loss=request.own_loss(0.7),

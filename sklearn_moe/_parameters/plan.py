@@ -14,8 +14,6 @@ import numpy as np
 
 from .. import nn
 from .._registry import accepts_argument, overrides, require_override
-from ..nn.router_parts import patches_shape
-from ..nn.routers import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
 from . import images, patches, table
 from .request import DataProfile, Request
@@ -92,12 +90,6 @@ class TrainingPlan:
     max_iter: int
     tol: float | None
     may_use_bf16: bool
-
-    @property
-    def depends_on_max_iter(self):
-        """Whether the first epochs, or the patience, follow from how many there are to be."""
-        stops = self.n_rehearsing > 0 or (self.n_out_of_bag > 0 and self.tol is not None)
-        return self.schedule == "cosine" or stops
 
 
 @dataclass(frozen=True)
@@ -211,7 +203,7 @@ def _choose_kinds(request, choices, defaults):
     specs = [nn.ExpertSpec.of(nn.EXPERTS.resolve(kind)) for kind in chosen]
     if not specs:
         _refuse_kinds(request, "expert")
-    needs_pool = any(spec.estimator is not None for spec in specs)
+    needs_pool = any(spec.is_fitted for spec in specs)
     # These have a common table of columns.
     is_mixed = len({spec.columns for spec in specs}) > 1
     obstacle = table.why_no_pool(request) if request.data.is_table else "X"
@@ -225,7 +217,7 @@ def _choose_kinds(request, choices, defaults):
             _refuse_kinds(request, "n_experts")
         specs = specs[:n_experts]
     is_line = n_experts == 1 and specs[0].factory is nn.LinearExpert and obstacle is None
-    if n_experts == 1 and specs[0].estimator is None:
+    if n_experts == 1 and not specs[0].is_fitted:
         is_pool = is_line and _is_solved(specs[0], request.head)
     if not is_pool:
         specs = specs[:n_experts]
@@ -238,11 +230,7 @@ def _choose_kinds(request, choices, defaults):
 
 def _is_solved(spec, head):
     """Tell whether the members of a kind are found by a solver of linear models, not in steps."""
-    if spec.factory is not nn.LinearExpert:
-        return False
-    is_margin = head.kind == "classes" and (head.n_targets, head.n_outputs) == (2, 1)
-    has_scale = getattr(head, "has_scale", False) and head.n_outputs == 2 * head.n_targets
-    return is_margin or has_scale or head.n_outputs == head.n_targets
+    return spec.factory is nn.LinearExpert and head.has_plain_outputs
 
 
 def _plan_model(request, choices, defaults, budget):
@@ -268,13 +256,10 @@ def _plan_model(request, choices, defaults, budget):
 
     # A router whose scores are fixed has a network of its own.
     network = choices.choose("router__network", "auto" if router.network else "linear")
-    top_k = router.top_k
-    if router.router_class is PatchChoiceRouter:
-        top_k = min(top_k, patches_shape(shape)[0])
     request.router = replace(
         router,
         network=router.network or network,
-        top_k=choices.choose("top_k", top_k),
+        top_k=choices.choose("top_k", router.top_k),
         gate=choices.choose("router__gate", router.gate or router.router_class.gates[0]),
         noise=choices.choose("router__noise", router.noise),
     )

@@ -1,12 +1,12 @@
 """What "auto" becomes for a table, X of shape (n_samples, n_features).
 
-The model is a pool: three kinds of experts, each a bag of networks or one linear function, and a
-router that is learned after them from rows that they did not see. On 23 tables its log loss is .75
-of that of scikit-learn's MLPClassifier and .97 of that of CatBoost (docs/measured.md).
+The model is a pool: kinds of experts, each a bag of networks or of boosted trees, or one linear
+function, and a router that is learned after them from rows that they did not see.
 
 =====================  ============================================================================
 trunk, standardize     none; columns get mean 0 and standard deviation 1, with a soft bound
-n_experts, expert      the kinds "deep", "piecewise" and "linear"; 8 of "mlp" without a pool
+n_experts, expert      the kinds "deep", "piecewise", "linear", from 300 rows on "trees"; 8 of "mlp"
+                       without a pool
 router                 "soft", or "top1" if distributions cannot be mixed
 solver, its schedule   "adamw" with "cosine"
 batch_size             200 rows, up to 800 from 50,000 rows on, more of rows of uneven weight
@@ -30,6 +30,7 @@ from .request import ModelDefaults, TrainingDefaults
 # of one network.
 _KINDS = ["deep", "piecewise", "linear"]
 _N_EXPERTS = 8
+_N_ROWS_OF_TREES = 300
 
 
 class Budget(NamedTuple):
@@ -49,31 +50,35 @@ def budget_of(n_samples):
     """Return the budget of a fit of so many rows.
 
     Five members of each kind: each row is hidden from one of them. With fewer a member would see
-    less of the table, and more take longer. From 200,000 rows on the loss depends less on chance,
-    and a fit would take minutes. Two members take a third of the time, with a log loss of .2871 in
-    place of .2849 and .3930 in place of .3884 (the two functions of docs/measured.md).
+    less of the table, and more take longer. Where rows are many the loss depends less on chance,
+    and another kind gains more than more members.
     """
+    if n_samples < 2000:
+        return Budget(n_members=5, fewest_bags=5, least_pieces=16)
     if n_samples < 200_000:
-        return Budget(n_members=5, fewest_bags=4, least_pieces=16)
-    return Budget(n_members=2, fewest_bags=10, least_pieces=8, hashes_pieces=False)
+        return Budget(n_members=3, fewest_bags=5, least_pieces=16)
+    return Budget(n_members=1, fewest_bags=10, least_pieces=8, hashes_pieces=False)
 
 
 def choose_model(request):
     """Return the defaults of the model."""
     is_default = request.is_auto("n_experts") and request.is_auto("expert")
     is_pool = is_default and not request.is_chunk and why_no_pool(request) is None
+    kinds = [*_KINDS]
+    if request.data.n_samples >= _N_ROWS_OF_TREES and request.head.has_plain_outputs:
+        kinds.append("trees")
     if is_default and request.trains_router and request.can_mix:
         warn(
             "balance, router__learning_rate and router__network have the router trained with "
-            f"the experts: these are {_N_EXPERTS} of 'mlp', not a pool of three kinds. "
+            f"the experts: these are {_N_EXPERTS} of 'mlp', not a pool of kinds. "
             "Set n_experts or expert, or leave these parameters out.",
             UserWarning,
         )
     return ModelDefaults(
         trunk=None,
         standardize=True,
-        n_experts=len(_KINDS) if is_pool else _N_EXPERTS,
-        expert=_KINDS if is_pool else "mlp",
+        n_experts=len(kinds) if is_pool else _N_EXPERTS,
+        expert=kinds if is_pool else "mlp",
         router="soft" if request.can_mix else "top1",
     )
 

@@ -67,7 +67,11 @@ class Stopping(Callback):
             score = sign * net.history[-1, self.score]
             if score > self.best_:
                 self.best_epoch_ = self.n_epochs_
-                self.best_weights_ = _keep(net.training_.module, self.best_weights_)
+                # A head may have weights of its own.
+                weights = _weights(net)
+                if self.best_weights_ is None:
+                    self.best_weights_ = [torch.empty_like(weight) for weight in weights]
+                torch._foreach_copy_(self.best_weights_, weights)
         before, self.best_ = self.best_, max(self.best_, score)
         if self.tol is None:
             return
@@ -87,19 +91,13 @@ class Stopping(Callback):
     def on_train_end(self, net, **kwargs):
         """Return to the best weights."""
         if self.best_weights_ is not None:
-            module = net.training_.module
-            weights = [*module.parameters(), *module.buffers()]
-            torch._foreach_copy_(weights, self.best_weights_)
+            torch._foreach_copy_(_weights(net), self.best_weights_)
             self.best_weights_ = None
 
 
-def _keep(module, kept):
-    """Return a copy of the weights of a module, made over a copy that was kept before, if any."""
-    weights = [*module.parameters(), *module.buffers()]
-    if kept is None:
-        return [weight.detach().clone() for weight in weights]
-    torch._foreach_copy_(kept, weights)
-    return kept
+def _weights(net):
+    parts = net.training_.module, net.criterion_
+    return [weight for part in parts for weight in (*part.parameters(), *part.buffers())]
 
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")

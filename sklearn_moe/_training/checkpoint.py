@@ -1,5 +1,6 @@
 """A fit that is stored while it runs, and goes on where it was stopped."""
 
+import copy
 import hashlib
 import json
 import os
@@ -20,24 +21,21 @@ from skorch.history import History
 from .._compat import __version__
 from .._persistence import StoredModule, as_array, map_nested
 from .._validation import warn
-from .process_group import CURRENT_GROUP
 
 _DIGEST = hashlib.sha256().digest_size
 # What does not change the course of a training.
 _IRRELEVANT = {"verbose", "callbacks", "checkpoint", "device", "warm_start"}
-# Seconds between two snapshots in memory, of which Ctrl-C writes the last one.
-_SNAPSHOT = 1.0
 
 
-def identity_of(estimator, samples, plan, random_state, weights=None):
+def identity_of(estimator, data, plan, random_state, weights=None):
     """Return a hash of what decides the course of a fit.
 
     Parameters
     ----------
     estimator : estimator instance
         Its parameters are read.
-    samples : Samples
-        As they are trained on.
+    data : tuple
+        The samples as they are trained on, X first, and how X is read.
     plan : Plan
     random_state : RandomState
         The generator that the fit draws from, at its start.
@@ -56,16 +54,13 @@ def identity_of(estimator, samples, plan, random_state, weights=None):
     params |= plan.resolved
     if isinstance(estimator.random_state, np.random.RandomState):
         params["random_state"] = random_state.get_state(legacy=False)
-    if not plan.training.depends_on_max_iter:
-        # A shorter fit is the beginning of a longer one.
-        del params["max_iter"]
     params = {
         name: StoredModule(value) if isinstance(value, torch.nn.Module) else value
         for name, value in params.items()
         if name not in _IRRELEVANT
     }
-    X = samples.X
-    data = [(X.data, X.indices, X.indptr) if issparse(X) else X, *samples[1:]]
+    X, *rest = data
+    data = [(X.data, X.indices, X.indptr) if issparse(X) else X, *rest]
     callbacks = [_describe(callback) for callback in estimator.callbacks or ()]
     start = map_nested(as_array, weights)
     try:
@@ -98,14 +93,14 @@ class Checkpoint:
     Parameters
     ----------
     place : FitCheckpoint
-    estimator, samples, plan, random_state, weights
+    estimator, data, plan, random_state, weights
         As in `identity_of`.
 
     Attributes
     ----------
     random_state : RandomState
-        What the fit is to draw from: the generator that was given, which is as it was when a stored
-        fit began, or a copy of NumPy's global one.
+        What the fit is to draw from. Of an unseeded fit a copy of NumPy's generator, as it was when
+        the stored fit began.
 
     Raises
     ------
@@ -113,144 +108,68 @@ class Checkpoint:
         If the file is damaged, or that of another fit.
     OSError
         If nothing can be written there.
-
-    Examples
-    --------
-    A fit of several trainings names each of them:
-
-    >>> checkpoint = Checkpoint(place, estimator, samples, plan, random_state)  # doctest: +SKIP
-    >>> random_state = checkpoint.random_state  # doctest: +SKIP
-    >>> part = checkpoint.part("mlp")  # doctest: +SKIP
-    >>> Training(net, rows, None, 100, seed=0, checkpoint=part).run()  # doctest: +SKIP
     """
 
-    def __init__(self, place, estimator, samples, plan, random_state, weights=None):
+    name = ""
+
+    def __init__(self, place, estimator, data, plan, random_state, weights=None):
         self.every = place.every
-        self.max_iter = plan.training.max_iter
-        self.identity = identity_of(estimator, samples, plan, random_state, weights)
+        identity = identity_of(estimator, data, plan, random_state, weights)
         # What a symbolic link leads to: a new file would take the place of the link itself.
         path = Path(os.path.realpath(place.path))
-        in_folder = path.is_dir() or not Path(place.path).suffix
-        folder = path if in_folder else path.parent
+        if path.is_dir() or not Path(place.path).suffix:
+            path = path / f"{identity}.checkpoint"
         try:
-            with suppress(FileNotFoundError):
-                # It fails at a link that leads to itself.
-                path.stat()
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
         except OSError as error:
             raise OSError(
                 f"checkpoint='{place.path}' cannot be written ({error}). Pass a file or folder in "
                 "a place that you may write to."
             ) from error
-        sources = [path]
-        if in_folder:
-            path = folder / f"{self.identity}-{self.max_iter:09}.checkpoint"
-            # The fit itself, or the longest one that is its beginning.
-            found = folder.glob(f"{self.identity}-*.checkpoint")
-            sources = sorted(source for source in found if source <= path)[-1:]
+        start = json.dumps(random_state.get_state(legacy=False), default=np.ndarray.tolist)
+        self.state = {"identity": identity, "parts": {}, "start": start}
         self.path = path
-        self.parts, start = {}, random_state.get_state(legacy=False)
-        self.start = json.dumps(start, default=np.ndarray.tolist)
-        for source in sources:
-            vars(self).update(self._read(source))
-        self.is_callers = random_state is estimator.random_state
-        is_global = estimator.random_state is None
-        self.random_state = np.random.RandomState() if is_global else random_state
-        self.random_state.set_state(json.loads(self.start))
-        # The first process stores what all have.
-        self.enabled = not getattr(CURRENT_GROUP.get(), "rank", 0)
-        self.is_written = True
-        self.kept_at = self.written_at = time.monotonic()
+        if path.exists():
+            self.state = self._read(identity)
+        self.random_state = random_state
+        if estimator.random_state is None:
+            self.random_state = np.random.RandomState()
+            self.random_state.set_state(json.loads(self.state["start"]))
+        self.written_at = time.monotonic()
 
-    def part(self, name=""):
-        """Return what stores one training of the fit, for `Training`.
+    def part(self, name):
+        """Return what stores one training of a fit of several; each has a name of its own.
 
         A part that was not begun starts anew. One that has ended gets its weights, the state of
         its optimizer, its history and what its callbacks have learned, and ends at once.
-
-        Parameters
-        ----------
-        name : str, default=""
-            Of the training, another one for each of a fit. A fit of one training needs none.
-
-        Returns
-        -------
-        CheckpointPart
         """
-        return CheckpointPart(self, name)
+        part = copy.copy(self)
+        part.name = name
+        return part
 
-    def rewind(self):
-        """Let the caller's generator draw the same again, for a fit that goes on from here."""
-        if self.is_callers:
-            self.random_state.set_state(json.loads(self.start))
-
-    def _read(self, path):
-        """Return what a file holds, nothing if there is none; no code of the file is run."""
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return {}
+    def _read(self, identity):
+        """Return what the file holds; no code of it is run."""
+        content = self.path.read_bytes()
         digest, content = content[:_DIGEST], content[_DIGEST:]
         state = {}
         # Whatever torch does not load is no checkpoint.
         with suppress(Exception):
             if hashlib.sha256(content).digest() == digest:
                 state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-        if state.get("identity") != self.identity or state["max_iter"] > self.max_iter:
+        if state.get("identity") != identity:
             raise ValueError(
-                f"The checkpoint '{path}' belongs to another fit: other data or parameters, more "
-                "epochs or another version of sklearn_moe; or it is damaged. Nothing was changed. "
-                "Remove the file, pass another one, or a folder, in which every fit has a file of "
-                "its own."
+                f"The checkpoint '{self.path}' belongs to another fit: other data or parameters, "
+                "or another version of sklearn_moe; or it is damaged. Nothing was changed. Remove "
+                "the file, pass another one, or a folder, in which every fit has a file of its own."
             )
-        return {name: state[name] for name in ("parts", "start")}
+        return state
 
-    def write(self):
-        """Store the latest states of all parts in the file, which is whole at any moment."""
-        self.written_at = time.monotonic()
-        if self.is_written:
-            return
-        buffer = BytesIO()
-        names = ("identity", "max_iter", "parts", "start")
-        torch.save({name: getattr(self, name) for name in names}, buffer)
-        content = buffer.getvalue()
-        half = Path(f"{self.path}.{os.getpid()}-{threading.get_ident()}.part")
-        try:
-            with open(half, "wb") as file:
-                file.write(hashlib.sha256(content).digest() + content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(half, self.path)
-            self.is_written = True
-        except OSError as error:
-            # That is no reason to lose what was learned.
-            warn(
-                f"The checkpoint '{self.path}' could not be written ({error}). Training goes on; "
-                "what was written before is kept.",
-                UserWarning,
-            )
-        finally:
-            with suppress(OSError):
-                half.unlink(missing_ok=True)
-
-
-class CheckpointPart:
-    """The stored state of one training: what `Training` calls at ends of epochs.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    name : str
-    """
-
-    def __init__(self, checkpoint, name):
-        self.checkpoint = checkpoint
-        self.name = name
+    # -- what a training calls ----------------------------------------------------------------
 
     def restore(self, training):
         """Give a training what was stored, if something was."""
-        stored, net = self.checkpoint.parts.get(self.name), training.net
+        stored, net = self.state["parts"].get(self.name), training.net
         if stored is None:
             return
         # The training changes what it is given.
@@ -273,32 +192,21 @@ class CheckpointPart:
             generator.manual_seed(generator.initial_seed() + stored["n_done"])
 
     def epoch_ended(self, training):
-        """Keep the state as it is, in memory or in the file, unless that was done just now."""
-        checkpoint, now = self.checkpoint, time.monotonic()
-        is_due = now - checkpoint.written_at >= checkpoint.every
-        if training.n_epochs > 0 and (is_due or now - checkpoint.kept_at >= _SNAPSHOT):
-            self._keep(training)
-            if is_due:
-                checkpoint.write()
+        """Write the state, unless that was done just now."""
+        if training.n_epochs > 0 and time.monotonic() - self.written_at >= self.every:
+            self._write(training)
 
     def ended(self, training):
         """Write the last state, unless it is the one that was restored."""
         if training.n_epochs > training.n_done:
-            self._keep(training)
-            self.checkpoint.write()
+            self._write(training)
 
-    def write(self):
-        """Write the latest states of all parts."""
-        self.checkpoint.write()
-
-    def rewind(self):
-        """Let the caller's generator draw the same again."""
-        self.checkpoint.rewind()
-
-    def _keep(self, training):
-        checkpoint, net = self.checkpoint, training.net
-        if not checkpoint.enabled:
+    def _write(self, training):
+        """Store the state of a training in the file, which is whole at any moment."""
+        # The first process stores what all have.
+        if getattr(training.group, "rank", 0):
             return
+        net = training.net
         state = {name: getattr(net, name).state_dict() for name in net.with_state}
         state |= {
             "n_done": training.n_epochs,
@@ -316,9 +224,25 @@ class CheckpointPart:
                 if _is_ours(callback)
             },
         }
-        checkpoint.parts[self.name] = map_nested(_copy, state)
-        checkpoint.is_written = False
-        checkpoint.kept_at = time.monotonic()
+        self.state["parts"][self.name] = map_nested(_copy, state)
+        buffer = BytesIO()
+        torch.save(self.state, buffer)
+        content = buffer.getvalue()
+        half = Path(f"{self.path}.{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            with open(half, "wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(half, self.path)
+        except OSError as error:
+            # That is no reason to lose what was learned.
+            warn(
+                f"The checkpoint '{self.path}' could not be written ({error}). Training goes on; "
+                "what was written before is kept.",
+                UserWarning,
+            )
+        self.written_at = time.monotonic()
 
 
 def _is_ours(callback):

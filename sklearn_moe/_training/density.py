@@ -16,8 +16,6 @@ _LEAST_SCALE = 1e-6
 _LOG_FACTORS = np.log([0.01, 10])
 _LEAST_DISPERSION = 1e-6
 _LOG_DISPERSIONS = np.log([_LEAST_DISPERSION, 100])
-# Log-likelihood that rows lose by chance with the dispersion of others: two standard errors.
-_TOLERATED = 2.0
 _LEVELS = np.linspace(0, 1, 201)
 # Calibration of levels shrinks to none by this many pseudo-rows.
 _PRIOR_ROWS = 50
@@ -26,7 +24,7 @@ _SAME_SHARE = 1e-9
 # A count stands for all levels from that of the next smaller count to its own.
 _PLACES = np.linspace(0.025, 0.975, 20)
 # So many rows at most count against those of a new chunk: the model changes.
-_N_REMEMBERED = 1000
+_N_REMEMBERED = 400
 # Standard deviations of y from its mean, beyond which a scale does not change.
 _LARGEST_DEVIATION = 3
 
@@ -70,8 +68,7 @@ class Density:
         self.slope = measured.get("scale_slope_", 0.0)
         self.dispersion = measured.get("dispersion_", 0.0)
         self.levels = measured.get("_levels", _LEVELS)
-        self.shares = measured.get("_shares", _LEVELS)
-        self.n_measured = measured.get("_n_measured", 0)
+        self.before = measured
 
     def _make_family(self, head):
         return getattr(stats, head.family)
@@ -109,7 +106,7 @@ class Density:
 
     def quantiles(self, parts, q):
         """Return quantiles of a single output at calibrated levels, (n_samples, n_quantiles)."""
-        levels = np.interp(q, self.shares, self.levels)
+        levels = np.interp(q, _LEVELS, self.levels)
         log_weights, *parts = self.split(parts)
         weights = np.exp(log_weights)
         # A quantile lies between the least and the largest one of the parts.
@@ -147,7 +144,7 @@ class Density:
         measured : dict
             Fitted attributes by name.
         """
-        n_outputs, n_before = self.target.n_targets, self.n_measured
+        n_outputs = self.target.n_targets
         mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
         if oob_mean is None:
             oob_mean = mean
@@ -157,15 +154,16 @@ class Density:
             columns = parts, y, weight, oob_mean, mean
             parts, y, weight, oob_mean, mean = (column[known] for column in columns)
         parts, y = self._measure_width(parts, y, weight, oob_mean, mean)
-        n_rows = weight.sum()
-        self.n_measured = min(n_before + n_rows, _N_REMEMBERED)
-        measured = {"_n_measured": self.n_measured} | self._found()
-        if n_outputs > 1:
-            return measured
-        log_weights, *parts = self.split(parts)
-        below, weight = self._levels_of(y, (np.exp(log_weights), *parts), weight)
-        self._calibrate(below, weight, n_rows, n_before)
-        return measured | {"_levels": self.levels, "_shares": self.shares}
+        found, n_rows = self._found(), weight.sum()
+        if n_outputs == 1:
+            log_weights, *parts = self.split(parts)
+            below, weight = self._levels_of(y, (np.exp(log_weights), *parts), weight)
+            found["_levels"] = self._calibrated(below, weight, n_rows)
+        n_before = self.before.get("_n_measured", 0)
+        share = n_rows / (n_rows + n_before)
+        for name, value in found.items():
+            found[name] = share * value + (1 - share) * self.before.get(name, value)
+        return found | {"_n_measured": min(n_before + n_rows, _N_REMEMBERED)}
 
     def _found(self):
         """Return the scale and its slope, unless the experts predict the scale."""
@@ -179,28 +177,19 @@ class Density:
         return parts, mean + errors
 
     def _measure_scale(self, parts, y, weight, oob_mean, errors):
-        """Set the scale, and its slope, by errors and by as many rows that agree with the last."""
-        n_before, n_outputs = self.n_measured, self.target.n_targets
+        """Set the scale, and its slope, by errors."""
+        n_outputs = self.target.n_targets
         size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
         unit = np.maximum(size, _LEAST_SCALE) * self.target.scale
-        if n_before:
-            # What the outputs have in common is found below.
-            share, ratio = weight.sum() / (weight.sum() + n_before), np.square(unit / self.scale)
-            common = np.exp(np.log(ratio).mean())
-            unit = self.scale * np.sqrt(1 + share * (ratio / common - 1))
         # Of the logarithm of an error's size.
-        line = GammaRegressor(alpha=(_PRIOR_ROWS + n_before) / weight.sum())
+        line = GammaRegressor(alpha=_PRIOR_ROWS / weight.sum())
         z = oob_mean.clip(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
-        slope = np.zeros(n_outputs) + self.slope
-        sizes = np.abs(errors) * np.exp(-slope * z) + _LEAST_SCALE
+        sizes = np.abs(errors) + _LEAST_SCALE
         lines = [line.fit(z[:, [k]], sizes[:, k], weight).coef_ for k in range(n_outputs)]
-        self.slope = slope + np.concatenate(lines)
+        self.slope = np.concatenate(lines)
 
         def loss(log_factor):
-            log_density = self.log_density(parts, y, unit * np.exp(log_factor))
-            # Of normal errors of that scale.
-            agreeing = log_factor + np.exp(-2 * log_factor) / 2
-            return n_before * n_outputs * agreeing - weight @ log_density
+            return -weight @ self.log_density(parts, y, unit * np.exp(log_factor))
 
         best = minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x
         self.scale = unit * np.exp(best)
@@ -209,13 +198,9 @@ class Density:
         """Return the shares of the distributions below y, and the weight of each."""
         return self._share_below(y, *parts)[:, 0], weight
 
-    def _calibrate(self, below, weight, n_rows, n_before):
-        """Set at which levels the right share of the rows lies below a quantile."""
-        if n_before:
-            share = n_rows / (n_rows + n_before + _PRIOR_ROWS)
-            found = weight @ (below[:, np.newaxis] <= self.levels) / n_rows
-            self.shares = (1 - share) * self.shares + share * found
-            return
+    @staticmethod
+    def _calibrated(below, weight, n_rows):
+        """Return the levels at which the right share of the rows lies below a quantile."""
         order = np.argsort(below)
         below = below[order]
         # Rows of the same share are one step: a row of weight 2 is the row twice.
@@ -224,7 +209,7 @@ class Density:
         shares = (np.cumsum(sizes) - sizes / 2) / n_rows
         levels = np.interp(_LEVELS, shares, below[is_new])
         trust = n_rows / (n_rows + _PRIOR_ROWS)
-        self.levels, self.shares = trust * levels + (1 - trust) * _LEVELS, _LEVELS
+        return trust * levels + (1 - trust) * _LEVELS
 
 
 class CountDensity(Density):
@@ -261,9 +246,8 @@ class CountDensity(Density):
         return parts, y
 
     def _measure_dispersion(self, parts, y, weight):
-        """Set the dispersion of each output, by likelihood, beside that of the rows before."""
+        """Set the dispersion of each output, by likelihood."""
         log_weights, points, _ = self.split(parts)
-        before = np.zeros(y.shape[1]) + self.dispersion
         self.dispersion = np.empty(y.shape[1])
         for k, unit in enumerate(self.target.scale / self.target.step):
             counts = Counts(unit)
@@ -272,12 +256,8 @@ class CountDensity(Density):
                 log_proba = counts.logpdf(y[:, [k]], points[..., k], np.exp(log_dispersion))
                 return -weight @ special.logsumexp(log_weights + log_proba, axis=1)
 
-            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded")
-            # The model has learned: rows of which these say that they were others are forgotten.
-            worse = loss(np.log(max(before[k], _LEAST_DISPERSION))) - best.fun
-            n_known = self.n_measured * np.exp(min(0.0, _TOLERATED - worse))
-            share = weight.sum() / (weight.sum() + n_known)
-            self.dispersion[k] = share * np.exp(best.x) + (1 - share) * before[k]
+            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded").x
+            self.dispersion[k] = np.exp(best)
 
     def _levels_of(self, y, parts, weight):
         """Return for each count many levels, between those of all smaller ones and its own."""

@@ -72,7 +72,7 @@ def fit_members(fit, kind, estimator, in_bag):
     in_bag : ndarray of shape (n_rows, n_members), bool
     """
     rows, head = fit.rows, fit.net.criterion_
-    X, y, weight = _read(fit.net, kind, rows)
+    X, y, weight = read_kind(fit.net, kind, rows)
     weights = _weights_of(estimator, weight, rows.is_weighted)
     _check_kind(estimator, head)
     if head.kind == "multilabel":
@@ -94,22 +94,22 @@ def fit_members(fit, kind, estimator, in_bag):
     if head.n_outputs > head.n_targets and head.kind == "regression":
         seen = in_bag
         if fit.validation is not None:
-            X, y, weight = _read(fit.net, kind, fit.validation)
+            X, y, weight = read_kind(fit.net, kind, fit.validation)
             seen = np.zeros((len(y), len(members)), dtype=bool)
-        scale = _measure_scale(members, X, y, weight, seen)
+        scale = measure_scale(members, X, y, weight, seen)
         for member in members:
             member.of_scale = scale_output(scale)
     fit.net.module_.experts[kind].members = members
 
 
-def _read(net, kind, rows):
+def read_kind(net, kind, rows):
     """Return the columns that a kind reads of rows, their y and weights."""
     module, columns = net.module_, net.module_.columns_of[kind]
     X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
     return X, rows.y.cpu().numpy(), rows.weight.double().cpu().numpy()
 
 
-def _measure_scale(members, X, y, weight, seen):
+def measure_scale(members, X, y, weight, seen):
     """Return the root mean squared error for rows that members have not seen, or for all rows."""
     chosen = seen if seen.all() else ~seen
     errors, weights = [], []
@@ -166,7 +166,7 @@ def fit_members_further(fit, kind, members):
             f"expert={estimator!r} cannot be trained chunk by chunk: it has no `partial_fit`, or "
             "was not fitted by `fit` before. Use `fit`, or kinds of networks."
         )
-    X, y, weight = _read(fit.net, kind, rows)
+    X, y, weight = read_kind(fit.net, kind, rows)
     weights = _weights_of(estimator, weight, rows.is_weighted, "partial_fit")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     y = y.astype(int) if head.kind == "multilabel" else y

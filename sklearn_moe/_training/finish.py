@@ -17,7 +17,6 @@ from .._data.indexing import draw_rows
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
 from ..nn.seeding import drawing_from
-from .callbacks import Interrupts
 from .density import density_of
 from .out_of_bag import predict_out_of_bag
 from .pool import PoolFit
@@ -47,7 +46,7 @@ def finish(fit, found=None):
     learned = fit.learned
     is_regression = learned._target.kind == "regression"
     if found is None:
-        predictions, load = _by_few_rows_after_ctrl_c(fit, _predict_hidden)
+        predictions, load = fit.by_few_rows_after_ctrl_c(_predict_hidden)
         found = PoolFit(fit.validation or fit.rows, predictions, load)
     oob = found.predictions
     # The state of the optimizer is as large as the weights, or twice as large.
@@ -55,11 +54,11 @@ def finish(fit, found=None):
     if oob is not None and is_regression:
         oob = learned._target.decode(oob)
     if is_regression:
-        measured = _by_few_rows_after_ctrl_c(
-            fit, lambda fit: measure_density(fit, describe_density(fit, found.rows), {}, oob)
+        measured = fit.by_few_rows_after_ctrl_c(
+            lambda fit: measure_density(fit, describe_density(fit, found.rows), {}, oob)
         )
         vars(learned).update(measured)
-    _by_few_rows_after_ctrl_c(fit, lambda fit: _describe_training(fit, found.load))
+    fit.by_few_rows_after_ctrl_c(lambda fit: _describe_training(fit, found.load))
     n_rows = len(fit.samples.y)
     if oob is not None and len(oob) < n_rows:
         every = np.full((n_rows, *oob.shape[1:]), np.nan, oob.dtype)
@@ -69,17 +68,6 @@ def finish(fit, found=None):
         name = "oob_prediction_" if is_regression else "oob_decision_function_"
         setattr(learned, name, oob)
     return found.loss
-
-
-def _by_few_rows_after_ctrl_c(fit, step):
-    """Return what a step returns; Ctrl-C lets it begin anew with few rows, a second one ends it."""
-    if not fit.hurries:
-        try:
-            with Interrupts():
-                return step(fit)
-        except KeyboardInterrupt:
-            fit.hurry()
-    return step(fit)
 
 
 def _predict_hidden(fit):

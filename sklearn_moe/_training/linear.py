@@ -23,7 +23,7 @@ _MANY_ROWS = 100
 # computed.
 _MOST_DENSE, _MOST_SECOND = 2**21, 500
 # Score of a class of which a model sees no sample, logarithm of a rate of 0.
-_UNSEEN = -5.0
+UNSEEN = -5.0
 
 
 def fit_line(fit, kind, rows, folds):
@@ -123,7 +123,7 @@ def _read_columns(net, kind, rows, weight):
 
 def _draw_folds(X, weight, groups):
     """Return a fold for each row, the same of equal rows or of a group; -1 if few rows differ."""
-    if groups is None or not groups.any():
+    if groups is None:
         draws = X @ np.random.default_rng(0).normal(size=X.shape[1])
         # The last digits of a product depend on the place of the row. Rows of weight 0 move none.
         draws = np.where(weight > 0, np.round(draws, 6), np.inf)
@@ -240,7 +240,7 @@ def _fit_numbers(model, X, y, weight, alpha, n_targets):
 
 def _fit_classes(model, X, y, weight, alpha, n_classes):
     """Return the coefficients and intercepts of the logits of all classes."""
-    coef, intercept = np.zeros((n_classes, X.shape[1])), np.full(n_classes, _UNSEEN)
+    coef, intercept = np.zeros((n_classes, X.shape[1])), np.full(n_classes, UNSEEN)
     seen = np.unique(y[weight > 0])
     if len(seen) == 1:
         intercept[seen] = 0.0
@@ -258,7 +258,7 @@ def _fit_label(model, X, y, weight, alpha, n_targets):
     """Return those of the log odds of a label."""
     seen = np.unique(y[weight > 0])
     if len(seen) == 1:
-        return np.zeros((1, X.shape[1])), np.array([-_UNSEEN if seen[0] else _UNSEEN])
+        return np.zeros((1, X.shape[1])), np.array([-UNSEEN if seen[0] else UNSEEN])
     model.set_params(C=1 / alpha).fit(X, y, weight)
     return model.coef_, model.intercept_
 
@@ -266,7 +266,7 @@ def _fit_label(model, X, y, weight, alpha, n_targets):
 def _fit_rate(model, X, y, weight, alpha, n_targets):
     """Return those of the logarithm of a rate."""
     if not y[weight > 0].any():
-        return np.zeros((1, X.shape[1])), np.array([_UNSEEN])
+        return np.zeros((1, X.shape[1])), np.array([UNSEEN])
     # Its loss is a mean over rows.
     model.set_params(alpha=alpha / weight.sum()).fit(X, y, weight)
     return model.coef_[np.newaxis], np.array([model.intercept_])

@@ -62,8 +62,8 @@ class Training:
         Whether the rows are one of many chunks, for which the rates of "cosine" stay at their
         highest.
     callbacks : sequence of skorch callbacks
-    checkpoint : CheckpointPart or None
-        Stores the state of the training, and may know one to go on from; see `Checkpoint.part`.
+    checkpoint : Checkpoint or None
+        Stores the state of the training, and may know one to go on from.
     """
 
     def __init__(
@@ -140,10 +140,6 @@ class Training:
                 # The last step of all has no loss that would show it.
                 if not torch.stack(torch._foreach_norm(self.parameters)).isfinite().all():
                     raise self._divergence("weights became infinite or NaN")
-        except BaseException:
-            if self.checkpoint:
-                self.checkpoint.rewind()
-            raise
         finally:
             # Leave the net as it is when no training is under way.
             net.callbacks = None
@@ -168,9 +164,6 @@ class Training:
             self.stopped = not interrupts.seen
         except KeyboardInterrupt:
             self.drop_unfinished()
-            if self.checkpoint:
-                # Of the last epoch that was whole.
-                self.checkpoint.write()
             self.notify("on_train_end", **known)
             raise
         self.drop_unfinished()

@@ -9,7 +9,6 @@ from scipy.optimize import minimize_scalar
 
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS
-from .._validation import warn
 from ..nn.seeding import hash_rows
 
 # Rows that tell what a table is like.
@@ -40,16 +39,11 @@ def hide_rows(net, rows, plan, groups=None):
         n_bags = max(plan.model.n_members)
         # Of few members, each still sees most rows.
         n_bags = n_bags if n_bags >= N_FOLDS else max(n_bags, plan.budget.fewest_bags)
-    if groups is not None and np.ptp(groups) == 0:
-        warn(
-            "groups holds a single group, which cannot be out-of-bag as a whole. Its samples are "
-            "out-of-bag one by one: out-of-bag losses and predictions, and intervals, are those of "
-            "new samples of this group, and tell nothing of others.",
-            UserWarning,
-        )
-        groups = None
     if groups is not None:
         sizes = np.bincount(groups, rows.counts())
+        if plan.is_pool:
+            # Each bag that is a member's should lack some group.
+            n_bags = max(min(n_bags, len(sizes)), *plan.model.n_members)
         in_bag = _balanced_bags(sizes, n_bags, n_out_of_bag)[groups]
     elif rows.x.ndim == 2 and has_few_distinct_rows(
         rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()

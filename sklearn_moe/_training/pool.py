@@ -5,6 +5,7 @@ networks that are trained in steps, a linear function, copies of an estimator.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,23 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from .._data.indexing import draw_rows
-from .._data.router import N_FOLDS, fit_router, mixed_losses
+from .._data.router import (
+    N_FOLDS,
+    NO_WEIGHT,
+    fit_router,
+    is_clearly_positive,
+    mixed_losses,
+)
 from .._data.rows import Rows, SparseRows
 from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
 from ..nn.experts.mlp import MLPStack
+from ..nn.experts.trees import BoostedTrees
 from ..nn.functional import batch_size, sum_over_shards
 from ..nn.mixture import MixtureOutput
 from .estimators import fit_members, fit_members_further
 from .linear import fit_line
 from .loop import Step, Training
 from .out_of_bag import sharpen
+from .trees import fit_trees
 
 # Rows by which a router is learned, and numbers in them.
 _N_ROUTER_ROWS, _MOST_NUMBERS = 20_000, 2**21
 # Rows by which lines are found, and for each column: by 50,000 of 30 columns a line has a log loss
 # that is higher by 30 / (2 * 50,000) = .0003 than by all rows.
 _N_LINE_ROWS, _N_ROWS_OF_A_COLUMN = 50_000, 1000
+# Rows that tell whether a kind is worth its time, and the gain that is, as a share of the loss.
+_FEWEST_ROWS, _LEAST_GAIN = 20, 0.005
 # Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
 _LAST_EPOCHS, _LEAST_WEIGHT = 0.4, 0.01
 
@@ -54,16 +65,29 @@ def fit_pool(fit):
     for kind in estimators:
         # A checkpoint holds weights of networks alone.
         fit.net.module_.experts[kind].members = []
-    trained = [k for k in range(model.n_experts) if k not in model.solved and k not in estimators]
-    best_epochs = {kind: train_kind(fit, kind) for kind in trained}
-    hidden = find_hidden(fit.rows, fit.plan)
-    lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
-    for kind, estimator in estimators.items():
-        fit_members(fit, kind, estimator, _bags(fit, kind))
-    weights, found = _learn_router(fit, lines, hidden)
+    trees = [k for k, spec in enumerate(specs) if spec.factory is BoostedTrees]
+    steps = {*range(model.n_experts)} - {*model.solved, *estimators, *trees}
+    best_epochs = {kind: train_kind(fit, kind) for kind in sorted(steps)}
+    weights, found = fit.by_few_rows_after_ctrl_c(partial(_fit_others, estimators, trees))
     if not fit.hurries:
         _train_last_epochs(fit, best_epochs, weights)
     return found
+
+
+def _fit_others(estimators, trees, fit):
+    """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
+    model, hidden = fit.plan.model, find_hidden(fit.rows, fit.plan)
+    lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
+    for kind, estimator in estimators.items():
+        fit_members(fit, kind, estimator, _bags(fit, kind))
+    kept = [*range(model.n_experts)]
+    for kind in trees:
+        others = [k for k in kept if k not in trees]
+        is_auto = isinstance(fit.estimator.expert, str) and fit.estimator.expert == "auto"
+        is_worth = partial(_is_worth, fit, lines, hidden, others) if is_auto else None
+        if not fit_trees(fit, kind, _bags(fit, kind), is_worth):
+            kept.remove(kind)
+    return _learn_router(fit, lines, hidden, kept)
 
 
 def find_hidden(rows, plan):
@@ -129,12 +153,13 @@ def train_kind(fit, kind):
         make_step=BagStep,
         is_chunk=fit.is_chunk,
         callbacks=fit.make_callbacks(stopping),
-        checkpoint=fit.checkpoint and fit.checkpoint.part(name),
+        # What was trained on few rows is not to be gone on with.
+        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.hurries else None,
     )
     try:
         training.run()
     except KeyboardInterrupt:
-        if fit.hurries or len(fit.net.history) == fit.n_before:
+        if fit.hurries or fit.is_chunk or len(fit.net.history) == fit.n_before:
             raise
         fit.hurry()
         if len(fit.net.history) == n_before:
@@ -197,6 +222,13 @@ class _Unseen(NamedTuple):
     kind_of: Tensor  # (n_parts,)
     shares: Tensor  # (n_parts,), that of a part in its kind
 
+    @classmethod
+    def of(cls, outputs, counts):
+        """Return the outputs of so many parts of each kind."""
+        counts = torch.tensor(counts)
+        kind_of = torch.arange(len(counts)).repeat_interleave(counts)
+        return cls(outputs, kind_of, 1 / counts[kind_of].double())
+
     def values(self, head, y):
         """Return what the loss of a mixture of kinds depends on, and that loss."""
         values, losses = head.mixing_parts(self.outputs, y)
@@ -210,10 +242,9 @@ class _Unseen(NamedTuple):
 
 
 @torch.no_grad()
-def _predict_unseen(net, rows, lines, hidden):
+def _predict_unseen(net, rows, lines, hidden, kinds):
     """Return the outputs for rows by members that have not seen them; by all, if hidden is None."""
     pool = net.module_
-    kinds = range(len(pool.experts))
 
     def outputs_of_all(x, *, encoded):
         x = pool.encode(x, encoded)
@@ -232,9 +263,11 @@ def _predict_unseen(net, rows, lines, hidden):
 
     if hidden is None:
         outputs = torch.from_numpy(net.map_batches(outputs_of_all, rows))
-        return _Unseen(outputs, pool.kind_of.cpu(), pool.shares.cpu().double())
-    outputs = torch.from_numpy(net.map_batches(outputs_of, rows, hidden))
-    return _Unseen(outputs, torch.arange(len(kinds)), torch.ones(len(kinds), dtype=torch.double))
+        counts = [len(pool.experts[kind]) for kind in kinds]
+    else:
+        outputs = torch.from_numpy(net.map_batches(outputs_of, rows, hidden))
+        counts = [1] * len(kinds)
+    return _Unseen.of(outputs, counts)
 
 
 def _line_outputs(z, hidden, coef, intercept):
@@ -247,9 +280,43 @@ def _line_outputs(z, hidden, coef, intercept):
     return outputs
 
 
+def _is_worth(fit, lines, hidden, others, outputs):
+    """Tell whether a kind is worth more of its members, by the outputs of its first one.
+
+    The mixture with it is to predict the rows that it has not seen better than without it, by more
+    than chance and by half a per cent.
+    """
+    net, rows, head = fit.net, fit.validation or fit.rows, fit.net.criterion_
+    if fit.validation is not None or hidden is None:
+        places, hidden = torch.arange(len(rows.y)), None
+    else:
+        # Copies have been drawn the same way.
+        places = torch.arange(len(rows.y))[~fit.rows.in_bag[:, 0].cpu()]
+        hidden = torch.zeros(len(places), dtype=hidden.dtype)
+    if len(places) < _FEWEST_ROWS:
+        return True
+    drawn = rows.take(places.to(rows.y.device), rows.y.device)
+    found = _predict_unseen(net, drawn, lines, hidden, others)
+    n_others, y, weight = len(others), drawn.y.cpu(), rows.counts()[places]
+    outputs = torch.cat([found.outputs, outputs[:, :1].double()], 1)
+    kind_of = torch.cat([found.kind_of, torch.tensor([n_others])])
+    shares = torch.cat([found.shares, torch.ones(1, dtype=torch.double)])
+    values, losses = _Unseen(outputs, kind_of, shares).values(head, y)
+    no_features, mixed = np.zeros((len(y), 0)), []
+    for part in (values[:, :n_others], values):
+        weights = fit_router(part, losses, weight, no_features, np.arange(len(y)))
+        mixed.append(mixed_losses(part, losses, weights.gates(no_features)))
+    gain = mixed[0] - mixed[1]
+    least = _LEAST_GAIN * abs(np.average(mixed[0], weights=weight))
+    return is_clearly_positive(gain, weight, 1) and np.average(gain, weights=weight) > least
+
+
 @torch.no_grad()
-def _learn_router(fit, lines, hidden):
-    """Give the router what kinds are worth on unseen rows; return the weights and a `PoolFit`."""
+def _learn_router(fit, lines, hidden, kept):
+    """Give the router what kinds are worth on unseen rows; return the weights and a `PoolFit`.
+
+    Only kinds that are `kept` have a weight.
+    """
     net, rows, head = fit.net, fit.validation or fit.rows, fit.net.criterion_
     pool = net.module_
     places = np.arange(len(rows.y))
@@ -262,7 +329,7 @@ def _learn_router(fit, lines, hidden):
     # There may be no out-of-bag rows.
     if not len(places):
         return None, PoolFit(rows)
-    unseen = _predict_unseen(net, rows, lines, hidden)
+    unseen = _predict_unseen(net, rows, lines, hidden, kept)
     n_numbers = unseen.outputs[0].numel() + pool.router.weight.shape[1]
     n_most = min(_N_ROUTER_ROWS, max(1, _MOST_NUMBERS // n_numbers))
     places = places[draw_rows(len(places), n_most)]
@@ -274,12 +341,13 @@ def _learn_router(fit, lines, hidden):
     # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
     # be as good by chance: the mean of several kinds is the better guess.
     is_wide = features.shape[1] >= len(rows.y)
-    alone = [*lines] if head.kind == "regression" or is_wide else []
+    alone = [kept.index(kind) for kind in lines] if head.kind == "regression" or is_wide else []
     bags = places if hidden is None else hidden[places].numpy()
     weights = fit_router(values, losses, weight, features, bags, alone)
     gates = weights.gates(features)
-    pool.router.weight.copy_(torch.from_numpy(weights.slopes))
-    pool.router.bias.copy_(torch.from_numpy(weights.intercept))
+    pool.router.bias.fill_(NO_WEIGHT)
+    pool.router.weight[kept] = torch.from_numpy(weights.slopes).to(pool.router.weight)
+    pool.router.bias[kept] = torch.from_numpy(weights.intercept).to(pool.router.bias)
     if pool.sharpness is not None:
         sharpen(net, some.mix(head, gates), y, weight)
     loss = float(np.average(mixed_losses(values, losses, gates), weights=weight))
@@ -293,7 +361,8 @@ def _learn_router(fit, lines, hidden):
         mixed = mixed * pool.sharpness.cpu()
     predictions = head.predict(mixed).to(net.dtype).numpy()
     predictions[hidden.numpy() < 0] = np.nan
-    load = rows.weight.cpu().double().numpy() @ gates
+    load = np.zeros(len(pool.experts))
+    load[kept] = rows.weight.cpu().double().numpy() @ gates
     return weights, PoolFit(rows, predictions, load, loss)
 
 
@@ -335,6 +404,7 @@ def _train_last_epochs(fit, best_epochs, weights):
         for group, rate in zip(groups, highest, strict=True):
             group["lr"] = group["initial_lr"] = rate * factor
         options = {"module": net.module_.bag(kind), "make_step": BagStep}
+        options["callbacks"] = fit.make_callbacks()
         try:
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:
@@ -350,15 +420,16 @@ def _train_last_epochs(fit, best_epochs, weights):
 def train_pool_further(fit):
     """Train the kinds of a pool for an epoch on a chunk, whose rows teach the router before.
 
-    Linear experts are trained in steps, too; estimators by their own `partial_fit`.
+    Linear experts are trained in steps, too; estimators by their own `partial_fit`. Trees stay as
+    `fit` has found them.
     """
     pool = fit.net.module_
     if fit.goes_on:
         _weigh_further(fit)
     for kind, (spec, _) in enumerate(fit.plan.model.kinds):
-        if spec.estimator is None:
+        if not spec.is_fitted:
             train_kind(fit, kind)
-        else:
+        elif spec.estimator is not None:
             fit_members_further(fit, kind, pool.experts[kind].members)
 
 
@@ -370,7 +441,8 @@ def _weigh_further(fit):
     if router.weight.any():
         return
     rows = fit.rows.sample(_N_ROUTER_ROWS, torch.device(net.device))
-    values, losses = _predict_unseen(net, rows, {}, None).values(head, rows.y.cpu())
+    kinds = range(len(net.module_.experts))
+    values, losses = _predict_unseen(net, rows, {}, None, kinds).values(head, rows.y.cpu())
     n_rows = len(rows.y)
     new = fit_router(values, losses, rows.counts(), np.zeros((n_rows, 0)), np.arange(n_rows))
     share = len(fit.rows.y) / seen

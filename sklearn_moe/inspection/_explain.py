@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse, vstack
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils._indexing import _get_column_indices
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, validate_params
 
@@ -27,7 +26,6 @@ _N_PATCHES = 4
 @validate_params(
     {
         "rows": ["array-like", Count(0), None],
-        "groups_of_columns": [dict, "array-like", None],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_permutations": [Count(1)],
         "random_state": ["random_state"],
@@ -41,7 +39,6 @@ def explain(
     *,
     output: Any = None,
     background: Any = None,
-    groups_of_columns: Any = None,
     tol: float = 0.02,
     max_permutations: int = 1000,
     random_state: Any = 0,
@@ -56,7 +53,8 @@ def explain(
 
     X : array-like, data frame or sparse matrix of shape (n_samples, ...)
         The samples that are explained, and those that they are compared with: rows of a table, bags
-        of patches or images.
+        of patches or images. A part has each column, each patch, or each of 16 equal parts of an
+        image.
 
     rows : int or array-like of int, default=None
         Places of the rows to explain. None: all.
@@ -68,12 +66,6 @@ def explain(
     background : like X, default=None
         The rows that are compared with. None: 100 rows of X, by `random_state`, or all if there are
         fewer.
-
-    groups_of_columns : dict of str to list, or array-like of int, default=None
-        Columns that have one part together, such as those of a one-hot encoding: names of groups
-        and their columns, by name or place. Of arrays also the number of the group of each entry,
-        in the shape of a sample. None: each column is a group, each patch of a bag, and each of 16
-        equal parts of an image.
 
     tol : float, default=0.02
         Permutations are drawn until the standard errors are below this share of the standard
@@ -97,7 +89,7 @@ def explain(
         If `estimator` lacks a method.
 
     ValueError
-        If X has no such row, column or output, or the estimator predicts several labels.
+        If X has no such row or output, or the estimator predicts several labels.
 
     See Also
     --------
@@ -159,7 +151,7 @@ def explain(
     else:
         view, table = open_view(estimator, X, needs), None
     outcome = _Outcome(view, estimator, explained, output)
-    names, values, numbers, owner = _read_columns(table, shape, explained, rows, groups_of_columns)
+    names, values, numbers, owner = _read_columns(table, shape, rows)
     limits = tol, max_permutations
     parts = _find_parts(outcome, explained, compared, owner, rows, seed, limits)
     prediction, contribution, standard_error, is_rough = parts
@@ -250,46 +242,17 @@ class _Outcome:
         return np.log(predicted[samples, self.first[row]]) - np.log(others)
 
 
-def _read_columns(table, shape, explained, rows, groups):
+def _read_columns(table, shape, rows):
     """Return names, texts and numbers of what has a part, and which each entry belongs to."""
-    labels, owner = _group(explained, shape, groups)
-    texts = np.full((len(rows), len(labels)), "", dtype=object)
-    numbers = np.full((len(rows), len(labels)), np.nan)
-    for place in range(len(labels)) if len(shape) == 1 else ():
-        columns = [table[entry] for entry in np.flatnonzero(owner == place)]
-        # A group of more columns is not written out.
-        if len(columns) <= 4:
-            pairs = zip(*(column.texts(rows) for column in columns), strict=True)
-            texts[:, place] = [", ".join(pair) for pair in pairs]
-        if len(columns) == 1 and not columns[0].labels:
-            numbers[:, place] = columns[0].values[rows]
-    return tuple(labels), texts, numbers, owner
-
-
-def _group(explained, shape, groups):
-    """Return the names of the groups, and the group of each entry."""
-    n_entries = int(np.prod(shape))
-    if groups is None and len(shape) > 1:
-        return _patches(shape)
-    if not (groups is None or isinstance(groups, dict)):
-        found, owner = np.unique(groups, return_inverse=True)
-        if owner.size != n_entries:
-            raise ValueError(
-                f"groups_of_columns has shape {np.shape(groups)}, a sample has {tuple(shape)}."
-            )
-        return [f"group {name}" for name in found], owner.ravel()
-    if explained.shape[1:] != (n_entries,):
-        raise ValueError("groups_of_columns of arrays is the number of the group of each entry.")
-    names = [column.label for column in Table(explained)]
-    first = np.full(n_entries, -1)
-    for name, chosen in (groups or {}).items():
-        places = np.array(_get_column_indices(explained, np.asarray(chosen).tolist()), int)
-        if not len(places) or (first[places] >= 0).any():
-            raise ValueError(f"groups_of_columns: {name!r} has no columns, or some of another.")
-        first[places] = places.min()
-        names[places.min()] = str(name)
-    kept, owner = np.unique(np.where(first < 0, np.arange(n_entries), first), return_inverse=True)
-    return [names[place] for place in kept], owner
+    if len(shape) > 1:
+        names, owner = _patches(shape)
+        unknown = len(rows), len(names)
+        return tuple(names), np.full(unknown, "", dtype=object), np.full(unknown, np.nan), owner
+    columns = [table[place] for place in range(table.n_columns)]
+    texts = np.array([column.texts(rows) for column in columns], dtype=object).T
+    numbers = [np.full(len(rows), np.nan) if c.labels else c.values[rows] for c in columns]
+    names = tuple(column.label for column in table.columns)
+    return names, texts, np.array(numbers, float).T, np.arange(len(columns))
 
 
 def _patches(shape):

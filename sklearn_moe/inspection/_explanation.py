@@ -40,7 +40,7 @@ class Explanation:
         What is explained: the prediction, the logarithm of a rate, or log odds.
 
     columns : tuple of n_columns str
-        Names of the columns, of groups of columns, or of patches.
+        Names of the columns or of patches.
 
     values : ndarray of str of shape (n_rows, n_columns)
         What the rows have in them.

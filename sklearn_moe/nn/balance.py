@@ -8,35 +8,6 @@ from .functional import softmax, sum_over_shards, weighted_mean
 from .router_parts import Route
 
 
-class RunningMean(nn.Module):
-    """The mean of the first values, then an exponential moving average.
-
-    Value t enters with weight 1 / min(t, horizon), so that there is no bias to the start value.
-
-    Parameters
-    ----------
-    start : tensor
-        The mean before any value; gives shape, type and device.
-    horizon : int
-        Number of values of which it is about the mean.
-    """
-
-    mean: Tensor
-    count: Tensor
-
-    def __init__(self, start: Tensor, horizon: int):
-        super().__init__()
-        self.horizon = horizon
-        self.register_buffer("mean", start.clone())
-        self.register_buffer("count", start.new_zeros(()))
-
-    @torch.no_grad()
-    def update(self, value: Tensor) -> Tensor:
-        """Add a value, and return the mean."""
-        self.count += 1
-        return self.mean.lerp_(value.to(self.mean.dtype), 1 / self.count.clamp(1, self.horizon))
-
-
 class Balance(nn.Module):
     """Base class of what keeps the load of the experts even: its weight, and the running load.
 
@@ -51,6 +22,8 @@ class Balance(nn.Module):
     """
 
     bias: Tensor | None  # (n_experts,), added to the scores that choose
+    load: Tensor  # (n_experts,)
+    n_batches: Tensor  # ()
 
     # What it requires of the router: "gradient" (trained scores) or "choice" (of k experts).
     needs = "gradient"
@@ -60,12 +33,22 @@ class Balance(nn.Module):
         self.n_experts = n_experts
         self.weight = weight
         self.register_buffer("bias", None)
-        # The load of one small batch is a poor estimate: it is averaged over ten.
-        self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), horizon=10)
+        self.register_buffer("load", torch.full((n_experts,), 1 / n_experts))
+        self.register_buffer("n_batches", torch.zeros(()))
 
     def forward(self, router: nn.Module, route: Route, weight: Tensor) -> Tensor | None:
         """Return what is added to the loss of a training batch with sample weights, or None."""
         return self.weight * self.loss(router, route, weight)
+
+    @torch.no_grad()
+    def update_load(self, route: Route, weight: Tensor) -> Tensor:
+        """Return the load with that of a batch, which alone would be a poor estimate.
+
+        It is the mean of the first ten batches, then an exponential moving average.
+        """
+        self.n_batches += 1
+        load = route.load(weight).to(self.load.dtype)
+        return self.load.lerp_(load, 1 / self.n_batches.clamp(1, 10))
 
     def loss(self, router: nn.Module, route: Route, weight: Tensor) -> Tensor:
         """Return the loss before it is multiplied by `weight` of the constructor."""
@@ -91,7 +74,7 @@ class SwitchBalance(Balance):
 
     def loss(self, router, route, weight):
         """Return M f . P."""
-        load = self.load.update(route.load(weight))
+        load = self.update_load(route, weight)
         return self.n_experts * (load.to(route.scores.dtype) @ _importance(route, weight))
 
 
@@ -118,7 +101,7 @@ class BiasBalance(Balance):
 
     def forward(self, router, route, weight):
         """Move the bias; there is no loss."""
-        load = self.load.update(route.load(weight))
+        load = self.update_load(route, weight)
         with torch.no_grad():
             self.bias += self.weight * torch.sign(load.mean() - load)
 

@@ -49,8 +49,14 @@ def stacked_form(experts: Experts) -> Any:
 
 
 def are_homogeneous(experts: Iterable[nn.Module]) -> bool:
-    """Return whether experts differ in nothing but their weights, by their `group_key`."""
-    keys = {getattr(expert, "group_key", None) for expert in experts}
+    """Return whether experts differ in nothing but their weights, by their `group_key`.
+
+    Those with hooks are to be called, one by one.
+    """
+    keys = {
+        None if e._forward_hooks or e._forward_pre_hooks else getattr(e, "group_key", None)
+        for e in experts
+    }
     return len(keys) == 1 and None not in keys
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,8 @@ class TableEncoder(_FixedTypes):
         self.has_pieces = bool(pieces)
         if pieces:
             of_column, low, high = zip(*pieces, strict=True)
-            edges = _bounded(torch.tensor([low, high], dtype=torch.float64))
+            edges = torch.tensor([low, high], dtype=torch.float64).clamp(-_LARGEST, _LARGEST)
+            edges = _bounded(edges)
             self.register_buffer("of_column", torch.tensor(of_column))
             self.register_buffer("low", edges[0])
             self.register_buffer("width", edges[1] - edges[0])
@@ -151,7 +152,7 @@ class TableEncoder(_FixedTypes):
         z = (numbers - center) / scale
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
-        z = torch.nan_to_num(z, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
+        z = torch.nan_to_num(z, nan=0.0).clamp(-_LARGEST, _LARGEST)
         bounded = z.clamp(-LINEAR_UP_TO, LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces and with_pieces:
@@ -178,7 +179,6 @@ class TableEncoder(_FixedTypes):
 
 def _bounded(z: Tensor) -> Tensor:
     """Return z with a soft bound of three standard deviations."""
-    z = z.clamp(-_LARGEST, _LARGEST)
     # A root is exact; the last bit of hypot depends on the place in the batch.
     return z * (_SOFT_BOUND / (z.square() + _SOFT_BOUND**2).sqrt())
 
@@ -221,9 +221,8 @@ class CategoryCodes(_FixedTypes):
     columns : sequence of int
         Of X.
     values : sequence of sequences of float
-        The number that represents each category of a column, in ascending order.
-    codes : sequences of int
-        The code of each of these categories.
+        The number that represents each category of a column, in ascending order: its place is the
+        code.
 
     Raises
     ------
@@ -235,12 +234,11 @@ class CategoryCodes(_FixedTypes):
         self,
         columns: Sequence[int],
         values: Sequence[Sequence[float]],
-        codes: Sequence[Sequence[int]],
         dtype: torch.dtype,
     ):
         super().__init__()
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.long))
-        for i, (numbers_of, codes_of) in enumerate(zip(values, codes, strict=True)):
+        for i, numbers_of in enumerate(values):
             numbers = torch.tensor(numbers_of, dtype=torch.float64)
             if len(numbers.to(dtype).unique()) < len(numbers):
                 raise ValueError(
@@ -248,7 +246,6 @@ class CategoryCodes(_FixedTypes):
                     "cannot distinguish. Replace them by smaller numbers or by strings."
                 )
             self.register_buffer(f"values_{i}", numbers)
-            self.register_buffer(f"codes_{i}", torch.tensor(codes_of, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same with codes, NaN for unknown values, (n_samples, n_features)."""
@@ -260,12 +257,41 @@ class CategoryCodes(_FixedTypes):
 
     def _look_up(self, i, x):
         values = self.get_buffer(f"values_{i}").to(x.dtype)
-        codes = self.get_buffer(f"codes_{i}").to(x.dtype)
         if not len(values):
             return torch.full_like(x, torch.nan)
         # ONNX cannot search.
         if is_exporting():
             is_equal = x.unsqueeze(1) == values
+            codes = torch.arange(len(values), dtype=x.dtype)
             return torch.where(is_equal.any(1), is_equal.to(x.dtype) @ codes, torch.nan)
         places = torch.searchsorted(values, x.contiguous()).clamp(max=len(values) - 1)
-        return torch.where(values[places] == x, codes[places], torch.nan)
+        return torch.where(values[places] == x, places.to(x.dtype), torch.nan)
+
+
+class CategoryMeans(_FixedTypes):
+    """Replace codes of many categories by means of y, see `sklearn_moe._data.target_means`.
+
+    Parameters
+    ----------
+    columns : sequence of int
+        Of X.
+    tables : sequence of arrays of shape (n_categories + 1, n_means)
+        The means of each category; the last ones are for missing and unknown categories.
+    """
+
+    def __init__(self, columns: Sequence[int], tables: Sequence[Any]):
+        super().__init__()
+        self.columns = [*columns]
+        for i, table in enumerate(tables):
+            self.register_buffer(f"table_{i}", torch.from_numpy(table))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return X with the first mean in place of a code, and others behind all columns."""
+        parts = [*x.unbind(1)]
+        for i, column in enumerate(self.columns):
+            table, codes = self.get_buffer(f"table_{i}").to(x.dtype), x[:, column]
+            is_known = (codes >= 0) & (codes < len(table) - 1)
+            means = table[torch.where(is_known, codes, len(table) - 1).long()]
+            parts[column], *more = means.unbind(1)
+            parts += more
+        return torch.stack(parts, 1)

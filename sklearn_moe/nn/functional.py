@@ -14,6 +14,8 @@ from .._registry import Registry
 
 # Of a sample.
 Shape = tuple[int, ...]
+# The logarithm of a gate of 0; of two infinite ones the difference would be NaN.
+_NO_GATE = -1e30
 
 # -- softmax over a short last axis, such as experts or classes ---------------------------
 
@@ -260,54 +262,19 @@ def mixture_loss(
         Of the mixture of the out-of-bag experts, without a gradient. It means nothing for samples
         on which all experts train.
     """
-    gate = gate.to(losses.dtype)
+    # Samples last: torch is slow along a short last axis.
+    losses, trains = losses.T, in_bag.T != 0
+    log_gate = gate.T.to(losses.dtype).clamp(min=torch.finfo(losses.dtype).tiny).log()
+    with torch.no_grad():
+        oob_loss = _mixed_loss(log_gate, losses, ~trains)
+    mean = losses.masked_fill(~trains, 0).sum(0) / trains.sum(0)
     # In an ensemble the gate has no gradient.
     if own == 1:
-        with torch.no_grad():
-            oob_loss = _out_of_bag_loss(gate.T, losses.T, in_bag.T)
-        return (losses * (in_bag / in_bag.sum(1, keepdim=True))).sum(1), oob_loss
-    return _MixtureLoss.apply(gate, losses, in_bag, own)
+        return mean, oob_loss
+    return torch.lerp(_mixed_loss(log_gate, losses, trains), mean, own), oob_loss
 
 
-def _out_of_bag_loss(gate, losses, in_bag):
-    """Return the loss of the out-of-bag experts' mixture, (n_samples,); samples are last."""
-    tiny, largest = torch.finfo(losses.dtype).tiny, torch.finfo(losses.dtype).max
-    gate_out = gate - gate * in_bag
-    # Relative to the least loss of the experts that count: all likelihoods may be tiny.
-    least = losses.masked_fill(in_bag != 0, largest).amin(0)
-    total = (gate_out * (least - losses).clamp_(max=0).exp_()).sum(0)
-    total /= gate_out.sum(0).clamp_(min=tiny)
-    return least - total.clamp_(min=tiny).log()
-
-
-class _MixtureLoss(torch.autograd.Function):
-    """One node of the graph: its many small steps would cost more than the experts."""
-
-    @staticmethod
-    def forward(ctx, gate, losses, in_bag, own):
-        # Samples last: torch is slow along a short last axis.
-        gate, losses, in_bag = gate.T, losses.T, in_bag.T
-        tiny, out_of_bag = torch.finfo(losses.dtype).tiny, in_bag == 0
-        # Relative to the least loss of the experts that count: all likelihoods may be tiny.
-        least = losses.masked_fill(out_of_bag, torch.inf).amin(0)
-        likelihood = (least - losses).clamp_(max=0).exp_()
-        gate_in = gate * in_bag
-        terms = gate_in * likelihood
-        total, gates = terms.sum(0).clamp_(min=tiny), gate_in.sum(0).clamp_(min=tiny)
-        count = in_bag.sum(0)
-        mean = (losses * in_bag).sum(0) / count
-        loss = least - (total / gates).log()
-        ctx.save_for_backward(likelihood, terms, in_bag, total, gates, count)
-        ctx.own = own
-        oob_loss = _out_of_bag_loss(gate, losses, in_bag)
-        ctx.mark_non_differentiable(oob_loss)
-        return torch.lerp(loss, mean, own), oob_loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient, _):
-        likelihood, terms, in_bag, total, gates, count = ctx.saved_tensors
-        joint = (1 - ctx.own) * gradient
-        of_gate = (likelihood * (-joint / total) + joint / gates) * in_bag
-        of_losses = terms * (joint / total) + in_bag * (ctx.own * gradient / count)
-        return of_gate.T, of_losses.T, None, None
+def _mixed_loss(log_gate, losses, counts):
+    """Return the loss of the mixture of the experts that count, (n_samples,); samples are last."""
+    log_gate = log_gate.masked_fill(~counts, _NO_GATE)
+    return log_gate.logsumexp(0) - (log_gate - losses).logsumexp(0)

@@ -61,6 +61,13 @@ class Head(nn.Module):
         self.n_targets = n_targets
         self.n_outputs = n_targets
 
+    @property
+    def has_plain_outputs(self) -> bool:
+        """Whether models that are no networks know the outputs: logits, log rates or numbers."""
+        is_margin = self.kind == "classes" and (self.n_targets, self.n_outputs) == (2, 1)
+        has_scale = getattr(self, "has_scale", False) and self.n_outputs == 2 * self.n_targets
+        return is_margin or has_scale or self.n_outputs == self.n_targets
+
     def forward(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss, as criteria of torch do."""
         return self.loss(output, y).mean()

@@ -13,7 +13,7 @@ from .._registry import require_override
 from .balance import BALANCES, Balance
 from .dispatch import Experts, apply_all, is_exporting, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
-from .experts import ExpertSpec, FittedMembers
+from .experts import BoostedTrees, ExpertSpec, FittedMembers
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
 from .router_parts import GATES, NETWORKS, NOISES, Route
@@ -405,6 +405,8 @@ def build_mixture(
             (spec, options), shape = kinds[kind], shapes[kind]
             if spec.estimator is not None:
                 return [FittedMembers()]
+            # Trees of all members are one module.
+            count = 1 if spec.is_fitted else count
             made = (spec.build(shape, head.n_outputs, **options) for _ in range(count))
             return [expert.to(target) for expert in made]
 
@@ -412,7 +414,7 @@ def build_mixture(
         shared = make(0, n_shared_experts)
         if not all(map(is_own, of_experts)):
             for (spec, _), shape, experts in zip(kinds, shapes, members, strict=True):
-                if spec.estimator is None:
+                if not spec.is_fitted:
                     expected = (
                         f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
                         f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
@@ -463,7 +465,7 @@ def build_mixture(
 def _as_module(experts: Experts) -> nn.Module:
     if isinstance(experts, nn.Module):
         return experts
-    is_fitted = isinstance(experts[0], FittedMembers)
+    is_fitted = isinstance(experts[0], FittedMembers | BoostedTrees)
     return experts[0] if is_fitted else nn.ModuleList(experts)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._devices import default_torch_modes
-from .encoders import CategoryCodes, TableEncoder
+from .encoders import TableEncoder
 from .functional import Shape
 from .heads import Head
 from .mixture import MixtureOfExperts
@@ -33,8 +33,9 @@ class Predictor(nn.Module):
     x_dtype : torch.dtype, default=None
         Type of X in `fit`: torch.uint8 for images, which are scaled to 0 ... 1; float64 for tables
         with large numbers, which float32 would round. None: that of the mixture.
-    categories : CategoryCodes or None, default=None
-        Encodes the categorical columns of a table.
+    categories : Module or None, default=None
+        Encodes the categorical columns of a table: `CategoryCodes`, perhaps with `CategoryMeans`
+        behind it.
     mean, std : sequence of float or None, default=None
         For regression: mean and standard std of each target.
     squeeze : bool, default=False
@@ -59,7 +60,7 @@ class Predictor(nn.Module):
         *,
         flat: bool = False,
         x_dtype: torch.dtype | None = None,
-        categories: CategoryCodes | None = None,
+        categories: nn.Module | None = None,
         category_names: Mapping[int, Sequence] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,

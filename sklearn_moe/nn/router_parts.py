@@ -9,7 +9,7 @@ the weights of all experts. Noise is added to the scores that choose the experts
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -244,8 +244,6 @@ class Route(NamedTuple):
     noisy: Tensor  # (n_samples, n_experts), as they were compared
     chosen: Tensor | None  # (n_samples, k)
     gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
-    # What else the router needs to combine the outputs of the experts.
-    detail: Any = None
 
     def ranking(self) -> Tensor:
         """Return the chosen experts, best first; without a choice, the one of largest gate."""

@@ -18,8 +18,8 @@ from torch import Generator, Tensor, nn
 
 from .._registry import Registry, call_factory, did_you_mean
 from .balance import Balance
-from .dispatch import Experts, apply_all, apply_groups, dispatch
-from .functional import Shape, dry_run, softmax
+from .dispatch import Experts, apply_all, dispatch
+from .functional import Shape, dry_run
 from .router_parts import (
     GATES,
     NOISES,
@@ -27,11 +27,9 @@ from .router_parts import (
     Noise,
     NormalizedScores,
     Route,
-    as_patches,
     choose,
     make_noise,
     make_scores,
-    patches_shape,
     standard_gate,
 )
 
@@ -91,7 +89,7 @@ class Router(nn.Module):
         self.frozen = False
 
     @classmethod
-    def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
+    def check(cls, n_experts: int, top_k: int, gate: str | Callable) -> None:
         """Refuse settings that the router does not support, with the reason."""
         if top_k != 1:
             raise ValueError(f"all experts are used at once, got top_k={top_k}. Use top_k=1")
@@ -163,7 +161,7 @@ class SigmoidRouter(Router):
     gates = ("sigmoid",)
 
 
-# -- with a choice: k experts for each sample, or k patches of a sample for each expert ----
+# -- with a choice: k experts for each sample ----------------------------------------------
 
 
 class TopKRouter(Router):
@@ -176,7 +174,7 @@ class TopKRouter(Router):
     sparse = noisy = True
 
     @classmethod
-    def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
+    def check(cls, n_experts: int, top_k: int, gate: str | Callable) -> None:
         """Refuse more experts than there are, and a gate that is always 1."""
         if top_k > n_experts:
             raise ValueError(f"top_k={top_k} experts cannot be chosen out of n_experts={n_experts}")
@@ -245,82 +243,6 @@ class NoisyTopKRouter(TopKRouter):
         return self.gate(noisy, noisy, chosen)
 
 
-class PatchChoiceRouter(Router):
-    """F(x) = sum_m sum_p gate_mp f_m(x_p) over the `top_k` patches p that expert m scores highest.
-
-    Patch-level routing by expert choice within one sample (pMoE, arXiv 2306.04073): no sample
-    depends on another. The gate "softmax" is over all patches of the sample, "renormalized" over
-    the chosen ones as published. The scores of a sample in the route, which reports use, are those
-    of each expert's best patch.
-
-    Notes
-    -----
-    Experts specialize by their gates: a patch that tells of another cluster takes all the weight,
-    one of the expert's own cluster has the lowest score. A linear score cannot prefer a feature of
-    either sign, so that an expert should drop no more than the latter patch.
-    """
-
-    gates = ("softmax", "renormalized", "sigmoid")
-    noisy = True
-
-    @classmethod
-    def check(cls, input_shape, n_experts, top_k, gate):
-        """Refuse images, more patches than there are, and a gate that is always 1."""
-        n_patches, _ = patches_shape(input_shape)
-        if len(input_shape) == 3:
-            raise ValueError("it takes bags of patches, (n_samples, n_patches, patch_size)")
-        if top_k > n_patches:
-            raise ValueError(
-                f"top_k={top_k} patches per expert, but samples have {n_patches}. Use a smaller "
-                "top_k, or samples of more patches (sample_shape)"
-            )
-        among = {"softmax": n_patches, "renormalized": top_k}.get(gate)
-        if among == 1:
-            raise ValueError(
-                f"router__gate={gate!r} over one patch is always 1, and the router would get no "
-                "gradient. Use router__gate='sigmoid', or samples of several patches (sample_shape)"
-            )
-
-    def forward(self, x, generator=None):
-        """Choose the patches of each expert in each sample; `generator` switches the noise on."""
-        patches = as_patches(x)
-        n_samples, n_patches, _ = patches.shape
-        # Each patch is a sample of one patch.
-        scores = self.score(patches.flatten(0, 1).unsqueeze(1))
-        n_experts = scores.shape[1]
-        by_patch = scores.view(n_samples, n_patches, n_experts)
-        by_expert = by_patch.mT.flatten(0, 1)  # (n * M, n_patches)
-        noisy = by_expert
-        if self.noise is not None and generator is not None:
-            per_sample = by_expert.view(n_samples, n_experts * n_patches)
-            noisy = (per_sample + self.noise(x, per_sample, generator)).view_as(by_expert)
-        chosen = choose(noisy.detach(), self.top_k)
-        gate = self.gate(by_expert, noisy, chosen)
-        best = by_expert.amax(1).view(n_samples, n_experts)
-        shape = (n_samples, n_experts, self.top_k)
-        return Route(best, best, None, softmax(best), (chosen.view(shape), gate.view(shape)))
-
-    def combine(self, experts, x, route):
-        """Add the gated outputs for the chosen patches."""
-        return self.combine_each(experts, x, route).sum(1)
-
-    def combine_each(self, experts, x, route):
-        """Return what each expert adds to the output."""
-        chosen, gate = route.detail  # (n_samples, n_experts, k)
-        n_samples, n_experts, k = chosen.shape
-        patches = as_patches(x)
-        first = torch.arange(n_samples, device=x.device) * patches.shape[1]
-        # The chosen patches as samples, those of the first expert first.
-        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
-        picked = patches.flatten(0, 1).index_select(0, index)
-        if x.ndim > 2:
-            picked = picked.unsqueeze(1)
-        outputs = apply_groups(experts, picked, [n_samples * k] * n_experts)
-        outputs = outputs.view(n_experts, n_samples, k, outputs.shape[1])
-        # Not einsum: that of onnxruntime ends the process if there are no samples.
-        return (gate.to(outputs.dtype).unsqueeze(2) @ outputs.transpose(0, 1)).squeeze(2)
-
-
 # -- by name, and made of parts ------------------------------------------------------------
 
 
@@ -345,7 +267,7 @@ class RouterSpec:
     random_init : bool, default=False
         Start from random weights, where scores of zero would tie forever ("random").
     top_k : int, default=1
-        Experts of a sample, or patches of an expert.
+        Experts of a sample.
     gate : str, callable or None, default=None
         Weights of the outputs, as in `GATES`. None: the first of `router_class.gates`.
     noise_at_predict : bool, default=False
@@ -433,9 +355,6 @@ ROUTERS = Registry(
         "sampled": RouterSpec(TopKRouter, noise="gumbel"),
         "soft": RouterSpec(SoftRouter, noise=None),
         "sigmoid": RouterSpec(SigmoidRouter, noise=None),
-        # Three of the four patches work best on the data of the paper: no linear score prefers a
-        # feature of either sign, and an expert that keeps two patches misses it in some samples.
-        "patch_choice": RouterSpec(PatchChoiceRouter, top_k=3),
         "random": RouterSpec(TopKRouter, noise=None, network=_FIXED, random_init=True),
     },
 )
@@ -480,7 +399,7 @@ def make_router(
         noise = make_noise(spec.noise, hashed)
         gate = standard_gate(spec.gate or router_class.gates[0])
         _check_parts(spec, gate, noise)
-        router_class.check(input_shape, n_experts, spec.top_k, gate)
+        router_class.check(n_experts, spec.top_k, gate)
     # Functions of the user are called on a sample of zeros.
     zeros = torch.zeros(1, n_experts)
     if callable(gate):

@@ -1,6 +1,7 @@
 """BackboneFeatures: what a network of torchvision, or any other, computes before its classifier."""
 
 import copy
+from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +16,9 @@ from .._persistence import StoredModule
 from .._validation import name_in_errors
 from ..nn.seeding import use_generator
 from ._base import BaseImageFeatures, as_float
+
+# A hook sees the images of all threads, and torch may give two threads the same number of a hook.
+_HOOKED = Lock()
 
 
 def _make_network(backbone, weights, random_state):
@@ -65,9 +69,8 @@ class _FeatureNetwork(nn.Module):
 
     def forward(self, x):
         """Return the features, (n, n_features) in float32."""
-        seen = []
-        layer = self.network.get_submodule(self.layer)
-        with layer.register_forward_hook(lambda _, *values: seen.append(values)):
+        seen, layer = [], self.network.get_submodule(self.layer)
+        with _HOOKED, layer.register_forward_hook(lambda _, *values: seen.append(values)):
             self.network(self.prepare(x).to(self.dtype))
         # What the layer was given and returned, if it has a part in the output.
         inputs, output = seen[0] if seen else ((None,), None)

@@ -34,9 +34,6 @@ MODELS = {
     "noisy_topk, 2": {"router": "noisy_topk", "top_k": 2},
     "noisy_topk, 1": {"router": "noisy_topk"},
     **{name: {"router": name} for name in ("sampled", "soft", "sigmoid")},
-    "patch_choice, 1": {"router": "patch_choice", "top_k": 1},
-    "patch_choice, 2": {"router": "patch_choice", "top_k": 2},
-    "patch_choice, 3": {"router": "patch_choice"},
     "random": {"router": "random"},
     **{
         f"top1, balance {name}": {"balance": name}

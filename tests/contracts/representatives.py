@@ -35,7 +35,6 @@ REPRESENTATIVES = {
     "gaussian": ("table", MoERegressor(loss="gaussian", early_stopping=False)),
     "normalized": ("table", MoERegressor(router="top1", solver="normalized_sgd")),
     "patches": ("patches", MoEClassifier()),
-    "choice of patches": ("patches", MoERegressor(router="patch_choice")),
     "images": ("images", MoEClassifier()),
     "experts for images": ("images", MoERegressor(expert="cnn", expert_width=4)),
 }

@@ -102,17 +102,3 @@ def test_no_call_runs_up():
                 wrong += [f"{path.name}, {node.name}: {name}" for name in {*reaches(node)}]
     assert n_functions > 10
     assert not wrong
-
-
-def test_auto_is_resolved_in_one_place():
-    rooms = {"_estimators", "_parameters", "_training", "_data", "_registry", "_devices"}
-    rooms |= {"nn", "optim"}
-    says = {
-        path.name
-        for path in FILES
-        for node in ast.walk(tree(path))
-        if room(path) in rooms and isinstance(node, ast.Constant) and node.value == "auto"
-    }
-    # What is "auto" is asked in the first two; the others declare parameters, and name a loss.
-    declared = {"estimator_params.py", "parts.py", "fit.py", "heads.py"}
-    assert says == {"plan.py", "request.py"} | declared

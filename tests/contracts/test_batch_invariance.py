@@ -37,8 +37,7 @@ def check_rows(clf, X, n_examples, atol):
     for shares in (*expected[:2], clf.expert_load_[np.newaxis]):
         np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     assert expected[2].shape == (len(X), clf.n_experts, 2)
-    several = clf.top_k == 2 and clf.router.kind != "patch_choice"
-    assert experts.shape == ((len(X), 2) if several else (len(X),))
+    assert experts.shape == ((len(X), 2) if clf.top_k == 2 else (len(X),))
 
     @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)
     @given(st.lists(st.integers(0, len(X) - 1), min_size=1, max_size=40))
@@ -76,8 +75,7 @@ def test_experts_and_types(patches, expert):
 
 def test_no_samples():
     for expert in (*SMALL, "resnet18"):
-        routers = [router for router in ROUTERS if router != "patch_choice" or expert == "patch"]
-        for router in routers if expert in SMALL else ["soft"]:
+        for router in ROUTERS if expert in SMALL else ["soft"]:
             mixture = make_mixture(expert, router=router).eval()
             x = torch.zeros(0, *shape_for(expert), dtype=torch.float64)
             with torch.no_grad():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import raises, refuses
+from helpers import raises
 from made_up import shops
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
@@ -110,13 +110,6 @@ def test_dates_are_named_with_a_remedy():
             MoERegressor().fit(X, np.arange(30.0))
     for X in (DAYS.to_numpy()[:, None], np.array([[day] for day in DAYS], dtype=object)):
         raises(TypeError, r"X.*dates or times", MoERegressor().fit, X, np.arange(30.0))
-
-
-def test_columns_that_are_no_numbers_are_named():
-    frame = pandas.DataFrame({"good": [1, 2] * 15, "mixed": [1, "a"] * 15})
-    for chosen in ("from_dtype", ["mixed"]):
-        model = MoERegressor(categorical_features=chosen)
-        refuses(chosen, "'mixed'", model.fit, frame, np.arange(30.0))
 
 
 def test_columns_of_one_name_are_taken_by_their_place_or_named():

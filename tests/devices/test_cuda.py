@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier, RouterParams, _devices
-from sklearn_moe._training import Callback
 from sklearn_moe._training.loop import Step
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.nn import ROUTERS
@@ -77,23 +76,3 @@ def test_a_fit_leaves_the_model_and_no_more():
     assert after - before < 3.5 * weights  # with the two moments of an optimizer that goes on
     clf.expert_proba(X)
     assert torch.cuda.memory_allocated() - after < weights
-
-
-def test_the_second_fit_finds_the_memory_of_the_first(monkeypatch):
-    limit = torch.cuda.memory_reserved() + 1015 * 2**20
-
-    def mem_get_info(index=None):
-        return limit - torch.cuda.memory_reserved(), limit
-
-    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
-    X = np.zeros((800_000, 100), np.float32)  # 305 MiB, and 64 more are taken by cuBLAS
-    devices = []
-
-    class Look(Callback):
-        def on_train_begin(self, net, X=None, y=None, **kwargs):
-            devices.append(X.device.type)
-
-    options = BRIEF | {"max_iter": 1, "callbacks": [Look()], "batch_size": 10_000}
-    for _ in range(3):
-        MoEClassifier(device="cuda", **options).fit(X, np.arange(len(X)) % 2)
-    assert devices == ["cuda"] * 3

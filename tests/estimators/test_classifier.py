@@ -20,7 +20,6 @@ from sklearn.utils import get_tags
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._data.validation import Samples, hold_out
-from sklearn_moe._training import Callback
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
@@ -36,13 +35,6 @@ def fit_on(X, y, sample_weight=None, **parameters):
 
 
 # -- it learns ----------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_three_patches_per_expert_are_enough(patches):
-    (X, y, _), (X_test, y_test, _) = patches
-    clf = MoEClassifier(router="patch_choice", max_iter=120, tol=None, random_state=0).fit(X, y)
-    assert clf.score(X_test, y_test) > 0.95
 
 
 def test_solves_what_a_single_expert_cannot(patches):
@@ -97,16 +89,6 @@ def test_routes_answers_and_fitted_attributes_agree(patches):
 
 
 # -- seeds --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(25, 3), (3, 25)])
-def test_fixed_scores_are_of_size_1_for_bags_of_any_shape(shape):
-    X = 5 * np.random.default_rng(0).normal(size=(60, *shape))
-    clf = MoEClassifier(64, router="random", max_iter=1, tol=None, random_state=0).fit(
-        X, np.arange(60) % 2
-    )
-    scores = clf.module_.route(torch.as_tensor(X)).scores
-    assert scores.std().item() == pytest.approx(1, rel=0.2)
 
 
 def test_threads_do_not_see_each_other(patches):
@@ -237,7 +219,7 @@ def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
     X, y = X[:40].reshape(40, *SHAPES[kind]), y[:40]
     monkeypatch.setattr("sklearn_moe._training.finish._COLLAPSED", 0)  # all count as one
     for router, standardize in product(ROUTERS, ("auto", False)):
-        if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
+        if kind != "patches" and standardize and router != "top1":
             continue
         options = {"router": router, "standardize": standardize, "expert_width": 2, "n_experts": 3}
         options |= {"expert": "mlp"} if kind == "table" else {}
@@ -263,26 +245,6 @@ def test_a_loss_that_explodes_is_named(patches):
         with pytest.raises(ValueError, match="learning_rate_init") as failure:
             fit_on(X.reshape(len(X), -1), y, standardize=standardize, **options)
         assert ("standardize" in str(failure.value)) == (not standardize)
-
-
-def test_callbacks_see_every_step(patches):
-    (X, y, _), _ = patches
-    seen, addresses = [], set()
-
-    class Look(Callback):
-        def on_batch_begin(self, net, batch, **kwargs):
-            addresses.add(batch[0].data_ptr())
-
-        def on_grad_computed(self, net, named_parameters, training, **kwargs):
-            assert training
-            seen.append([name for name, p in named_parameters if p.grad is not None])
-
-    fit_on(X, y, callbacks=[Look()], batch_size=500)
-    assert len(seen) == 9
-    assert all("router.network.weight" in names for names in seen)
-    addresses.clear()
-    fit_on(X, y, callbacks=[Look()], batch_size=None)
-    assert addresses == {X.ctypes.data}  # training does not copy X
 
 
 def test_a_transform_in_place_leaves_X_alone(patches):
@@ -326,11 +288,10 @@ def labels():
     return X, np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 0] * X[:, 1] > 0], 1).astype(int)
 
 
-@pytest.mark.parametrize("router", ["soft", "top1", "sigmoid", "patch_choice"])
+@pytest.mark.parametrize("router", ["soft", "top1", "sigmoid"])
 def test_several_labels(labels, router):
     X, Y = labels
-    needs = {"router__gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
-    clf = fit_on(X, Y, n_experts=3, router=router, max_iter=40, **needs)
+    clf = fit_on(X, Y, n_experts=3, router=router, max_iter=40)
     proba = clf.predict_proba(X)
     np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
     np.testing.assert_allclose(scipy.special.expit(clf.decision_function(X)), proba, atol=1e-6)

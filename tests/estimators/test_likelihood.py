@@ -10,11 +10,8 @@ from scipy import integrate, stats
 from scipy.special import logsumexp, softmax
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._estimators.fit import Fit
-from sklearn_moe._training.finish import _warn_of_overfit
 from sklearn_moe.nn.heads import Head, SquaredErrorHead
 
 pytestmark = brief_fits
@@ -81,15 +78,6 @@ def test_densities_of_numbers_against_a_reference(numbers, loss):
     np.testing.assert_allclose(below, [levels, levels], atol=0.012)
     np.testing.assert_allclose(drawn.mean(axis=1), reg.predict(X[:2]), atol=2.5)
     np.testing.assert_array_equal(drawn, reg.sample_y(X[:2], 20_000, random_state=0))
-
-
-def test_units_of_y_change_densities_by_their_jacobian(numbers):
-    X, y = numbers
-    one, other = (MoERegressor(**BRIEF).fit(X, scale * y) for scale in (1.0, 8.0))
-    expected = one.score_samples(X, y) - np.log(8)
-    np.testing.assert_allclose(other.score_samples(X, 8 * y), expected, rtol=1e-6)
-    q = [0.1, 0.9]
-    np.testing.assert_allclose(other.predict_quantiles(X, q), 8 * one.predict_quantiles(X, q))
 
 
 def test_the_scale_is_that_of_samples_that_were_not_trained_on():
@@ -297,19 +285,6 @@ def test_regimes_stop_by_held_out_rows(options):
         assert brief.resolved_params_["early_stopping"] is holds_out
 
 
-def test_a_fit_worse_than_its_null_warns():
-    """The last epoch, not the best, is said to be the one that was kept."""
-    X, y = overlapping(300)
-    model = MoEClassifier(4, expert_loss_weight=0, max_iter=150, tol=None, random_state=0)
-    fit = Fit(model, goes_on=False)
-    fit.read(X, y, None)
-    fit.make_plan()
-    fit.build()
-    fit.train()
-    with pytest.warns(ConvergenceWarning, match=r"ignores X is 0\.5\d*: the model overfits"):
-        _warn_of_overfit(fit, np.log(2), *fit.net.history[-1, ("valid_loss", "train_loss")])
-
-
 # -- counts -------------------------------------------------------------------------------
 
 
@@ -413,13 +388,3 @@ def test_nothing_but_zeros_has_the_rate_that_is_predicted():
     assert not reg.predict_interval(X).any()
     np.testing.assert_allclose(reg.score_samples(X, np.zeros(100)), 0, atol=1e-6)
     assert (reg.score_samples(X, np.ones(100)) < -10).all()
-
-
-def test_the_dispersion_forgets_what_the_model_did_not_know_yet():
-    rng, reg, found = np.random.default_rng(0), MoERegressor(loss="poisson", random_state=0), []
-    for chunk in range(21):
-        X, y = rng.normal(size=(100, 3)), rng.poisson(55 if chunk else 20, 100)
-        found.append(reg.partial_fit(X, y).dispersion_[0])
-    assert found[1] > 1
-    assert found[6] < 0.6
-    assert found[20] < 0.06

@@ -146,15 +146,6 @@ def test_a_sparse_table_of_any_size_has_the_same_line(monkeypatch):
         assert sparse == pytest.approx(dense, abs=5e-3)
 
 
-def test_few_members_of_a_kind_have_unseen_rows():
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(100, 40)), rng.normal(size=100)
-    reg = MoERegressor(6, max_iter=2, random_state=0).fit(X, y)
-    known = np.isfinite(reg.oob_prediction_)
-    assert known.any()
-    assert np.corrcoef(reg.oob_prediction_[known], y[known])[0, 1] < 0.2
-
-
 def test_others_have_no_coefficients(frame):
     X, y = frame
     assert not hasattr(MoERegressor(**BRIEF), "coef_")

@@ -64,15 +64,6 @@ def test_objects_of_parts_behave_as_those_of_scikit_learn(params):
     assert shown.count("=") == len(set_to)
 
 
-def test_an_estimator_shows_what_differs_from_the_defaults():
-    clf = MoEClassifier(2, router=RouterParams("topk", noise=None), balance="bias")
-    assert repr(clf) == (
-        "MoEClassifier(balance='bias', n_experts=2,\n"
-        "              router=RouterParams(kind='topk', noise=None))"
-    )
-    assert repr(MoERegressor()) == "MoERegressor()"
-
-
 @pytest.mark.parametrize("model", BOTH)
 def test_parameters_of_parts_are_read_and_set_from_names_and_objects(model):
     params = model(router="topk").get_params()

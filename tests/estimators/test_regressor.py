@@ -23,7 +23,6 @@ pytestmark = brief_fits
 make = partial(brief, MoERegressor, max_iter=5)
 OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.regression]
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
-NEEDS = {("patch_choice", 1): {"top_k": 1, "router__gate": "sigmoid"}}
 
 
 def samples(shape, n=60, n_outputs=None, seed=0):
@@ -64,17 +63,15 @@ def test_every_loss_learns(regions, loss):
 @pytest.mark.parametrize("router", ROUTERS)
 def test_every_router_learns_from_every_kind_of_sample(router):
     for shape in ((8,), (4, 6), (3, 8, 8)):
-        options, (X, y) = NEEDS.get((router, len(shape)), {}), samples(shape)
-        if (router, len(shape)) == ("patch_choice", 3):
-            continue  # it takes bags of patches
-        reg = make(router=router, max_iter=15, **options).fit(X / 3, y)
+        X, y = samples(shape)
+        reg = make(router=router, max_iter=15).fit(X / 3, y)
         assert reg.loss_curve_[-1] < reg.loss_curve_[0]
         assert np.isfinite(reg.predict(X)).all()
         np.testing.assert_allclose(reg.gate_proba(X).sum(1), 1, rtol=1e-5)
         assert reg.expert_predict(X).shape == (60, 3)
     X, Y = samples((8,), n_outputs=2)
     for loss in OF_NUMBERS:
-        reg = make(router=router, loss=loss, max_iter=1, **NEEDS.get((router, 1), {})).fit(X, Y)
+        reg = make(router=router, loss=loss, max_iter=1).fit(X, Y)
         assert reg.predict(X).shape == (60, 2)
         assert reg.expert_predict(X).shape == (60, 3, 2)
         assert reg.score(X, Y) <= 1

@@ -18,7 +18,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._parameters import table
 from sklearn_moe._parameters.plan import resolve
 from sklearn_moe.nn.heads import choose_head
 
@@ -203,7 +202,6 @@ def test_defaults_of_pictures():
     assert whole["router__learning_rate"] == pytest.approx(0.0006 / 4)
     seeing = plan_for(shape, expert="cnn", router__network=lambda shape, n: None).resolved
     assert seeing["router__learning_rate"] == pytest.approx(0.0006)
-    assert plan_for(shape, router="patch_choice").resolved["trunk"] is None
 
 
 def test_defaults_of_patches():
@@ -211,11 +209,6 @@ def test_defaults_of_patches():
     assert OF_PATCHES.items() <= plan_for(shape).resolved.items()
     mixed = {"early_stopping": False, "expert_loss_weight": 0.0, "standardize": False}
     assert mixed.items() <= plan_for(shape, router="soft").resolved.items()
-    usual = plan_for(shape).resolved["router__learning_rate"]
-    for n_patches, top_k in ((4, 3), (2, 2)):
-        chosen = plan_for((80, n_patches, 5), router="patch_choice").resolved
-        assert chosen["top_k"] == top_k
-        assert chosen["router__learning_rate"] == pytest.approx(8 * usual)
     of_numbers = {"router": "top1", "max_iter": 150, "tol": None}
     assert of_numbers.items() <= plan_for(shape, MoERegressor).resolved.items()
 
@@ -231,21 +224,6 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
         assert plan.model.n_members == ((2, 2, 1) if n >= 200_000 else (5, 5, 1))
     for options in ({"batch_size": 200}, {"solver": "adam"}):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
-
-
-def test_of_a_large_table_each_expert_sees_nine_tenths_of_the_rows(monkeypatch):
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(2000, 12))
-    y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    usual, budget_of = MoEClassifier(max_iter=1, random_state=0).fit(X, y), table.budget_of
-    monkeypatch.setattr(table, "budget_of", lambda n: budget_of(200_000))
-    large = MoEClassifier(max_iter=1, random_state=0).fit(X, y)
-    assert np.isfinite(usual.oob_decision_function_).all()
-    is_new = np.isfinite(large.oob_decision_function_).all(axis=1)
-    assert is_new.mean() == pytest.approx(0.2, abs=0.03)
-    assert large.expert_kinds_.tolist() == ["deep", "piecewise", "linear"]
-    sizes = [len(model.module_.encoder.low) for model in (usual, large)]
-    assert sizes == [12 * 16, 12 * 13]
 
 
 # -- when training ends -------------------------------------------------------------------

@@ -184,28 +184,6 @@ def test_importance_is_the_mean_absolute_part(forest):
     assert_allclose(error, alone.standard_error[0])
 
 
-def test_groups_of_columns_have_one_part(forest):
-    model, X = forest
-    options = {"background": X[:20]}
-    one_by_one = explain(model, X, 5, **options)
-    groups = {"pair": [0, 1], "rest": [4, 5, 6, 7]}
-    grouped = explain(model, X, 5, groups_of_columns=groups, **options)
-    assert grouped.columns == ("pair", "x2", "x3", "rest")
-    assert grouped.values[0, 0] == ", ".join(one_by_one.values[0, :2])
-    assert_allclose(grouped.prediction, one_by_one.prediction)
-    assert (grouped.standard_error == 0).all()
-    by_number = explain(model, X, 5, groups_of_columns=[0, 0, 1, 2, 3, 3, 3, 3], **options)
-    assert_allclose(by_number.contribution, grouped.contribution)
-    assert by_number.columns == ("group 0", "group 1", "group 2", "group 3")
-    for wrong, message in (
-        ({"a": [0], "b": [0]}, "'b' has no columns, or some of another"),
-        ({"a": []}, "'a' has no columns"),
-        ([0, 1], "a sample has"),
-    ):
-        with pytest.raises(ValueError, match=f"groups_of_columns.*{message}"):
-            explain(model, X, 5, groups_of_columns=wrong)
-
-
 def test_patches_of_bags_and_images_have_parts():
     X, y = make_cluster_patches(120, n_patches=4, random_state=0)
     bags = MoEClassifier(2, max_iter=20, tol=None, random_state=0).fit(X, y)
@@ -227,11 +205,6 @@ def test_patches_of_bags_and_images_have_parts():
     assert len(explained.columns) == 16
     assert explained.columns[1] == "rows 0-1, columns 2-3"
     assert np.abs(explained.contribution).argmax(axis=1).tolist() == [1, 1]
-    halves = np.repeat([[[0] * 8, [1] * 8]], 4, axis=1)
-    explained = explain(cnn, images, 0, groups_of_columns=halves)
-    assert explained.columns == ("group 0", "group 1")
-    with pytest.raises(ValueError, match="number of the group of each entry"):
-        explain(cnn, images, 0, groups_of_columns={"a": [0]})
 
 
 def test_the_class_asked_for():

@@ -49,20 +49,6 @@ def test_report_repeats_the_metrics(report, fitted, patches):
 # -- text and table -----------------------------------------------------------------------
 
 
-def test_the_text_shows_the_figures(report):
-    lines = str(report).splitlines()
-    assert lines[:2] == [report.verdict, ""]
-    assert lines[2] == "Specialization: 8 experts, 1000 samples"
-    assert max(map(len, lines)) <= 100
-    for name, value, baseline in (
-        ("accuracy", report.score, report.chance_score),
-        ("accuracy, other expert", report.other_score, report.first_score),
-    ):
-        (line,) = [line for line in lines if line.startswith(f"  {name}  ")]
-        assert line[lines[3].index("   value") :].split()[:2] == [f"{value:.3f}", f"{baseline:.3f}"]
-    assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, score=")
-
-
 # -- special cases ------------------------------------------------------------------------
 
 

@@ -137,7 +137,6 @@ CALLS = {
     "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
     "class not seen": (lambda: OF_CLASSES.score_samples(X, put(CLASSES, "maybe")), "y.*'maybe'"),
     "no draw": (lambda: FITTED.sample_y(X, n_samples=0), "n_samples"),
-    "cdf of other samples": (lambda: FITTED.cdf(X, LONG), "y: .*inconsistent"),
     "counts below 0": (lambda: OF_COUNTS.score_samples(X, COUNTS - 100), "family='poisson'"),
     "sparse quantiles of NaN": (lambda: FITTED.predict(csr_matrix(X * np.nan)), "NaN"),
 }

@@ -64,15 +64,3 @@ def test_the_replacement_of_a_missing_value_follows_the_bound():
     encoder = TableEncoder(FeatureStatistics((0,), (1.0,), (2.0,), (0,), missing=(0.5,)))
     encoded = encoder(torch.tensor([[NAN]]).double())[0].tolist()
     assert encoded == pytest.approx([0.5 / math.sqrt(1 + (0.5 / 3) ** 2), 1])
-
-
-@pytest.mark.parametrize("kind", ["bounded", "piecewise", "linear"])
-def test_a_part_is_made_without_the_pieces_that_it_does_not_hold(kind, monkeypatch):
-    knots = ((-1.0, 0.0, 1.0), (-1.0, 1.0), ())
-    encoder = TableEncoder(STATISTICS._replace(knots=knots, adds_linear=True))
-    x = torch.randn(10, 5, generator=seeded())
-    whole = encoder(x)
-    if kind != "piecewise":
-        monkeypatch.delattr(encoder, "low")
-    columns = encoder.columns[kind]
-    assert torch.equal(encoder.part(x, columns), whole[:, columns.start : columns.stop])

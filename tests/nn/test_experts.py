@@ -13,8 +13,6 @@ from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExp
 from sklearn_moe.nn.dispatch import Stack
 from sklearn_moe.nn.experts.mlp import MLPStack
 from sklearn_moe.nn.functional import activation_layer
-from sklearn_moe.nn.heads import RegressionHead
-from sklearn_moe.nn.mixture import KindRouter, Pool
 from sklearn_moe.nn.seeding import use_generator
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}
@@ -107,7 +105,7 @@ def test_what_does_not_fit_is_refused_with_the_reason():
 @pytest.mark.parametrize(
     ("expert", "router", "activation"),
     [
-        *(("patch", router, "cubic") for router in ("top1", "soft", "patch_choice")),
+        *(("patch", router, "cubic") for router in ("top1", "soft")),
         *(("patch_conv", "topk", "tanh"), ("patch_conv", "soft", "relu")),
         *(("mlp", "soft", activation) for activation in ("relu", "tanh", "cubic")),
     ],
@@ -170,19 +168,3 @@ def test_only_homogeneous_experts_are_stacked():
         assert PatchExpert.stack([one, narrow]) is None
     assert isinstance(make_mixture("mlp", router="soft").experts, MLPStack)
     assert isinstance(make_mixture("mlp", router="top1").experts, nn.ModuleList)
-
-
-def test_a_kind_without_weight_is_not_computed():
-    with use_generator(seeded()):
-        kinds = [[MLPExpert((3,), 2, width=4) for _ in range(2)] for _ in range(2)]
-    router, seen = KindRouter(3, 2, RegressionHead.mix), []
-    pool = Pool(router, [*map(MLPStack, kinds)], [2, 2], [slice(None)] * 2)
-    for k, stack in enumerate(pool.experts):
-        stack.register_forward_pre_hook(lambda module, args, k=k: seen.append(k))
-    router.bias.data[1] = -40.0
-    every = pool(torch.ones(5, 3)).output  # has a gradient, so that all are computed
-    with torch.no_grad():
-        output = pool(torch.ones(5, 3)).output
-    assert seen == [0, 1, 0]
-    assert torch.equal(output, every[:, :2])
-    assert every[:, 2:, 0].max() < -40

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
@@ -293,20 +292,6 @@ def test_each_expert_has_its_own_loss_and_a_mixture_of_one_is_that_one(loss, kin
 
 
 # -- choosing -----------------------------------------------------------------------------
-
-
-def test_a_refused_loss_is_answered_with_names_that_are_taken(monkeypatch):
-    """A head of the user is among them, by the name that it was registered under."""
-    for kind, refused in zip(KINDS, ("huber", "margin", "log_loss"), strict=True):
-        own = type("Own", (Head,), {"kind": kind})
-        taken = {name for name, spec in LOSSES.items() if getattr(spec, kind, None)} | {"own"}
-        with monkeypatch.context() as patch:
-            patch.setattr(LOSSES, "_entries", dict(LOSSES) | {"own": own})
-            for loss in ("mse", refused):
-                with pytest.raises(ValueError, match=f"loss='{loss}'") as refusal:
-                    choose_head(loss, kind)
-                (offer,) = re.findall(r"\[(.*?)\]", str(refusal.value))
-                assert set(re.findall(r"'(\w+)'", offer)) == taken
 
 
 def test_a_head_is_for_its_kind_of_target_however_it_is_passed():

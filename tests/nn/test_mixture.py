@@ -49,15 +49,6 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
     assert_equal_gradients(mixed.output, reference, [x, *mixture.parameters()])
 
 
-def test_an_exported_program_computes_all_experts(monkeypatch):
-    for expert in ("patch", "mlp"):
-        mixture, outputs = build(expert, top_k=2).eval(), []
-        for exporting in (False, True):
-            monkeypatch.setattr(torch.compiler, "is_exporting", lambda value=exporting: value)
-            outputs.append(mixture(samples_for(expert)).output)
-        torch.testing.assert_close(*outputs)
-
-
 def test_experts_that_differ():
     class Twice(PatchExpert):
         def forward(self, x):

@@ -13,8 +13,6 @@ from sklearn.datasets import make_classification
 from torch import nn
 
 from sklearn_moe import MoEClassifier, RouterParams, SolverParams
-from sklearn_moe._parameters.plan import resolve
-from sklearn_moe.nn.heads import choose_head
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
 
 
@@ -78,29 +76,6 @@ def test_zero_gradient_leaves_the_unit_alone(norm):
         assert all(map(torch.equal, now, before))
 
 
-@pytest.mark.parametrize(
-    ("norm", "options"),
-    [("l2", {}), ("sum", {"momentum": 0.9}), (None, {"weight_decay": 0.1}), (None, {})],
-)
-def test_units_of_one_group_are_as_groups_of_their_own(norm, options):
-    single = [*units(), *units()]
-    for p in single[1]:
-        p.grad.zero_()
-    tensors = [[unit[i] for unit in single] for i in (0, 1)]
-    stacks = [nn.Parameter(torch.stack(of_one).detach()) for of_one in tensors]
-    multiplier = torch.tensor([1.0, 1.0, 0.5, 0.0], dtype=torch.float64)
-    groups = [{"params": unit, "lr_multiplier": multiplier[i]} for i, unit in enumerate(single)]
-    group = {"params": stacks, "units": 4, "lr_multiplier": multiplier}
-    optimizers = [NormalizedSGD(g, lr=0.1, norm=norm, **options) for g in (groups, [group])]
-    for _ in range(3):
-        for stack, of_one in zip(stacks, tensors, strict=True):
-            stack.grad = torch.stack([p.grad for p in of_one])
-        for optimizer in optimizers:
-            optimizer.step()
-        for stack, of_one in zip(stacks, tensors, strict=True):
-            torch.testing.assert_close(stack.data, torch.stack(of_one).data, rtol=0, atol=1e-14)
-
-
 def test_a_step_may_evaluate_the_model():
     weight, target = nn.Parameter(torch.zeros(2)), torch.tensor([3.0, -4.0])
     optimizer = NormalizedSGD([weight], lr=0.1)
@@ -158,20 +133,6 @@ def test_every_solver_learns_at_its_own_rates(solver):
     clf = MoEClassifier(2, solver=solver, **options).fit(X.astype(np.float32), y)
     assert clf.loss_curve_[-1] < 0.7 * clf.loss_curve_[0]
     assert clf.score(X, y) > 0.85
-
-
-def test_batches_are_a_quarter_of_few_samples():
-    for solver, loss, sizes in (
-        ("adam", "log_loss", [32, 75, 200]),
-        ("adam", "huber", [200, 200, 200]),
-        ("adamw", "log_loss", [200, 200, 200]),
-        ("normalized_sgd", "log_loss", [1024, 1024, 1024]),
-        ("normalized_sgd", "huber", [200, 200, 200]),
-    ):
-        kind = "classes" if loss == "log_loss" else "regression"
-        head, moe = choose_head(loss, kind)(2), MoEClassifier(2, solver=solver)
-        plans = [resolve(moe, np.zeros((n, 2)), np.ones(n), head) for n in (40, 300, 2000)]
-        assert [plan.resolved["batch_size"] for plan in plans] == sizes
 
 
 def all_to_the_first(x, scores, generator):

@@ -32,8 +32,8 @@ from sklearn_moe.nn.router_parts import LinearScores, as_patches
 from sklearn_moe.nn.routers import SoftRouter, choose
 from sklearn_moe.nn.seeding import use_generator
 
-# Each gate of each router, with one or several experts (patches) in turn.
-SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2}
+# Each gate of each router, with one or several experts in turn.
+SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "random": 2}
 COMBINATIONS = [
     (name, gate, SEVERAL.get(name, 1) if gate == "renormalized" or i % 2 else 1)
     for name, spec in ROUTERS.items()
@@ -107,19 +107,7 @@ def dense(mixture, gate, x, r, k):
     return total.log() if is_soft else total
 
 
-def patch_choice(mixture, gate, x, r, k):
-    output = 0
-    for m, expert in enumerate(mixture.experts):
-        h = torch.stack([mixture.router.network.weight[m] @ patch for patch in x])
-        noisy = h + r.view(4, 4)[m]
-        chosen = highest(noisy, k)
-        for w, p in zip(weights_of(gate, h, noisy, chosen), chosen, strict=True):
-            output = output + w * expert(x[None, p : p + 1])[0]
-    return output
-
-
-REFERENCES = {"patch_choice": patch_choice}
-REFERENCES |= dict.fromkeys(("soft", "sigmoid"), dense)
+REFERENCES = dict.fromkeys(("soft", "sigmoid"), dense)
 REFERENCES |= dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random"), sparse)
 
 
@@ -133,7 +121,7 @@ def test_values_and_gradients_equal_the_reference(router, gate, top_k):
     mixture = build(router, gate=gate, top_k=top_k)
     x = samples().requires_grad_()
     output = mixture(x, seeded(5)).output
-    noise = torch.zeros(23, 16 if router == "patch_choice" else 4, dtype=torch.float64)
+    noise = torch.zeros(23, 4, dtype=torch.float64)
     if mixture.router.noise is not None:
         noise = mixture.router.noise(x, noise, seeded(5))
     rows = zip(x, noise, strict=True)
@@ -296,10 +284,8 @@ def test_a_noise_of_the_users_own():
 BIAS, SWITCH = (BALANCES[name](4, 0.01) for name in ("bias", "switch"))
 CONTRADICTIONS = [
     *(("topk", {"gate": gate}, "always 1") for gate in ("renormalized", GATES["renormalized"])),
-    ("patch_choice", {"gate": "renormalized", "top_k": 1}, "one patch is always 1"),
     *((router, {"top_k": 2}, "top_k=2") for router in ("top1", "soft")),
     ("topk", {"top_k": 5}, "top_k=5 .* n_experts=4"),
-    ("patch_choice", {"top_k": 5}, "top_k=5 .* have 4"),
     ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
     ("soft", {"gate": GATES["sigmoid"]}, "none of its gates"),
     ("soft", {"noise": "uniform"}, "no choice"),
@@ -316,14 +302,6 @@ def test_what_contradicts_itself_is_refused_with_the_reason():
             make_router(router, (4, 6), 4, **options)
 
 
-def test_patch_choice_needs_patches():
-    refuses("images", "it takes", make_router, "patch_choice", (3, 8, 8), 4)
-    too_many = "top_k=3 patches per expert, but samples have 1"
-    refuses("auto", too_many, make_router, "patch_choice", (6,), 4)
-    refuses("1", "one patch is always 1", make_router, "patch_choice", (6,), 4, top_k=1)
-    make_router("patch_choice", (6,), 4, top_k=1, gate="sigmoid")
-
-
 def test_the_spec_of_a_router():
     noise = [RouterSpec.of(kind).noise for kind in (TopKRouter, ROUTERS["soft"].router_class)]
     assert noise == ["uniform", None]
@@ -338,8 +316,7 @@ def even_gate(scores, noisy, chosen):
 def test_every_router_takes_a_gate_of_the_user():
     for router in ROUTERS:
         mixed = build(router, gate=even_gate)(samples())
-        gate = mixed.route.detail[1] if router == "patch_choice" else mixed.route.gate
-        assert (gate == 0.5).all()
+        assert (mixed.route.gate == 0.5).all()
         assert mixed.output.isfinite().all()
 
 
@@ -348,7 +325,7 @@ def test_every_router_takes_a_gate_of_the_user():
 
 def test_each_expert_in_the_place_of_all():
     x, rows = samples(), torch.arange(23)
-    for router in ("top1", "soft", "sigmoid", "patch_choice"):
+    for router in ("top1", "soft", "sigmoid"):
         mixture = build(router).eval()
         mixed, each = mixture(x), torch.stack(mixture.forward_each(x), 1)
         assert each.shape == (23, 4, 3)
@@ -357,5 +334,5 @@ def test_each_expert_in_the_place_of_all():
         elif router == "top1":
             torch.testing.assert_close(each[rows, mixed.route.chosen[:, 0]], mixed.output)
         else:
-            share = 1 if router == "patch_choice" else mixed.route.shares()[:, :, None]
-            torch.testing.assert_close((each * share).sum(1), mixed.output)
+            shares = mixed.route.shares()[:, :, None]
+            torch.testing.assert_close((each * shares).sum(1), mixed.output)

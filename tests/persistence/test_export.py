@@ -105,7 +105,7 @@ OTHERS = {
 # So that there are files of every router.
 OF_OTHERS = {
     "rows of bytes": "sigmoid",
-    "rows of patches": "patch_choice",
+    "rows of patches": "topk",
     "categories": "noisy_topk",
     "images in float64": "sampled",
 }
@@ -116,7 +116,7 @@ OF_OTHERS = {
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_a_module_answers_as_the_model_whatever_the_router(router):
-    for kind, X in SAMPLES.items() if router != "patch_choice" else [("patch", PATCHES)]:
+    for kind, X in SAMPLES.items():
         options = SMALL_CNN if kind == "cnn" else {}
         check_torch(fitted(X, CLASSES, router=router, **options), X)
 
@@ -273,7 +273,8 @@ def test_a_file_answers_as_the_model_also_if_written_in_autocast(kind, options, 
 def test_files_of_all_models(onnx, tmp_path):
     path = tmp_path / "model.onnx"
     # An export takes seconds: what others tell of is part of these models too.
-    for name in OTHERS.keys() - {"bytes", "missing", "float64"}:
+    left_out = {"bytes", "missing", "float64", "one expert", "many of many", "double softmax"}
+    for name in OTHERS.keys() - left_out:
         X, y, options = OTHERS[name]
         check_onnx(fitted(X, y, **{"router": OF_OTHERS.get(name, "auto")} | options), X, path)
     options = narrow("resnet18", 4) | {"n_experts": 1, "max_iter": 1}

@@ -36,7 +36,6 @@ from sklearn_moe import (
     SolverParams,
     nn,
 )
-from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -131,25 +130,6 @@ def test_equal_fits_hash_equal(samples, expert, model):
 def assert_trains_on_equally(first, second, X, y):
     first, second = (model.partial_fit(X, y).predict_proba(X) for model in (first, second))
     np.testing.assert_array_equal(first, second)
-
-
-def n_bytes(module):
-    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
-
-
-def test_a_network_given_as_trunk_is_stored_once_beside_what_became_of_it(table):
-    X, y = table
-    with use_generator(torch.Generator().manual_seed(0)):
-        layers = torch.nn.Linear(50, 400), torch.nn.BatchNorm1d(400), torch.nn.Linear(400, 20)
-        trunk = torch.nn.Sequential(*layers)
-    trunk.register_buffer("table", torch.ones(3), persistent=False)
-    clf = classifier(trunk=trunk).fit(X, y)
-    assert len(pickle.dumps(clf)) <= 1.3 * (n_bytes(clf.module_) + n_bytes(trunk))
-    twin = pickled(clf)
-    assert torch.equal(twin.trunk[0].weight, trunk[0].weight)
-    assert torch.equal(twin.module_.trunk.table, trunk.table)
-    np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
-    assert_trains_on_equally(twin, clf, X, y)
 
 
 # -- versions and damage ------------------------------------------------------------------

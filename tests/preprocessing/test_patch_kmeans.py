@@ -6,7 +6,6 @@ from helpers import names
 from sklearn.cluster import MiniBatchKMeans
 
 from sklearn_moe.preprocessing import PatchKMeansFeatures
-from sklearn_moe.preprocessing._patch_kmeans import _sample
 
 
 def images(n_channels=2, height=11, width=13, dtype=np.uint8):
@@ -107,17 +106,6 @@ def test_units_do_not_matter():
     fitted, floats = small().fit(X), (X / 255).astype(np.float32)
     np.testing.assert_allclose(fitted.transform(floats), fitted.transform(X), atol=1e-4)
     np.testing.assert_allclose(small().fit(floats).mean_, fitted.mean_, atol=1e-5)
-
-
-def test_patches_are_different_and_from_anywhere():
-    X = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 1, 6, 7)
-    everything = _sample(X, 3, 1000, np.random.RandomState(0)).numpy()
-    windows = np.lib.stride_tricks.sliding_window_view(X, (3, 3), axis=(2, 3))
-    np.testing.assert_array_equal(everything, windows.reshape(-1, 9))
-    some = _sample(X, 3, 60, np.random.RandomState(0)).numpy()
-    assert some.shape == (60, 9)
-    assert (len(np.unique(some[:, 0])), len(np.unique(some[:, 0] // 42))) == (60, 5)
-    assert set(some[:, 0]) <= set(everything[:, 0])
 
 
 def test_constant_images_are_described_by_zeros():

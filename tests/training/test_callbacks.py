@@ -142,8 +142,6 @@ def test_every_copy_of_a_trace_has_records_of_its_own(problem):
 
 def test_what_a_trace_cannot_do_is_explained(problem):
     X, y, _, dictionary = problem
-    raises(AttributeError, "'load_': nothing was recorded yet", getattr, RoutingTrace(), "load_")
-    raises(AttributeError, "RoutingTrace has no 'load'$", getattr, RoutingTrace(), "load")
     raises(ValueError, "got every=0", traced, X, y, RoutingTrace(every=0))
     table = X.reshape(600, -1)
     trace, mlp = RoutingTrace(dictionary=dictionary), RouterParams(network="mlp")
@@ -166,7 +164,7 @@ def test_noise_of_a_trace_is_that_of_training(problem):
     assert clone(noisy).noise
 
 
-# -- a bar, or rows -----------------------------------------------------------------------
+# -- a bar ------------------------------------------------------------------------------
 
 
 def test_a_terminal_gets_a_bar_and_a_file_none(table, capsys, monkeypatch):
@@ -175,13 +173,3 @@ def test_a_terminal_gets_a_bar_and_a_file_none(table, capsys, monkeypatch):
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
     classifier(expert="mlp", verbose=1).fit(*table)
     assert re.search(r"MoEClassifier: 100%.*4/4 .*loss=0\.\d{4}\]\n$", capsys.readouterr().err)
-
-
-def test_a_row_per_epoch(table, capsys):
-    clf = classifier(expert="mlp", verbose=2, early_stopping=True).fit(*table)
-    header, _, *rows = capsys.readouterr().out.splitlines()
-    names = ["epoch", "router_gradient_norm", "train_loss", "valid_acc", "valid_loss"]
-    assert header.split() == names
-    for epoch, row in zip(clf.net_.history, rows, strict=True):
-        numbers = [float(number) for number in re.sub(r"\x1b\[\d+m", "", row).split()]
-        np.testing.assert_allclose(numbers, [epoch[name] for name in names], atol=1e-4)

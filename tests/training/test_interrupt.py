@@ -19,7 +19,6 @@ from skorch.callbacks import EarlyStopping
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._estimators import fit
-from sklearn_moe._training import finish
 from sklearn_moe._training.callbacks import Interrupts
 from sklearn_moe.callbacks import StopTraining
 
@@ -206,22 +205,3 @@ def test_who_presses_twice_does_not_want_to_wait(table):
     for epoch in (1, 3):  # of these the first has no end
         clf = MoEClassifier(max_iter=4, random_state=0, callbacks=[at(epoch, press)])
         assert not hasattr(interrupted(clf, *table), "net_")
-
-
-@pytest.mark.parametrize("n_presses", [1, 2])
-def test_after_the_last_epoch_a_density_is_measured_by_few_rows(table, monkeypatch, n_presses):
-    def pressed(fit, rows):
-        seen.append(len(fit.rows.y))
-        if len(seen) <= n_presses:
-            press()
-        return describe_density(fit, rows)
-
-    X, seen, describe_density = table[0], [], finish.describe_density
-    monkeypatch.setattr(finish, "describe_density", pressed)
-    monkeypatch.setattr(fit, "_FEW_ROWS", 50)
-    reg = interrupted(MoERegressor(max_iter=4, random_state=0), X, X[:, 0])
-    assert seen == [120, 50]
-    assert hasattr(reg, "net_") == (n_presses == 1)
-    if n_presses == 1:
-        assert np.isfinite(reg.predict_quantiles(X, [0.1, 0.9])).all()
-        assert reg.score(X, X[:, 0]) > 0.5

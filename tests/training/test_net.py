@@ -10,7 +10,7 @@ from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training import net as _net
-from sklearn_moe._training.out_of_bag import has_few_distinct_rows, in_bag_mask
+from sklearn_moe._training.out_of_bag import in_bag_mask
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0, "expert": "mlp"}
@@ -175,17 +175,6 @@ def test_every_sample_is_out_of_bag_for_some_experts():
         for size in (1, 7):
             parts = torch.cat([in_bag_mask(part, n, n_out) for part in x[:500].split(size)])
             assert torch.equal(parts, in_bag[:500])
-
-
-def test_wide_tables_are_known_by_their_first_column_of_numbers():
-    X = np.random.default_rng(0).normal(size=(100, 3))
-    assert not has_few_distinct_rows(X)
-    assert not has_few_distinct_rows(np.hstack([np.zeros((100, 1)), X]))
-    assert has_few_distinct_rows(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
-    assert has_few_distinct_rows(np.random.default_rng(0).integers(2, size=(100, 5)))
-    # Twenty rows of ten values in a column are not few, however often they are there.
-    pairs = np.stack([np.arange(20) // 2, np.arange(20) % 2], axis=1)
-    assert not has_few_distinct_rows(np.tile(pairs, (100, 1)))
 
 
 @brief_fits

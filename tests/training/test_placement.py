@@ -67,17 +67,6 @@ def test_auto_takes_a_gpu_for_steps_that_are_work(gpu):
     assert placed(TABLE, device="cuda:1")[0] == "cuda:1"
 
 
-def test_no_second_model_is_made_to_count_its_weights(gpu, table):
-    made = []
-
-    def expert(shape, n_outputs):
-        made.append(torch.nn.Linear(*shape, n_outputs))
-        return made[-1]
-
-    assert MoEClassifier(**BRIEF, expert=expert).fit(*table).resolved_params_["device"] == "cpu"
-    assert len(made) == 2
-
-
 def test_training_is_mixed_where_a_step_has_many_images_on_a_fast_gpu(gpu, monkeypatch):
     assert placed(TABLE, device="cuda")[1] == "float32"
     assert placed(IMAGES.astype(np.float64))[1] == "float32"
@@ -188,18 +177,6 @@ def test_training_says_what_to_lower(table, monkeypatch):
             clf.fit(*table)
         assert error in (caught.value, caught.value.__cause__)
         assert not hasattr(clf, "net_")
-
-
-def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
-    X, sizes = np.random.default_rng(0).normal(size=(300, 5)), []
-    net = MoEClassifier(**BRIEF, expert="mlp").fit(X, np.arange(300) % 2).net_
-    net.device = "cuda"
-    for free in (0, 1e6, 2e6, float("inf")):
-        monkeypatch.setattr(_devices, "free_memory", lambda device, free=free: free)
-        sizes.append(net._predict_size(X))
-    assert sizes[0] == 1
-    assert 300 < sizes[1] < sizes[2] < sizes[3] < 2**28
-    assert sizes[1] == pytest.approx(sizes[2] / 2, abs=1)
 
 
 def test_gradients_do_not_stay(table):

@@ -25,7 +25,6 @@ from sklearn.tree import DecisionTreeRegressor
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data.router import fit_router
-from sklearn_moe._training import pool
 from sklearn_moe.inspection import explain
 from sklearn_moe.nn import EXPERTS, LOSSES
 from sklearn_moe.nn.heads import SquaredErrorHead, choose_head
@@ -186,32 +185,6 @@ def test_the_number_of_experts():
     losses = search.set_params(scoring="neg_log_loss").fit(X[:100], y[:100]).cv_results_
     assert len({*losses["mean_test_score"]}) == 4
     assert {*search.best_estimator_.expert_kinds_} == {"mlp"}
-
-
-def test_no_last_epochs_of_rate_zero(monkeypatch):
-    """Where the best epoch is the last one, the rates are 0 by then: no weight would move."""
-    X, y = wave(200)
-    model = make(max_iter=3).fit(X, y)
-    curves = np.reshape(model.oob_loss_curve_, (2, 3))
-    assert (curves.argmin(axis=1) == 2).all()
-
-    class Training(pool.Training):
-        def __init__(self, net, rows, *args, **options):
-            assert rows.in_bag is not None, "an epoch on all rows"
-            super().__init__(net, rows, *args, **options)
-
-    monkeypatch.setattr(pool, "Training", Training)
-    assert np.array_equal(make(max_iter=3).fit(X, y).predict(X), model.predict(X))
-    raises(AssertionError, "on all rows", make(max_iter=40).fit, X, y)
-
-
-def test_a_line_is_found_by_some_of_many_rows(monkeypatch):
-    X, y = wave(1000)
-    every = make(max_iter=1).fit(X, y)
-    monkeypatch.setattr(pool, "_N_LINE_ROWS", 0)
-    monkeypatch.setattr(pool, "_N_ROWS_OF_A_COLUMN", 250)
-    half = make(max_iter=1).fit(X, y)
-    assert 0 < np.abs(half.coef_[0] - every.coef_[0]).max() < 0.2
 
 
 # -- estimators as kinds ------------------------------------------------------------------

@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits, hook
+from helpers import hook
 from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, _threads
+from sklearn_moe import MixtureRegressor, MoEClassifier, _threads
 from sklearn_moe._threads import threads_for
-from sklearn_moe._training import pool
 
 BRIEF = {"n_experts": 2, "max_iter": 1, "tol": None, "random_state": 0}
 
@@ -49,23 +48,6 @@ def test_only_steps_with_work_for_two_take_two(monkeypatch):
     assert count(np.ones((40, 5))) == [(1, 2)]
     monkeypatch.setattr(_threads, "_WORTH_THREADS", 0)
     assert count(np.ones((40, 5))) == [(2, 2)]
-
-
-@brief_fits
-def test_router_and_predictions_of_a_small_table_take_one(monkeypatch):
-    def watched(*args):
-        counts.append(threads())
-        return fit_router(*args)
-
-    counts, fit_router = [], pool.fit_router
-    monkeypatch.setattr(pool, "fit_router", watched)
-    X = np.random.default_rng(0).normal(size=(100, 4))
-    reg = MoERegressor(max_iter=2, random_state=0).fit(X, X[:, 0])
-    assert set(counts) == {(1, 1)}
-    counts.clear()
-    # Those of BLAS belong to the process, and a prediction needs none.
-    reg.net_.map_batches(lambda x: counts.append(threads()) or x, X)
-    assert counts == [(1, 2)]
 
 
 class Watched(LinearRegression):

@@ -17,9 +17,11 @@ from .cnn import CNNExpert, CNNTrunk
 from .fitted import FittedMembers
 from .mlp import LinearExpert, MLPExpert
 from .patch import PatchExpert
+from .trees import BoostedTrees
 
 __all__ = [
     "EXPERTS",
+    "BoostedTrees",
     "CNNExpert",
     "CNNTrunk",
     "ExpertSpec",
@@ -76,6 +78,11 @@ class ExpertSpec:
         if hasattr(expert, "fit") and not isinstance(expert, type):
             return cls(FittedMembers, ndim=2, columns="linear", estimator=expert)
         return cls(expert)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether its members are fitted elsewhere, all at once, and not trained in steps."""
+        return self.factory in (FittedMembers, BoostedTrees)
 
     @property
     def name(self) -> str:
@@ -156,6 +163,7 @@ EXPERTS = Registry(
         "deep": _MLP.with_options(n_layers=2),
         "piecewise": replace(_MLP.with_options(n_layers=2), columns="piecewise"),
         "linear": ExpertSpec(LinearExpert, ndim=2, solver="adamw", columns="linear"),
+        "trees": ExpertSpec(BoostedTrees, ndim=2),
         "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu", solver="adamw"),
         "resnet18": _RESNET18,
         "resnet18_gn": _RESNET18.with_options(norm="group"),

@@ -1,0 +1,141 @@
+"""Columns of many categories as numbers: what y is on average, for rows of each category."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .tables import hash_rows
+
+# Columns with more categories are read as numbers, the others as a column for each.
+_MOST_ONE_HOT = 30
+_N_FOLDS = 5
+
+
+class _Sums(NamedTuple):
+    """Sums over the rows of each category."""
+
+    # (n_categories + 1, 1), (n_categories + 1, n_means), and the same of squares.
+    weight: np.ndarray
+    y: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, codes, y, weight, n_categories):
+        """Add up some rows, of codes up to and with `n_categories`."""
+        return cls(
+            *(
+                np.column_stack([np.bincount(codes, v, n_categories + 1) for v in values.T])
+                for values in (weight, weight * y, weight * y**2)
+            )
+        )
+
+    def deviations(self):
+        """Return the shrunk distances of the means from that of all rows.
+
+        Both variances are estimated by the method of moments. Where most rows have a category of
+        their own, nothing is known of either.
+        """
+        n_rows, n_categories = self.weight.sum(), np.count_nonzero(self.weight)
+        if n_rows < 1.5 * n_categories:
+            return np.zeros_like(self.y)
+        count = np.where(self.weight > 0, self.weight, 1)
+        within = (self.squares - self.y**2 / count).sum(0) / (n_rows - n_categories)
+        distance = np.where(self.weight > 0, self.y / count - self.y.sum(0) / n_rows, 0)
+        between = (self.weight * distance**2).sum(0) - (n_categories - 1) * within
+        between = between.clip(0) / max(n_rows - (self.weight**2).sum() / n_rows, 1e-12)
+        known = self.weight * between
+        return distance * known / np.maximum(known + within, np.finfo(float).tiny)
+
+
+class TargetMeans:
+    """Replaces codes of categories by means of y, one for each class, label or number.
+
+    A mean is shrunk to that of all rows, by the variances of y within and between the categories:
+    rare categories are close to it, unknown ones equal it. What is missing is a category of its
+    own. Training rows get the means of the other folds, which do not know their own y.
+
+    Parameters
+    ----------
+    columns : list of int
+
+    Attributes
+    ----------
+    tables : list of ndarray of shape (n_categories + 1, n_means)
+        Of each column; the last row is for missing and for unknown categories.
+    """
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    @classmethod
+    def of(cls, categories):
+        """Return what reads the columns of many categories, None if there are none."""
+        if categories is None:
+            return None
+        pairs = zip(categories.columns, categories.values, strict=True)
+        columns = [column for column, values in pairs if len(values) > _MOST_ONE_HOT]
+        return cls(columns) if columns else None
+
+    def fit_transform(self, X, y, n_targets, weight, groups):
+        """Learn the means, and return X with those of other folds.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+            Holds the codes, NaN for a missing one.
+        y : ndarray of shape (n_samples,) of int, or (n_samples, n_targets)
+            As a head takes it.
+        n_targets : int
+            Classes, or columns of y.
+        weight : ndarray of shape (n_samples,)
+            For how many rows each stands.
+        groups : ndarray of shape (n_samples,) or None
+        """
+        if y.ndim == 1:
+            # Of two classes one says it all.
+            y = np.eye(n_targets)[y][:, int(n_targets == 2) :]
+        weight = weight[:, np.newaxis]
+        folds = _draw_folds(X, groups)[:, np.newaxis] == np.arange(_N_FOLDS)
+        self.tables, found = [], []
+        for column in self.columns:
+            codes = X[:, column]
+            n_categories = 1 + int(np.nanmax(codes, initial=0))
+            codes = np.where(np.isnan(codes), n_categories, codes).astype(int)
+            each = [
+                _Sums.of(codes, y, weight * part[:, np.newaxis], n_categories) for part in folds.T
+            ]
+            total = _Sums(*map(sum, zip(*each, strict=True)))
+            mean = total.y.sum(0) / total.weight.sum()
+            self.tables.append(mean + total.deviations())
+            of_rows = np.empty((len(X), y.shape[1]))
+            for part, fold in zip(folds.T, each, strict=True):
+                others = _Sums(*(a - b for a, b in zip(total, fold, strict=True)))
+                of_rows[part] = mean + others.deviations()[codes[part]]
+            found.append(of_rows)
+        return self._put(X, found)
+
+    def transform(self, X):
+        """Return X with the means, (n_samples, n_features + n_columns * (n_means - 1))."""
+        found = []
+        for column, table in zip(self.columns, self.tables, strict=True):
+            codes = X[:, column]
+            is_known = (codes >= 0) & (codes < len(table) - 1)
+            found.append(table[np.where(is_known, codes, len(table) - 1).astype(int)])
+        return self._put(X, found)
+
+    def _put(self, X, found):
+        X = np.concatenate([X, *(means[:, 1:] for means in found)], axis=1, dtype=X.dtype)
+        for column, means in zip(self.columns, found, strict=True):
+            X[:, column] = means[:, 0]
+        return X
+
+
+def _draw_folds(X, groups):
+    """Return a fold for each row, the same for equal rows and for those of a group."""
+    if groups is not None and groups.any():
+        return groups % _N_FOLDS
+    hashes = hash_rows(X)
+    # Rows that are repeated often, as in a table of few categories, are no copies.
+    if len(np.unique(hashes)) < 0.4 * len(X):
+        return np.random.default_rng(0).integers(_N_FOLDS, size=len(X))
+    return (hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(_N_FOLDS)

@@ -1,0 +1,287 @@
+"""Boosted trees as a kind of experts: bags of scikit-learn's, stopped by rows they do not see."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from .._data.indexing import N_ROWS_MEASURED
+from .._data.statistics import some_rows
+from ..nn.experts.trees import TreeArrays
+from .estimators import measure_scale, read_kind
+from .linear import UNSEEN, scale_output
+
+# For classes and for numbers, by log loss and R2 on the first halves of the tables. Numbers need
+# leaves of fewer rows, and trees that differ.
+_DEFAULTS = (
+    {"max_iter": 300},
+    {"max_iter": 300, "max_leaf_nodes": 15, "min_samples_leaf": 5, "max_features": 0.5},
+)
+# Rows at most as which those of larger weight are repeated.
+_MOST_REPEATED = 20_000
+# Of a column, as scikit-learn has.
+_N_BINS = 255
+# Trees where no unseen rows say how many are best.
+_N_TREES = 50
+
+
+class _Boosted(NamedTuple):
+    """What was found for a column of y by the rows of a bag."""
+
+    # (n_seen,): the classes in the bag, None of numbers.
+    classes: np.ndarray | None
+    # For each score the trees that are added up, and (n_scores,) what they are added to.
+    trees: list[list[TreeArrays]]
+    start: np.ndarray
+
+
+def fit_trees(fit, kind, in_bag, is_worth=None):
+    """Fit boosted trees to the rows of each bag; give them to the pool.
+
+    The number of trees is the same for all bags: the one by which the rows outside of them are
+    predicted best.
+
+    Parameters
+    ----------
+    fit : Fit
+    kind : int
+    in_bag : ndarray of shape (n_rows, n_members), bool
+    is_worth : callable or None, default=None
+        Tells, by outputs of the first member for the rows that it has not seen, whether the others
+        are worth their time. If they are not, no trees are kept.
+
+    Returns
+    -------
+    is_kept : bool
+    """
+    head, experts = fit.net.criterion_, fit.net.module_.experts[kind]
+    table = _Table(fit, kind)
+    draws = np.random.RandomState(fit.learned._predict_seed)
+    seeds = draws.randint(2**31 - 1, size=in_bag.shape[1])
+    models = []
+    for bag, seed in zip(in_bag.T, seeds, strict=True):
+        models.append(table.boost(head, bag, experts.options, seed))
+        if len(models) == 1 and is_worth is not None:
+            table.grow(experts, head, models)
+            numbers = table.numbers if table.held_out else table.numbers[~bag]
+            if not is_worth(_outputs(experts, numbers)):
+                table.grow(experts, head, models * in_bag.shape[1], n_best=0)
+                return False
+    table.grow(experts, head, models)
+    if head.kind == "regression" and head.n_outputs > head.n_targets:
+        y, weight, seen = fit.rows.y, fit.rows.weight, in_bag
+        if table.held_out:
+            y, weight, seen = *table.held_out[1:], np.zeros((len(table.numbers), len(models)), bool)
+        members = [
+            lambda X, m=m: _outputs(experts, X)[:, m, : head.n_targets].numpy()
+            for m in range(len(models))
+        ]
+        scale = measure_scale(members, table.numbers, np.asarray(y), np.asarray(weight), seen)
+        experts.bias[:, head.n_targets :] = torch.from_numpy(scale_output(scale))
+    return True
+
+
+def _outputs(experts, X):
+    """Return the outputs of all members for rows, (n_rows, n_members, n_outputs)."""
+    return experts(torch.from_numpy(X).to(experts.bias.device)).cpu()
+
+
+class _Table:
+    """What trees are fitted to: numbers of bins, (n_rows, n_columns), y and weights.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_rows, n_columns)
+        Of the rows that are held out if there are any, else of all: before they were binned.
+    held_out : tuple or None
+        X, y and weight of these rows.
+    """
+
+    def __init__(self, fit, kind):
+        X, y, self.weight = read_kind(fit.net, kind, fit.rows)
+        counts = fit.rows.counts()
+        self.numbers, self.cuts, self.held_out = X, _find_cuts(X, self.weight), None
+        self.X, self.y = _bin(X, self.cuts), y
+        if fit.validation is not None:
+            self.numbers, *rest = read_kind(fit.net, kind, fit.validation)
+            self.held_out = _bin(self.numbers, self.cuts), *rest
+        self.rows = np.arange(len(y))
+        if fit.rows.is_weighted and not (counts % 1).any() and counts.sum() <= _MOST_REPEATED:
+            # Leaves count rows: a row of weight 2 is the row twice.
+            self.rows, self.weight = np.repeat(self.rows, counts.astype(int)), np.ones(len(y))
+
+    def boost(self, head, bag, options, seed):
+        """Return the models of each column of y, fitted to the rows of a bag."""
+        bag = bag[self.rows]
+        parts = [
+            (self.X[rows], self.y[rows], self.weight[rows])
+            for rows in (self.rows[bag], self.rows[~bag])
+        ]
+        parts[1] = self.held_out or parts[1]
+        columns = [[(X, column, w) for column in y.T.reshape(-1, len(y))] for X, y, w in parts]
+        return [_boost(head, *column, options, seed) for column in zip(*columns, strict=True)]
+
+    def grow(self, experts, head, models, n_best=None):
+        """Give the trees of all members to the pool.
+
+        Parameters
+        ----------
+        experts : BoostedTrees
+        head : Head
+        models : list of list
+            For each member those of the columns of y.
+        n_best : int or None, default=None
+            How many trees. None: for each column, those by which unseen rows are predicted best.
+        """
+        columns = [_read_best(column, self.cuts, n_best) for column in zip(*models, strict=True)]
+        found = [_as_outputs(head, member) for member in zip(*columns, strict=True)]
+        trees, mix, bias = zip(*found, strict=True)
+        dtype = torch.from_numpy(self.numbers).dtype
+        experts.grow(trees, np.stack(mix), np.stack(bias), dtype)
+
+
+def _find_cuts(X, weight):
+    """Return between which values each column is cut, (n_columns, n_bins), infinite beyond.
+
+    scikit-learn would do so for each bag, and for weights in more time than the trees take.
+    """
+    cuts = np.full((X.shape[1], _N_BINS), np.inf)
+    X, weight = some_rows(X, weight, N_ROWS_MEASURED)
+    for place, column in enumerate(X.T.astype(float)):
+        values, places = np.unique(column, return_inverse=True)
+        chosen = np.arange(len(values) - 1)
+        if len(chosen) >= _N_BINS:
+            total = np.cumsum(np.bincount(places, weight))
+            shares = np.linspace(0, total[-1], _N_BINS + 1)[1:-1]
+            # Whatever was lost in sums.
+            chosen = np.unique(np.searchsorted(total, shares * (1 - 1e-9)))
+            chosen = chosen[chosen < len(values) - 1]
+        cuts[place, : len(chosen)] = (values[chosen] + values[chosen + 1]) / 2
+    return cuts
+
+
+def _bin(X, cuts):
+    """Return the number of the bin of each value."""
+    return np.column_stack([np.searchsorted(cut, x) for cut, x in zip(cuts, X.T, strict=True)])
+
+
+def _boost(head, rows, unseen, options, seed):
+    """Return the model of a column of y, or what is constant in a bag."""
+    X, y, weight = rows
+    options = _DEFAULTS[head.kind == "regression"] | options
+    # scikit-learn is faster without weights.
+    weight = weight if np.ptp(weight) else None
+    make = HistGradientBoostingRegressor
+    if head.kind == "regression":
+        if head.is_rate:
+            options["loss"] = "poisson"
+            if not y.any():
+                return np.array([UNSEEN])
+    else:
+        y, make = y.astype(int), HistGradientBoostingClassifier
+        classes = np.unique(y)
+        if len(classes) == 1:
+            return classes
+        known = np.isin(unseen[1], classes)
+        unseen = [part[known] for part in unseen]
+    model = make(random_state=seed, n_iter_no_change=10, tol=0, **options)
+    if not len(unseen[0]):
+        model.set_params(early_stopping=False, max_iter=min(_N_TREES, options["max_iter"]))
+        return model.fit(X, y, weight)
+    X_val, y_val, weight_val = unseen
+    weight_val = None if weight is None else weight_val
+    model.set_params(early_stopping=True)
+    return model.fit(X, y, weight, X_val=X_val, y_val=y_val, sample_weight_val=weight_val)
+
+
+def _read_best(models, cuts, n_best=None):
+    """Return for each model, or constant, the trees by which unseen rows are predicted best."""
+    stopped = [model for model in models if getattr(model, "do_early_stopping_", False)]
+    if stopped and n_best is None:
+        scores = [model.validation_score_ for model in stopped]
+        n_best = int(np.argmax(sum(part[: min(map(len, scores))] for part in scores)))
+    return [_read_trees(model, n_best, cuts) for model in models]
+
+
+def _read_trees(model, n_best, cuts):
+    """Return the first trees of a model of scikit-learn: here alone stands what it keeps private.
+
+    Parameters
+    ----------
+    model : fitted HistGradientBoosting model, or an ndarray
+        What is constant: the only class, or a logarithm of a rate.
+    n_best : int or None
+        None: all trees.
+    cuts : ndarray of shape (n_columns, n_bins)
+    """
+    if isinstance(model, np.ndarray):
+        is_class = model.dtype.kind == "i"
+        return _Boosted(model if is_class else None, [[]], np.zeros(1) if is_class else model)
+    scores = zip(*model._predictors[:n_best], strict=True)
+    trees = [[_read_tree(part.nodes, cuts) for part in each] for each in scores]
+    start = np.ravel(model._baseline_prediction)
+    return _Boosted(getattr(model, "classes_", None), trees or [[]] * len(start), start)
+
+
+def _read_tree(nodes, cuts):
+    is_leaf = nodes["is_leaf"].astype(bool)
+    feature = np.where(is_leaf, 0, nodes["feature_idx"]).astype(int)
+    # Some bins are empty in a bag: thresholds lie between those that are not.
+    bins = np.where(is_leaf, 0, nodes["num_threshold"]).astype(int)
+    inner = np.flatnonzero(~is_leaf)
+    # Both children of a node side by side, in the order of the nodes.
+    place = np.zeros(len(nodes), int)
+    place[nodes["left"][inner]] = first = 1 + 2 * np.arange(len(inner))
+    place[nodes["right"][inner]] = first + 1
+    child = place.copy()
+    child[inner] = first
+    order = np.argsort(place)
+    return TreeArrays(
+        feature[order],
+        np.where(is_leaf, np.inf, cuts[feature, bins])[order],
+        child[order],
+        np.where(is_leaf, nodes["value"], 0.0)[order],
+        int(nodes["depth"].max()),
+    )
+
+
+def _as_outputs(head, columns):
+    """Return the trees of each score of a member, and how its outputs follow from the scores.
+
+    Parameters
+    ----------
+    head : Head
+    columns : list of _Boosted
+        For each column of y.
+
+    Returns
+    -------
+    trees : list of list of TreeArrays
+    mix : ndarray of shape (n_scores, n_outputs)
+    bias : ndarray of shape (n_outputs,)
+    """
+    if head.kind != "classes":
+        mix, bias = np.eye(len(columns), head.n_outputs), np.zeros(head.n_outputs)
+        for place, found in enumerate(columns):
+            bias[place] = found.start[0]
+            if found.classes is not None and len(found.classes) == 1:
+                bias[place] = -UNSEEN if found.classes[0] else UNSEEN
+        return [found.trees[0] for found in columns], mix, bias
+    (found,) = columns
+    n_scores = head.n_targets if head.n_targets > 2 else 1
+    trees, mix = [[] for _ in range(n_scores)], np.zeros((n_scores, head.n_targets))
+    bias = np.full(head.n_targets, UNSEEN)
+    if len(found.classes) == 2:
+        # What scikit-learn finds is the difference of both logits.
+        place, halves = found.classes[1] % n_scores, np.array([-0.5, 0.5])
+        trees[place], mix[place, found.classes] = found.trees[0], halves
+        bias[found.classes] = halves * found.start
+    else:
+        mix[found.classes, found.classes] = 1.0 if n_scores > 1 else 0.0
+        bias[found.classes] = found.start
+        for place, of_class in zip(found.classes % n_scores, found.trees, strict=True):
+            trees[place] = of_class
+    if head.n_outputs == 1:
+        mix, bias = mix[:, 1:] - mix[:, :1], bias[1:] - bias[:1]
+    return trees, mix, bias

@@ -1,0 +1,140 @@
+"""Boosted trees as a module: what scikit-learn has found, computed by torch."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..dispatch import is_exporting
+from ..functional import Shape, require_ndim
+
+# Numbers of a step down the trees, which then stay near the processor.
+_N_AT_ONCE = 2**17
+
+
+class TreeArrays(NamedTuple):
+    """The nodes of a tree, parents before their children; the first one is the root."""
+
+    # (n_nodes,): the column that decides, and the largest value that goes to the first child.
+    feature: np.ndarray
+    threshold: np.ndarray
+    # (n_nodes,): the first child, which the second one follows; of a leaf itself.
+    child: np.ndarray
+    # (n_nodes,): what a leaf adds.
+    value: np.ndarray
+    depth: int
+
+
+# A tree that adds nothing.
+_EMPTY = TreeArrays(np.zeros(1, int), np.full(1, np.inf), np.zeros(1, int), np.zeros(1), 0)
+
+
+class BoostedTrees(nn.Module):
+    """Members of a kind, each of which adds up trees; none until `grow` is called.
+
+    Parameters
+    ----------
+    input_shape : (n_features,)
+    n_outputs : int
+    **options
+        Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`, such as
+        `learning_rate`. Of at most `max_iter` trees unseen rows choose how many are kept.
+    """
+
+    def __init__(self, input_shape: Shape, n_outputs: int, **options: Any):
+        super().__init__()
+        require_ndim(input_shape, 1, "trees", "n_features,")
+        self.n_outputs = n_outputs
+        self.options = options
+        self.depth = 0
+        # Filled by `grow`; kept as a state of their own, because their sizes depend on the data.
+        for name in ("feature", "threshold", "child", "value", "root", "mix", "bias"):
+            self.register_buffer(name, torch.empty(0), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.bias)
+
+    def grow(
+        self,
+        members: Sequence[Sequence[Sequence[TreeArrays]]],
+        mix: np.ndarray,
+        bias: np.ndarray,
+        dtype: torch.dtype,
+    ) -> None:
+        """Take the trees of all members.
+
+        Parameters
+        ----------
+        members : sequences of trees
+            `members[m][r]` are the trees of member m whose sum is its score r.
+        mix : ndarray of shape (n_members, n_scores, n_outputs)
+        bias : ndarray of shape (n_members, n_outputs)
+            The outputs of a member are `scores @ mix + bias`.
+        dtype : torch.dtype
+            Of the samples.
+        """
+        n_trees = max(1, max(len(trees) for scores in members for trees in scores))
+        padded = [
+            tree
+            for scores in members
+            for trees in scores
+            for tree in [*trees, *[_EMPTY] * (n_trees - len(trees))]
+        ]
+        sizes = [len(tree.feature) for tree in padded]
+        root = np.cumsum([0, *sizes[:-1]])
+        child = np.concatenate([t.child + first for t, first in zip(padded, root, strict=True)])
+        self.depth = max(tree.depth for tree in padded)
+        threshold = torch.from_numpy(np.concatenate([tree.threshold for tree in padded]))
+        rounded = threshold.to(dtype)
+        # Below a threshold are the same samples as in float64.
+        too_high = rounded.double() > threshold
+        lower = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+        self._set(
+            feature=torch.from_numpy(np.concatenate([tree.feature for tree in padded])),
+            threshold=torch.where(too_high, lower, rounded),
+            child=torch.from_numpy(child),
+            value=torch.from_numpy(np.concatenate([tree.value for tree in padded])),
+            root=torch.from_numpy(root).view(*np.shape(mix)[:2], n_trees),
+            mix=torch.from_numpy(mix),
+            bias=torch.from_numpy(bias),
+        )
+
+    def _set(self, **tensors: Tensor) -> None:
+        device = self.root.device
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.to(device), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_features) to (n_samples, n_members, n_outputs)."""
+        if is_exporting() or not x.is_cpu:
+            return self._outputs(x)
+        size = max(1, _N_AT_ONCE // self.root.numel())
+        return torch.cat([*map(self._outputs, x.split(size))])
+
+    def _outputs(self, x):
+        root = self.root.flatten()
+        node = root.expand(x.shape[0], -1)
+        for _ in range(self.depth):
+            values = x.gather(1, self.feature[node])
+            node = self.child[node] + (values > self.threshold[node])
+        scores = self.value[node].view(-1, *self.root.shape).sum(3)
+        outputs = torch.einsum("nmr,mro->nmo", scores, self.mix) + self.bias
+        return outputs.to(x.dtype)
+
+    def _apply(self, fn, recurse=True):
+        """Move to a device, as `to` does, but change no type."""
+        device = fn(torch.empty(0, device=self.bias.device)).device
+        self._set(**{name: tensor.to(device) for name, tensor in self._buffers.items()})
+        return self
+
+    def get_extra_state(self) -> dict:
+        """Return the trees: they are kept with the weights."""
+        return {"depth": self.depth, **{k: v.cpu() for k, v in self._buffers.items()}}
+
+    def set_extra_state(self, state: dict) -> None:
+        """Take the trees."""
+        state = dict(state)
+        self.depth = state.pop("depth")
+        self._set(**state)

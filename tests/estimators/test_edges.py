@@ -1,0 +1,264 @@
+"""Data and parts at the edge of what is possible: the result is right, or a clear error."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import at, brief_fits, hook, press, raises, seeded
+from scipy.sparse import csr_array
+from sklearn.feature_selection import SelectFromModel
+from torch import nn
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._parameters import plan, table
+from sklearn_moe._training import linear
+from sklearn_moe.nn import EXPERTS
+from sklearn_moe.nn.heads import SquaredErrorHead
+from sklearn_moe.nn.seeding import use_generator
+from sklearn_moe.preprocessing import BackboneFeatures
+
+pytestmark = brief_fits
+BRIEF = {"max_iter": 5, "random_state": 0}
+
+
+def line(n_rows=200, n_columns=4, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, n_columns))
+    return X, X[:, 0] + 0.5 * rng.normal(size=n_rows)
+
+
+# -- tables -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", ["linear", ["deep", "linear"]], ids=str)
+def test_a_sparse_table_is_as_the_dense_one(kinds, monkeypatch):
+    monkeypatch.setattr(linear, "_MOST_DENSE", 0)
+    rng = np.random.default_rng(0)
+    X = rng.lognormal(0, 3, (400, 8)) * (rng.random((400, 8)) < 0.3)
+    n_experts = 1 if kinds == "linear" else 2
+    each = [
+        MoERegressor(n_experts, expert=kinds, **BRIEF).fit(x, X[:, 0]).predict(X)
+        for x in (X, csr_array(X))
+    ]
+    np.testing.assert_allclose(*each, rtol=1e-3, atol=0.02 * X[:, 0].std())
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 40), (12, 30)])
+@pytest.mark.parametrize("model", [MoERegressor, MoEClassifier])
+def test_a_y_that_is_constant_but_for_one_row(model, shape):
+    X = np.random.default_rng(0).normal(size=shape)
+    for expert in ("auto", "linear"):
+        fitted = model(expert=expert, **BRIEF).fit(X, np.arange(len(X)) == 1)
+        is_class = model is MoEClassifier
+        assert np.isfinite(fitted.predict_proba(X) if is_class else fitted.predict(X)).all()
+        oob = getattr(fitted, "oob_decision_function_" if is_class else "oob_prediction_", X)
+        assert np.isfinite(oob).all()
+
+
+def test_columns_without_pieces_and_far_numbers():
+    X, y = line()
+    for n_experts in (1, 2):
+        bits = MoERegressor(n_experts, expert="piecewise", **BRIEF).fit(X > 0, y)
+        assert bits.score(X > 0, y) > 0.1
+    for dtype in (np.float32, np.float64):
+        reg = MoERegressor(**BRIEF).fit(X.astype(dtype), y)
+        far = reg.predict(np.where(np.eye(1, 4), [[1e20], [1e300]], X[:2]))
+        assert np.isfinite(far).all()
+
+
+def test_fields_of_structured_arrays_and_dates():
+    X, y = line()
+    packed = np.zeros(X.shape, dtype=[("i", "i1"), ("x", "f4")])
+    packed["x"] = X
+    ours, plain = (
+        MoERegressor(**BRIEF).fit(x, x[:, 0], sample_weight=x[:, 0] ** 2 + 1)
+        for x in (packed["x"], X.astype(np.float32))
+    )
+    np.testing.assert_array_equal(ours.predict(packed["x"]), plain.predict(X.astype(np.float32)))
+    for times in (y.astype("M8[s]"), pd.Series(y.astype("m8[s]"))):
+        raises(TypeError, "y holds dates or times", ours.fit, X, times)
+
+
+def test_labels_are_zeros_and_ones():
+    X = line()[0]
+    signs = np.sign(X[:, :3]).astype(int)
+    for y in (signs, signs + 3):
+        raises(ValueError, "zeros and ones", MoEClassifier(**BRIEF).fit, X, y)
+    clf = MoEClassifier(**BRIEF)
+    assert clf.fit(X, signs > 0).score(X, signs > 0) > 0.3
+
+
+# -- groups, held-out rows ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(100, 100), (80, 60, 60), (30,) * 7, (196, 1, 1, 1, 1)], ids=str)
+def test_few_groups_are_spread_over_the_bags_of_a_large_table(sizes, monkeypatch):
+    budget = table.Budget(n_members=2, fewest_bags=10, least_pieces=8, hashes_pieces=False)
+    monkeypatch.setattr(plan.table, "budget_of", lambda n_samples: budget)
+    X, y = line(sum(sizes))
+    reg = MoERegressor(**BRIEF).fit(X, y, groups=np.repeat(np.arange(len(sizes)), sizes))
+    assert np.isfinite(reg.oob_prediction_).mean() >= min(1, 2 * min(sizes) / len(y))
+    assert np.isfinite(reg.oob_loss_curve_).all()
+    assert reg.gate_proba(X[:1]).max() > 0.4
+
+
+def test_a_single_group_is_held_out_row_by_row():
+    X, y = line()
+    for options in ({"early_stopping": True}, {"router": "top1", "expert": "mlp", "n_experts": 2}):
+        with pytest.warns(UserWarning, match="a single group"):
+            assert MoERegressor(**BRIEF, **options).fit(X, y, groups=np.ones(200)).n_iter_
+
+
+def test_a_warm_start_holds_out_the_same_rows_or_is_refused():
+    X, y = line()
+    held_out = []
+    look = hook("on_epoch_end", lambda net: held_out.append(net.training_.validation.y))
+    options = {"expert": "mlp", "n_experts": 2, "warm_start": True, "callbacks": [look]}
+    reg = MoERegressor(early_stopping=True, **BRIEF, **options)
+    for _ in range(3):
+        reg.fit(X, y)
+    assert all(torch.equal(rows, held_out[0]) for rows in held_out)
+    reg.set_params(early_stopping=False, callbacks=None).fit(X, y)
+    raises(ValueError, "trained on all", reg.set_params(early_stopping=True).fit, X, y)
+
+
+class Shifted(SquaredErrorHead):
+    """Numbers around a level that is learned."""
+
+    def __init__(self, n_targets):
+        super().__init__(n_targets)
+        self.level = nn.Parameter(torch.zeros(()))
+
+    def density_loss(self, expert_outputs, y):
+        return super().density_loss(expert_outputs + self.level, y)
+
+
+@pytest.mark.parametrize(
+    "options", [{"early_stopping": True}, {"expert": ["mlp", "deep"]}], ids=str
+)
+def test_the_best_weights_are_those_of_the_head_too(options):
+    X, y = line()
+    levels = []
+
+    def spoil(net):
+        levels.append(net.criterion_.level.item())
+        with torch.no_grad():
+            net.criterion_.level += 5 * (len(net.history) % 5 == 3)
+
+    options = {
+        "expert": "mlp",
+        "n_experts": 2,
+        "callbacks": [hook("on_epoch_begin", spoil)],
+    } | options
+    reg = MoERegressor(loss=Shifted, **BRIEF, **options).fit(X, y)
+    assert abs(reg.net_.criterion_.level.item()) < 1 < max(levels)
+
+
+# -- what is called -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["linear", "patch"])
+def test_hooks_of_experts_are_called(kind):
+    calls = []
+
+    def make(input_shape, n_outputs):
+        is_line = kind == "linear"
+        made = nn.Linear(*input_shape, n_outputs) if is_line else patch(input_shape, n_outputs)
+        made.register_forward_hook(lambda *args: calls.append(1))
+        return made
+
+    patch = EXPERTS["patch"].factory
+    X = np.random.default_rng(0).normal(size=(60, 4) if kind == "linear" else (60, 3, 4))
+    for router in ("soft", "top1"):
+        reg = MoERegressor(2, expert=make, router=router, **BRIEF).fit(X, X.reshape(60, -1)[:, 0])
+        calls.clear()
+        reg.predict(X)
+        assert calls
+
+
+def test_callbacks_are_called_in_the_last_epochs_of_a_pool():
+    def bound(net):
+        with torch.no_grad():
+            for weight in net.module_.experts.parameters():
+                weight.clamp_(-0.1, 0.1)
+
+    X, y = line(600)
+    callbacks = [hook("on_batch_end", bound)]
+    options = {"max_iter": 40, "random_state": 0, "callbacks": callbacks}
+    reg = MoERegressor(expert=["mlp", "deep"], **options).fit(X, y)
+    assert max(weight.abs().max() for weight in reg.module_.experts.parameters()) <= 0.1001
+
+
+def test_only_mixtures_of_lines_have_coefficients():
+    X, y = line()
+    for model, target in ((MoERegressor(**BRIEF), y), (MoEClassifier(**BRIEF), y > 0)):
+        assert not hasattr(model.fit(X, target), "coef_")
+        raises(ValueError, "coef_", SelectFromModel(model).fit(X, target).get_support)
+    chosen = SelectFromModel(MoERegressor(1, expert="linear", **BRIEF)).fit(X, y)
+    assert chosen.get_support()[0]
+
+
+# -- at the same time, and Ctrl-C ---------------------------------------------------------
+
+
+def test_features_in_threads_are_those_of_the_images():
+    with use_generator(seeded()):
+        layers = nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    rng = np.random.default_rng(0)
+    images = [rng.random((20, 3, 16, 16), dtype=np.float32) for _ in range(40)]
+    features = BackboneFeatures(nn.Sequential(*layers)).fit(images[0])
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(features.transform, images)]
+    np.testing.assert_allclose(found, [features.transform(x) for x in images], rtol=1e-5)
+
+
+def test_a_default_dtype_that_another_thread_sets_stays():
+    thread = Thread(target=torch.set_default_dtype, args=[torch.float64])
+    start = hook("on_train_begin", lambda net: thread.start() or thread.join())
+    X, y = line()
+    try:
+        MoERegressor(expert="mlp", callbacks=[start], **BRIEF).fit(X, y)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_ctrl_c_leaves_a_model_as_it_was_before_a_chunk():
+    X, y = line()
+    for expert in ("mlp", ["mlp", "deep"]):
+        reg = MoERegressor(expert=expert, **BRIEF).partial_fit(X, y)
+        before = reg.predict(X)
+        reg.set_params(callbacks=[at(reg.n_iter_ + 1, press, "on_epoch_end")])
+        with pytest.raises(KeyboardInterrupt):
+            reg.partial_fit(X, y)
+        np.testing.assert_array_equal(reg.predict(X), before)
+
+
+def test_ctrl_c_after_the_networks_of_a_pool_keeps_them(monkeypatch):
+    X, y = line()
+    presses = [press]
+    fit_line = linear.fit_line
+
+    def pressed(*args):
+        if presses:
+            presses.pop()()
+        return fit_line(*args)
+
+    monkeypatch.setattr("sklearn_moe._training.pool.fit_line", pressed)
+    reg = MoERegressor(**BRIEF)
+    with pytest.raises(KeyboardInterrupt):
+        reg.fit(X, y)
+    assert reg.score(X, y) > 0.5
+
+
+def test_a_checkpoint_knows_what_is_a_category(tmp_path):
+    X, y = line()
+    frame = pd.DataFrame({"x": X[:, 0], "code": np.arange(200) % 3})
+    options = {"expert": "mlp", "n_experts": 2, **BRIEF}
+    MoERegressor(checkpoint=tmp_path / "fit.ckpt", **options).fit(frame, y)
+    coded = frame.astype({"code": "category"})
+    again = MoERegressor(checkpoint=tmp_path / "fit.ckpt", **options)
+    raises(ValueError, "belongs to another fit", again.fit, coded, y)
