@@ -1,0 +1,105 @@
+"""Columns of many categories, which are read as means of y."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import brief_fits
+from sklearn.metrics import log_loss
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._data.target_means import TargetMeans
+
+pytestmark = brief_fits
+
+
+def made_up(n=3000, n_categories=60, seed=0):
+    """Return a frame with a column of many categories, and log odds that depend on them."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(n_categories, size=n)
+    frame = pd.DataFrame({"a": rng.normal(size=n), "town": [f"t{code}" for code in codes]})
+    odds = frame["a"] + np.random.default_rng(1).normal(size=n_categories)[codes]
+    return frame, odds, (rng.random(n) < 1 / (1 + np.exp(-odds))).astype(int)
+
+
+def shrunk(codes, y):
+    """Return the shrunk mean of each category, by a slow reference."""
+    groups = [y[codes == code] for code in range(codes.max() + 1)]
+    sizes = np.array([len(group) for group in groups])
+    means = np.array([group.mean() for group in groups])
+    within = sum(((g - g.mean()) ** 2).sum() for g in groups) / (len(y) - len(groups))
+    between = (sizes * (means - y.mean()) ** 2).sum() - (len(groups) - 1) * within
+    between = max(0, between) / (len(y) - (sizes**2).sum() / len(y))
+    share = sizes * between / (sizes * between + within)
+    return y.mean() + share * (means - y.mean())
+
+
+def test_means_are_shrunk():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(40, size=500)
+    y = rng.normal(size=40)[codes] + rng.normal(size=500)
+    means = TargetMeans([0])
+    X = np.column_stack([codes, rng.normal(size=500)]).astype(float)
+    trained = means.fit_transform(X, y[:, np.newaxis], 1, np.ones(500), None)
+    expected = shrunk(codes, y)
+    np.testing.assert_allclose(means.transform(X)[:, 0], expected[codes], rtol=1e-9)
+    unknown = np.array([[99.0, 0.0], [np.nan, 0.0]])
+    np.testing.assert_allclose(means.transform(unknown)[:, 0], y.mean())
+    assert np.array_equal(trained[:, 1], X[:, 1])
+
+
+def test_no_row_knows_its_own_y():
+    """What a row is told does not move with its y, but for the mean of all rows."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(40, size=500), rng.normal(size=500)]).astype(float)
+    y = rng.normal(size=(500, 1))
+    before = TargetMeans([0]).fit_transform(X, y, 1, np.ones(500), None)[:, 0] - y.mean()
+    for row in range(5):
+        other = y.copy()
+        other[row] += 10
+        after = TargetMeans([0]).fit_transform(X, other, 1, np.ones(500), None)[:, 0]
+        assert abs(after[row] - other.mean() - before[row]) < 1e-9
+        assert np.abs(after - other.mean() - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("is_identifier", [True, False])
+def test_what_tells_nothing_costs_nothing(is_identifier):
+    frame, _, y = made_up()
+    rng = np.random.default_rng(3)
+    codes = rng.permutation(3000) // 2 if is_identifier else rng.integers(500, size=3000)
+    noisy = frame[["a"]].assign(noise=[f"n{code}" for code in codes])
+    train, test = slice(0, 1500), slice(1500, None)
+    model, losses = MoEClassifier(expert="linear", n_experts=1, random_state=0), []
+    for X in (frame[["a"]], noisy):
+        proba = model.fit(X[train], y[train]).predict_proba(X[test])
+        losses.append(log_loss(y[test], proba))
+    assert losses[1] < 1.01 * losses[0]
+
+
+def test_effects_of_categories_are_found():
+    frame, odds, _ = made_up()
+    model = MoERegressor(expert="linear", n_experts=1, random_state=0)
+    assert model.fit(frame[:2000], odds[:2000]).score(frame[2000:], odds[2000:]) > 0.95
+    assert [*model.coef_names_] == ["a", "town"]
+
+
+def test_exports_of_several_classes():
+    frame, odds, _ = made_up()
+    y = np.digitize(odds, [-1, 1])
+    model = MoEClassifier(expert=["linear", "deep"], max_iter=5, random_state=0).fit(frame, y)
+    assert model.input_shape_ == (2,)
+    module = model.to_torch()
+    X = frame.assign(town=pd.Index(module.category_names[1]).get_indexer(frame["town"]))
+    found = module(torch.tensor(X.to_numpy(float)).to(module.x_dtype)).detach()
+    np.testing.assert_allclose(found, model.predict_proba(frame), atol=1e-6)
+
+
+def test_chunks_and_warm_starts():
+    frame, _, y = made_up()
+    model = MoEClassifier(random_state=0).partial_fit(frame[:1500], y[:1500], classes=[0, 1])
+    for _ in range(3):
+        model.partial_fit(frame[1500:], y[1500:])
+    assert model.score(frame, y) > 0.6
+    warm = MoEClassifier(expert="linear", n_experts=1, warm_start=True, random_state=0)
+    first = warm.fit(frame, y).predict_proba(frame)
+    np.testing.assert_allclose(warm.fit(frame, y).predict_proba(frame), first, atol=1e-3)

@@ -1,0 +1,161 @@
+"""Boosted trees as a kind of a pool: what they predict, exports, weights and when they are kept."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers import brief_fits, refuses
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._training.trees import _as_outputs, _bin, _find_cuts, _read_trees
+from sklearn_moe.nn import EXPERTS
+from sklearn_moe.nn.experts import BoostedTrees
+from sklearn_moe.nn.heads import choose_head
+
+pytestmark = brief_fits
+FEW = EXPERTS["trees"].with_options(max_iter=20)
+LOSSES = ["squared_error", "absolute_error", "gaussian", "poisson"]
+
+
+def steps(n, seed=0):
+    """Return columns, one of them with missing values, and classes with thresholds."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    X[:, 1] = rng.lognormal(size=n)
+    y = (X[:, 0] > 0.3).astype(int) + (X[:, 1] > 1) * (X[:, 2] > 0)
+    X[::9, 2] = np.nan
+    return X, y
+
+
+def by_hand(trees, x):
+    """Return the sum of the trees for a row."""
+    total = 0.0
+    for tree in trees:
+        node = 0
+        while tree.child[node] != node:
+            node = tree.child[node] + (x[tree.feature[node]] > tree.threshold[node])
+        total += tree.value[node]
+    return total
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_module_computes_what_scikit_learn_does(n_classes, dtype):
+    """Whatever values lie at a threshold; the trees, too, are what a slow reference adds up."""
+    rng = np.random.default_rng(0)
+    X = np.round(rng.normal(size=(400, 3)), 1).astype(dtype)
+    y = (np.sin(3 * X[:, 0]) + X[:, 1] > 0).astype(int) + (n_classes == 3) * (X[:, 2] > 1)
+    cuts = _find_cuts(X, np.ones(400))
+    model = HistGradientBoostingClassifier(max_iter=10, random_state=0).fit(_bin(X, cuts), y)
+    found = _read_trees(model, None, cuts)
+    trees, mix, bias = _as_outputs(choose_head("log_loss", "classes")(n_classes), [found])
+    module = BoostedTrees((3,), n_classes)
+    module.grow([trees], mix[np.newaxis], bias[np.newaxis], torch.from_numpy(X).dtype)
+    outputs = module(torch.from_numpy(X))
+    assert outputs.shape == (400, 1, n_classes)
+    proba = outputs[:, 0].double().softmax(1).numpy()
+    np.testing.assert_allclose(proba, model.predict_proba(_bin(X, cuts)), atol=1e-6)
+    scores = np.array([[by_hand(part, x) for part in trees] for x in X[:20]])
+    np.testing.assert_allclose(outputs[:20, 0], scores @ mix + bias, atol=1e-6)
+
+
+def test_numbers_are_as_good_as_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 3))
+    y = np.floor(2 * X[:, 0]) * np.sign(X[:, 1]) + 0.1 * rng.normal(size=1200)
+    ours = MoERegressor(expert="trees", random_state=0).fit(X[:600], y[:600])
+    theirs = HistGradientBoostingRegressor(random_state=0).fit(X[:600], y[:600])
+    assert ours.score(X[600:], y[600:]) > theirs.score(X[600:], y[600:])
+    assert [*ours.expert_kinds_] == ["trees"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_numbers(loss):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    y = rng.poisson(np.exp(1 + (X[:, 0] > 0)))
+    model = MoERegressor(expert=["linear", FEW], loss=loss, random_state=0).fit(X, y)
+    low, high = model.expert_predict(X)[X[:, 0] < 0, 1], model.expert_predict(X)[X[:, 0] > 0, 1]
+    assert abs(low.mean() - np.e) < 0.5
+    assert abs(high.mean() - np.e**2) < 1
+    if loss != "absolute_error":
+        inside = model.predict_interval(X)
+        assert ((inside[:, 0] <= y) & (y <= inside[:, 1])).mean() > 0.85
+
+
+def test_labels_and_several_numbers():
+    X, y = steps(400)
+    labels = np.column_stack([y > 0, y > 1, np.zeros(400)]).astype(int)
+    clf = MoEClassifier(expert=["linear", FEW], random_state=0).fit(X, labels)
+    assert (clf.predict(X) == labels).mean() > 0.95
+    reg = MoERegressor(expert=["linear", FEW], random_state=0).fit(X, np.column_stack([y, -2 * y]))
+    assert reg.score(X, np.column_stack([y, -2 * y])) > 0.8
+
+
+@pytest.mark.parametrize("seen", [[0, 1, 2, 3], [1, 3], [2]])
+def test_classes_that_a_bag_lacks_are_rare(seen):
+    """A member knows the classes of its bag; others are left at odds of next to nothing."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(seen, 200)
+    X = np.column_stack([y, rng.normal(size=200)]).astype(np.float64)
+    cuts = _find_cuts(X, np.ones(200))
+    model = np.array(seen)
+    if len(seen) > 1:
+        model = HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(_bin(X, cuts), y)
+    parts = _as_outputs(choose_head("log_loss", "classes")(4), [_read_trees(model, None, cuts)])
+    module = BoostedTrees((2,), 4)
+    module.grow([parts[0]], parts[1][np.newaxis], parts[2][np.newaxis], torch.float64)
+    proba = module(torch.from_numpy(X))[:, 0].softmax(1).numpy()
+    assert (proba.argmax(1) == y).all()
+    assert proba[:, np.setdiff1d(range(4), seen)].max(initial=0) < 0.01
+
+
+def test_a_row_of_weight_two_is_the_row_twice():
+    X, y = steps(300)
+    weight = np.ones(300)
+    weight[:100] = 2
+    twice = np.concatenate([X, X[:100]]), np.concatenate([y, y[:100]])
+    options = {"expert": ["linear", FEW], "random_state": 0}
+    weighted = MoEClassifier(**options).fit(X, y, sample_weight=weight).predict_proba(X)
+    repeated = MoEClassifier(**options).fit(*twice).predict_proba(X)
+    np.testing.assert_allclose(weighted, repeated, atol=2e-3)
+
+
+def test_storage_and_batches():
+    X, y = steps(300)
+    model = MoEClassifier(expert=["linear", FEW], random_state=0).fit(X, y)
+    proba = model.predict_proba(X)
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), proba)
+    each = np.concatenate([model.predict_proba(X[[i]]) for i in range(20)])
+    np.testing.assert_allclose(each, proba[:20], atol=1e-7)
+    np.testing.assert_allclose(model.to_torch()(torch.from_numpy(X)).detach(), proba, atol=1e-6)
+
+
+def test_trees_are_kept_where_they_help():
+    """The default tries trees on 300 rows or more: steps need them, a line does not."""
+    X, y = steps(700)
+    rng = np.random.default_rng(0)
+    line = (np.nan_to_num(X) @ [1.0, 0.5, -1.0] + rng.logistic(size=700) > 0).astype(int)
+    few = MoEClassifier(random_state=0).fit(X[:200], y[:200])
+    assert "trees" not in few.expert_kinds_
+    needed = MoEClassifier(random_state=0).fit(X, y)
+    assert needed.expert_load_[[*needed.expert_kinds_].index("trees")] > 0.2
+    dropped = MoEClassifier(random_state=0).fit(X, line)
+    assert dropped.expert_load_[[*dropped.expert_kinds_].index("trees")] < 1e-6
+
+
+def test_chunks_leave_trees_as_they_are():
+    X, y = steps(400)
+    model = MoEClassifier(expert=["linear", FEW], random_state=0).fit(X, y)
+    before = model.expert_proba(X)
+    model.partial_fit(X[:200], y[:200])
+    assert np.array_equal(model.expert_proba(X)[:, 1], before[:, 1])
+    assert not np.array_equal(model.expert_proba(X)[:, 0], before[:, 0])
+
+
+def test_refusals():
+    X, y = steps(100)
+    refuses("expert", "n_experts", MoEClassifier(2, expert="trees").fit, X, y)
+    refuses("trees", "", MoEClassifier(expert="trees", router="top1").fit, X, y)
