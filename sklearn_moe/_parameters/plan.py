@@ -165,7 +165,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     choices.choose("standardize", defaults.standardize)
     # An unknown name is an error.
     nn.TRUNKS.resolve(choices["trunk"])
-    budget = table.budget_of(data.n_samples)
+    budget = table.budget_of(data.n_rows)
     model = _plan_model(request, choices, defaults, budget)
     training = _plan_training(request, choices, page)
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import nn
 from .._data.indexing import row_slices
+from .._data.validation import as_row_counts
 from .._registry import overrides
 from .._validation import refuse_overflow
 from ..nn.router_parts import LinearScores
@@ -19,6 +20,8 @@ class DataProfile:
     """What the data are, as far as it decides anything."""
 
     n_samples: int
+    # As how many rows the samples count by their weights.
+    n_rows: float
     sample_shape: tuple[int, ...]
     dtype: np.dtype
     # Kish's factor of the weights, 1 if they are equal.
@@ -35,7 +38,8 @@ class DataProfile:
         weight = weight.astype(np.float64)
         unevenness = np.mean(np.square(weight)) / np.mean(weight) ** 2
         is_table, is_image = X.ndim == 2, X.ndim == 4
-        return cls(X.shape[0], X.shape[1:], X.dtype, unevenness, scale, is_table, is_image)
+        n_rows = as_row_counts(weight).sum()
+        return cls(X.shape[0], n_rows, X.shape[1:], X.dtype, unevenness, scale, is_table, is_image)
 
 
 @dataclass(frozen=True)

@@ -46,16 +46,16 @@ class Budget(NamedTuple):
     hashes_pieces: bool = True
 
 
-def budget_of(n_samples):
+def budget_of(n_rows):
     """Return the budget of a fit of so many rows.
 
     Five members of each kind: each row is hidden from one of them. With fewer a member would see
     less of the table, and more take longer. Where rows are many the loss depends less on chance,
     and another kind gains more than more members.
     """
-    if n_samples < 2000:
+    if n_rows < 2000:
         return Budget(n_members=5, fewest_bags=5, least_pieces=16)
-    if n_samples < 200_000:
+    if n_rows < 200_000:
         return Budget(n_members=3, fewest_bags=5, least_pieces=16)
     return Budget(n_members=1, fewest_bags=10, least_pieces=8, hashes_pieces=False)
 
@@ -65,7 +65,7 @@ def choose_model(request):
     is_default = request.is_auto("n_experts") and request.is_auto("expert")
     is_pool = is_default and not request.is_chunk and why_no_pool(request) is None
     kinds = [*_KINDS]
-    if request.data.n_samples >= _N_ROWS_OF_TREES and request.head.has_plain_outputs:
+    if request.data.n_rows >= _N_ROWS_OF_TREES and request.head.has_plain_outputs:
         kinds.append("trees")
     if is_default and request.trains_router and request.can_mix:
         warn(

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics.pairwise import cosine_similarity
 from threadpoolctl import threadpool_limits
 
@@ -14,7 +12,7 @@ from ..datasets import PAPER_SETTINGS
 from ..nn import MLPExpert
 from ..nn.heads import MarginHead
 from ._artificial_runs import on_clusters
-from ._run import Problem, Run, Samples, seconds, used_experts
+from ._run import Problem, Run, Samples, used_experts
 
 # -- a single expert that is made by hand ----------------------------------------------------
 
@@ -130,58 +128,6 @@ class ErrorHead(MarginHead):
     def loss(self, output, y):
         """Return sigmoid(-F) for the second class, sigmoid(F) for the first."""
         return (output[:, 0] * (1 - 2 * y)).sigmoid()
-
-
-class HandStart(HandMade):
-    """Start on the line from random weights (0) to those of a function made by hand (1).
-
-    As `HandMade`, for features and noise of one distribution; a strength is the readout of two
-    units, not many units. These are so flat that they have gradients, and stay within 1 %.
-    """
-
-    def __init__(self, share=0.0, problem=None, dictionary=None):
-        super().__init__(problem, dictionary)
-        self.share = share
-
-    def on_train_begin(self, net, **kwargs):
-        """Move the weights of the only expert."""
-        ((first, _, readout),) = net.module_.experts
-        weights = first.weight, first.bias, readout.weight
-        made = [torch.zeros_like(tensor) for tensor in weights]
-        # tanh(u - b) + tanh(u + b) of each vector: rows of the features, then of the centers.
-        vectors, strengths = np.vstack(self.dictionary), np.r_[_STRENGTHS, _OFFSETS]
-        bound = 5 * self.problem.options["alpha"][0]  # half of the least feature
-        n = 2 * len(vectors)
-        made[0][:n] = torch.tensor(np.r_[vectors, vectors])
-        made[1][:n] = bound * torch.tensor(np.repeat([-1.0, 1.0], len(vectors)))
-        made[2][0, :n] = torch.tensor(np.r_[strengths, strengths])
-        with torch.no_grad():
-            for tensor, other in zip(weights, made, strict=True):
-                tensor.lerp_(other, self.share)
-
-    def on_train_end(self, net, **kwargs):
-        """Leave what the training has found."""
-
-
-class BasinRun(HandMadeRun):
-    """A run of a fixed number of steps that measures the log loss at the best scale of outputs."""
-
-    n_steps = 1024
-
-    def prepare(self, model, samples):
-        """Set the epochs of the steps."""
-        super().prepare(model, samples)
-        model.set_params(max_iter=self.n_steps * model.batch_size // self.problem.n_train)
-
-    def measure(self, fitted, samples):
-        """Return the log loss on test samples, whichever loss was trained."""
-        X, y = (part[self.problem.n_train :] for part in samples[:2])
-        margin = fitted.decision_function(X) * (2 * y - 1)
-
-        def log_loss(log_scale):
-            return np.logaddexp(0, -np.exp(log_scale) * margin).mean()
-
-        return {"log_loss": float(minimize_scalar(log_loss, bounds=(-9, 5), method="bounded").fun)}
 
 
 # -- pruning ---------------------------------------------------------------------------------
@@ -319,141 +265,3 @@ def _nearest(vectors):
     cosines = cosine_similarity(vectors)
     np.fill_diagonal(cosines, -np.inf)
     return float(cosines.max(1).mean()) if len(vectors) > 1 else np.nan
-
-
-# -- rates of gates --------------------------------------------------------------------------
-
-_SCORE = np.array([5.0, -3.0, 0.5])
-_TRUE = {  # gate, and two experts on two features: weights of the scores, with a constant; of GELU
-    # Of two experts a softmax of the scores s and 0 is the sigmoid of s and of -s: one function.
-    "scores": {"softmax": np.array([_SCORE, 0 * _SCORE]), "sigmoid": np.array([_SCORE, -_SCORE])},
-    "experts": np.array([[2.0, 1.0, 0.5], [-1.0, 2.0, -0.5]]),
-    "out": np.array([2.0, -1.5]),
-}
-
-
-def _truth(gate):
-    return _TRUE | {"scores": _TRUE["scores"][gate]}
-
-
-def gated_sum(X, parameters, gate):
-    """Return sum_m gate_m(x) out_m GELU(<a_m, x>), with a constant in both products."""
-    X = torch.cat([X, torch.ones_like(X[:, :1])], dim=1)
-    hidden = torch.nn.functional.gelu(X @ parameters["experts"].T)
-    return (_gates(X, parameters, gate) * hidden) @ parameters["out"]
-
-
-def _gates(X, parameters, gate):
-    """Return the gates for samples that have a constant."""
-    scores = X @ parameters["scores"].T
-    return scores.softmax(1) if gate == "softmax" else scores.sigmoid()
-
-
-class GatedSum(RegressorMixin, BaseEstimator):
-    """Least squares of a sum of gated GELU units, near a start that is close to the truth.
-
-    As in the numerical experiments of arXiv 2405.13997 the start is the truth plus noise: what is
-    measured is the estimate, not whether it is found.
-
-    Parameters
-    ----------
-    gate : {"softmax", "sigmoid"}, default="softmax"
-    n_experts : int, default=3
-    random_state : int, default=0
-    """
-
-    def __init__(self, gate="softmax", n_experts=3, random_state=0):
-        self.gate = gate
-        self.n_experts = n_experts
-        self.random_state = random_state
-
-    def fit(self, X, y):
-        """Fit by L-BFGS in float64."""
-        rng = np.random.default_rng(self.random_state)
-        owner = np.arange(self.n_experts) % len(_TRUE["out"])
-        share = np.bincount(owner)[owner]
-        start = {name: value[owner].copy() for name, value in _truth(self.gate).items()}
-        if self.gate == "softmax":
-            start["scores"][:, -1] -= np.log(share)
-        else:
-            start["out"] /= share
-        self.parameters_ = {
-            name: torch.tensor(value + 0.1 * rng.normal(size=value.shape), requires_grad=True)
-            for name, value in start.items()
-        }
-        X, y = torch.from_numpy(X), torch.from_numpy(y)
-        solver = torch.optim.LBFGS(
-            self.parameters_.values(),
-            max_iter=300,
-            tolerance_grad=1e-9,
-            tolerance_change=1e-14,
-            line_search_fn="strong_wolfe",
-        )
-
-        def loss():
-            solver.zero_grad()
-            value = (gated_sum(X, self.parameters_, self.gate) - y).square().mean()
-            value.backward()
-            return value
-
-        solver.step(loss)
-        return self
-
-    @torch.no_grad()
-    def predict(self, X):
-        """Return the estimated function."""
-        return gated_sum(torch.from_numpy(X), self.parameters_, self.gate).numpy()
-
-
-@dataclass(frozen=True)
-class GatedUnits(Problem):
-    """Two features in [-1, 1], y of two gated GELU units and a little noise."""
-
-    setting: str = "two gated units"
-    n_test: int = 5000
-    noise: float = 0.1
-
-    def draw(self, seed):
-        """Return the samples of the run with this seed; y of the test samples has no noise."""
-        rng, n = np.random.default_rng(seed), self.n_train + self.n_test
-        X = rng.uniform(-1, 1, size=(n, 2))
-        true = {name: torch.from_numpy(value) for name, value in _truth("softmax").items()}
-        y = gated_sum(torch.from_numpy(X), true, "softmax").numpy()
-        y[: self.n_train] += self.noise * rng.standard_normal(self.n_train)
-        return Samples(X, y, np.zeros(n, int), np.zeros(n), ())
-
-
-class RateRun(Run):
-    """A run that measures how far the function and the experts are from the true ones."""
-
-    def fit(self, model):
-        """Fit a model, and return it and what is measured of it."""
-        X, y, *_ = self.problem.draw(self.seed)
-        n = self.problem.n_train
-        with threadpool_limits(1):
-            result = {"fit_seconds": seconds(model.fit, X[:n], y[:n])}
-            error = model.predict(X[n:]) - y[n:]
-        return model, result | {
-            "error": float(np.sqrt(np.mean(error**2))),
-            **_distances(model, X[n:]),
-        }
-
-
-def _distances(model, X):
-    """Return how far the fitted units are from their true ones, weighted by gates and outputs.
-
-    Apart for those that share a true unit and for those that have one of their own. The distance is
-    that of the vectors <a, x> of a unit: an output that is split among several of the same
-    direction is none.
-    """
-    fitted = {name: value.detach() for name, value in model.parameters_.items()}
-    owner = np.arange(model.n_experts) % len(_TRUE["out"])
-    apart = (fitted["experts"] - torch.from_numpy(_TRUE["experts"][owner])).norm(dim=1)
-    X = torch.from_numpy(np.c_[X, np.ones(len(X))])
-    weight = _gates(X, fitted, model.gate).mean(0) * fitted["out"].abs()
-    share = np.bincount(owner)[owner] > 1
-    groups = {"sharing": share, "alone": ~share}
-    return {
-        name: float(weight[group] @ apart[group] / weight[group].sum())
-        for name, group in groups.items()
-    }

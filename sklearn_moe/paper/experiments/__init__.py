@@ -11,17 +11,18 @@ from .coverage import coverage
 from .demo import demo
 from .figures import fig1, fig3, fig3_notebook, innerproducts
 from .later_balance import alike_rows, loss_free
-from .later_theory import gate_rates, tight
 from .later_training import continual, pruning
 from .limit import limit
 from .linear import linear
 from .phases import phases
 from .scaling import covering, scaling
 from .sentiment import sentiment
+from .shares import shares
 from .stages import stages
 from .table2 import PROTOCOLS, table2
 from .tables import activations, appendix, table1, wide
 from .theorem import theorem
+from .tight import tight
 
 __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
@@ -32,9 +33,9 @@ _CLAIMS = (
     *(simplified, linear, phases, departures),
 )
 _ALL = (*_TABLES, *_FIGURES, *_CLAIMS, baselines)
-_LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows)
-# Table 2 needs images, and hours, the other one texts.
-_BUILDERS = (demo, *_ALL, *_LATER, table2, sentiment)
+_LATER = (tight, pruning, continual, loss_free, alike_rows)
+# Table 2 needs images, and hours, shares its stored results, the other one texts.
+_BUILDERS = (demo, *_ALL, *_LATER, table2, shares, sentiment)
 EXPERIMENTS = MappingProxyType({build.__name__: build for build in _BUILDERS})
 GROUPS = MappingProxyType(
     {

@@ -1,120 +1,186 @@
-"""Why training misses the limit of one expert: loss, start, samples, width and depth."""
+"""Whether training keeps the limit of one expert is a matter of rates: a flow, and networks."""
+
+from itertools import permutations
+
+import numpy as np
+import torch
+from scipy.special import expit
 
 from ..._estimators.classifier import MoEClassifier
 from ...nn import ExpertSpec
 from .._experiment import Finding
-from .._later_runs import BasinRun, ErrorHead, HandStart, Overlap, PatchNetwork, limit_of
-from .._statistics import Interval, standard_error
+from .._later_runs import ErrorHead, HandMade, HandMadeRun, Overlap, PatchNetwork
 from .common import experiment
-from .drawing import AXES, COLORS, draw_curves, draw_level, labelled, legend, panels
+from .drawing import AXES, COLORS, draw_level, labelled, legend, panels
 
-_LOSSES = {"log loss": {"loss": "margin"}, "count of errors": {"loss": ErrorHead}}
-_SAMPLES = (1000, 4000, 16_000, 64_000)
-_SHARES = (0.25, 0.5, 1.0)  # of the function made by hand, at the start
-_WIDTHS = (16, 64, 256)
-_RANDOM, _DEEP = "64 units", "two layers"
-_CLOSE = 1.0  # points
+RATES = {"1/2": 1 / 2, "1": 1, "2": 2, "8/3": 8 / 3, "4": 4, "8": 8}
+# Strengths of the features and offsets of the centers, as made by hand, but for an offset of the
+# first center: without one it stays 0, whatever its rate.
+START = 0.5 * np.array([[22, 21, 18, 12], [0.5, 2, 5, 11]])
+_STEP, _EPOCHS, _BATCH, _N_TRAIN = 0.1, 13, 4000, 64_000
+_TIME = _STEP * _EPOCHS * _N_TRAIN / _BATCH
+_KEPT = 86.5  # % accuracy
+_LOG, _COUNT = "log loss", "count of errors"
+PULLS = {_LOG: lambda m: expit(-m), _COUNT: lambda m: expit(m) * expit(-m)}  # minus derivatives
+
+
+def margins(strengths, offsets):
+    """Return y F(x) by pair of clusters (k, k'), by y eps, and by y; all are equally likely."""
+    of, other = np.array([*permutations(range(len(strengths)), 2)]).T
+    sign = np.array([1, -1])
+    noise = sign[:, None] * strengths[other][:, None, None]
+    return strengths[of][:, None, None] + noise + sign * offsets[of][:, None, None]
+
+
+def flow(start, rate, time, loss=_LOG, step=0.05):
+    """Return strengths and offsets after gradient descent on an expected loss.
+
+    Parameters
+    ----------
+    start : array of shape (2, K)
+        Strengths of the features, offsets of the centers.
+    rate : float
+        Of the offsets; that of the strengths is 1.
+    time : float
+        Steps times their size.
+    loss : {"log loss", "count of errors"}, default="log loss"
+    step : float, default=0.05
+    """
+    strengths, offsets = start
+    of, other = np.array([*permutations(range(len(strengths)), 2)]).T
+    sign = np.array([1, -1])
+    for _ in range(round(time / step)):
+        m = margins(strengths, offsets)
+        pull = step * PULLS[loss](m) / m.size
+        moves = np.zeros((2, len(strengths)))
+        np.add.at(moves[0], of, pull.sum((1, 2)))
+        np.add.at(moves[0], other, pull.sum(2) @ sign)
+        np.add.at(moves[1], of, pull.sum(1) @ sign)
+        strengths, offsets = strengths + moves[0], offsets + rate * moves[1]
+    return np.array([strengths, offsets])
+
+
+def accuracy(strengths, offsets):
+    """Return the accuracy, in percent, of an expert without random noise."""
+    return 100 * float((margins(strengths, offsets) > 0).mean())
+
+
+def steep_sign(u):
+    """Return the sign of a feature or a center, and 0 of random noise."""
+    return ((3 * u - 15).tanh() + (3 * u + 15).tanh()) / 2  # features are at least 10
+
+
+class CenterRate(HandMade):
+    """Start from strengths and offsets, and train the offsets with a rate of their own.
+
+    The expert has a unit for each feature and each center, and no bias of its output, which would
+    take up the mean of the offsets.
+    """
+
+    def __init__(self, rate=1.0, problem=None, dictionary=None):
+        super().__init__(problem, dictionary)
+        self.rate = rate
+
+    def on_train_begin(self, net, **kwargs):
+        """Set all weights, and multiply gradients of the readout of the centers' units."""
+        ((first, _, readout),) = net.module_.experts
+        values = np.vstack(self.dictionary), np.zeros(START.size), START.reshape(1, -1), np.zeros(1)
+        weights = first.weight, first.bias, readout.weight, readout.bias
+        with torch.no_grad():
+            for tensor, value in zip(weights, values, strict=True):
+                tensor.copy_(torch.tensor(value))
+        rates = torch.ones(START.shape)
+        rates[1] = self.rate
+        readout.weight.register_hook(lambda gradient: gradient * rates.reshape(1, -1))
+        readout.bias.register_hook(torch.zeros_like)
+
+    def on_train_end(self, net, **kwargs):
+        """Leave what the training has found."""
+
+
+class FlowRun(HandMadeRun):
+    """A run beside what the flow predicts of it."""
+
+    def measure(self, fitted, samples):
+        """Return the accuracy at the end of the flow."""
+        loss = _COUNT if fitted.loss is ErrorHead else _LOG
+        end = flow(START, fitted.callbacks[0].rate, _TIME, loss)
+        return {"predicted_accuracy": accuracy(*end)}
 
 
 def basin(protocol="code", data="fixed"):
-    """Return trained single experts by loss, start, samples, width and depth.
+    """Return single experts that start at the limit, by loss and by the rate of their centers.
 
-    A single expert of 16 tanh units per patch, with a learned readout, reaches the limit of 87.5 %
-    if it is made by hand; without use of the centers 75 % is possible (docs/limit.rst). Why does
-    training not find it? Two losses: the log loss, which as every convex loss is least without use
-    of the centers; and a smooth count of errors, sigmoid(-y F). Starts on the line from random
-    weights to those made by hand (start 1); samples, width and depth from random weights. Adam,
-    {steps:,} steps of 250 samples, new data for each run, 16,000 samples to test on. Log losses are
-    of test samples, at the best scale of the outputs, whichever loss was trained.
+    A single expert that is at the limit of 87.5 % has a strength for each feature and an offset for
+    each center. Is it kept by training? Gradient descent on the expected loss is a flow of these 8
+    numbers (docs/limit_training.rst), which is integrated here. Beside it networks of 8 steep units
+    start from the same numbers, and all their weights are trained, by {steps} steps of {batch:,} of
+    {n:,} samples; gradients of the readout of the centers are multiplied by their rate. Two losses:
+    the log loss, and a smooth count of errors, sigmoid(-y F). New data for each run, 16,000 samples
+    to test on.
     """
-    *fewer, all_samples = (Overlap(1.0, n_train=n, n_test=16_000) for n in _SAMPLES)
-    models = {f"start {share:g}": _expert(callbacks=[HandStart(share)]) for share in _SHARES}
-    models |= {f"{width} units": _expert(width) for width in _WIDTHS} | {_DEEP: _expert(n_layers=2)}
+    expert = MoEClassifier(
+        1,
+        expert=ExpertSpec(PatchNetwork, ndim=3, options={"n_layers": 1}),
+        expert_width=START.size,
+        activation=steep_sign,
+        batch_size=_BATCH,
+        learning_rate_init=_STEP,
+        max_iter=_EPOCHS,
+        tol=None,
+    ).set_params(solver="sgd", solver__schedule="constant", solver__momentum=0.0)
     return experiment(
         basin,
-        "Why training misses the limit of one expert",
-        {"steps": BasinRun.n_steps},
-        problems=(all_samples, *fewer),
-        models=models,
-        grid={"loss": _LOSSES},
-        only={problem: {_RANDOM} for problem in fewer},
+        "The limit of one expert is kept or lost by rates",
+        {"steps": _EPOCHS * _N_TRAIN // _BATCH, "batch": _BATCH, "n": _N_TRAIN},
+        problems=(Overlap(1.0, n_train=_N_TRAIN, n_test=16_000),),
+        models={"network": expert},
+        grid={
+            "loss": {_LOG: {"loss": "margin"}, _COUNT: {"loss": ErrorHead}},
+            "rate": {name: {"callbacks": [CenterRate(rate)]} for name, rate in RATES.items()},
+        },
         n_runs=5,
-        measures=("accuracy", "train_accuracy", "log_loss"),
-        run=BasinRun,
+        measures=("accuracy", "predicted_accuracy"),
+        run=FlowRun,
         draw=_draw,
         findings=_findings,
     )
 
 
-def _expert(width=64, n_layers=1, callbacks=None):
-    return MoEClassifier(
-        1,
-        expert=ExpertSpec(PatchNetwork, ndim=3, options={"n_layers": n_layers}),
-        expert_width=width,
-        activation="tanh",
-        batch_size=250,
-        learning_rate_init=0.02,
-        tol=None,
-        callbacks=callbacks,
-    ).set_params(solver="adam", solver__schedule="cosine")
-
-
 def _findings(results):
-    problem = results.experiment.problems[0]
-    most = limit_of(problem.options)["accuracy"]
-    log_loss, errors = (results.by("model", n_train=problem.n_train, loss=loss) for loss in _LOSSES)
-    for loss, cells in zip(_LOSSES, (log_loss, errors), strict=True):
-        kept = cells["start 1"].interval("accuracy")
-        yield Finding(
-            f"From the expert made by hand, training by {loss} stays within {_CLOSE:g} point of "
-            f"{most:g} %: {kept.with_mean(2, '%')}.",
-            kept.within(_CLOSE, of=most),
+    for loss in PULLS:
+        cells = results.by("rate", loss=loss)
+        got, predicted = (
+            np.concatenate([cell.values(name) for cell in cells.values()]) >= _KEPT
+            for name in results.experiment.measures
         )
-        runs = [run for name, c in cells.items() if "start" not in name for run in c.runs]
-        best = max(run["accuracy"] for run in runs)
-        half = 1.96 * standard_error(best, problem.n_test)
+        agree = got == predicted
         yield Finding(
-            f"Of {len(runs)} random starts of all widths and depths with {problem.n_train:,} "
-            f"samples the best one by {loss} is within {_CLOSE:g} point of {most:g} %: it has "
-            f"{best:.2f} % (95 % interval {best - half:.2f} to {best + half:.2f}).",
-            Interval(best, best - half, best + half).above(most - _CLOSE),
+            f"By the {loss} the flow predicts whether {_KEPT:g} % are kept, in {agree.sum()} of "
+            f"{len(agree)} runs.",
+            bool(agree.mean() > 0.9),
         )
-    hand, free = errors["start 1"], log_loss[_RANDOM]
-    more = hand.interval("log_loss", over=free)
-    yield Finding(
-        f"At the limit the log loss is higher: {hand.mean('log_loss'):.3f} where errors are "
-        f"counted from the expert made by hand, {free.mean('log_loss'):.3f} where the log loss is "
-        f"trained from random weights, {more.with_mean(3)} more.",
-        more.above(0),
-    )
+        for name, cell in cells.items():
+            yield Finding(
+                f"By the {loss}, rate {name}: predicted "
+                f"{cell.mean('predicted_accuracy'):.2f} %, got "
+                f"{cell.interval('accuracy').with_mean(2, '%')}."
+            )
 
 
 def _draw(results):
-    n = _SAMPLES[-1]
-    starts = {"0": _RANDOM} | {f"{share:g}": f"start {share:g}" for share in _SHARES}
-    sizes = {str(width): f"{width} units" for width in _WIDTHS} | {"64 + 64": _DEEP}
-    columns = {  # model and samples by tick
-        "share by hand of the weights at the start": {t: (m, n) for t, m in starts.items()},
-        "training samples": {f"{size:,}": (_RANDOM, size) for size in _SAMPLES},
-        "hidden units": {tick: (model, n) for tick, model in sizes.items()},
-    }
-    figure, axes = panels(1, len(columns), (12, 4.4), grid="both", sharey=True)
-    most = limit_of(results.experiment.problems[0].options)["accuracy"]
-    for ax, (title, ticks) in zip(axes[0], columns.items(), strict=True):
-        x = range(len(ticks))
-        values = {
-            f"trained by {loss}": [
-                results.cell(model=model, n_train=size, loss=loss).values("accuracy")
-                for model, size in ticks.values()
-            ]
-            for loss in _LOSSES
-        }
-        draw_curves(ax, x, values, most=most)
-        for runs, color in zip(values.values(), COLORS, strict=False):
-            ax.plot(x, runs, ".", color=color, ms=3)
-        draw_level(ax, most, color="black", ls="-", lw=1.5, label="limit of one expert")
-        draw_level(ax, 2 * most - 100, color="black", label="its limit without use of the centers")
-        ax.set_xticks(x, [*ticks])
-        ax.set_xlabel(title)
-    axes[0, 0].set_ylabel(AXES["accuracy"])
-    return legend(figure, labelled(axes[0, 0]))
+    figure, ((ax,),) = panels(1, 1, (7.5, 4.2), grid="both")
+    x = np.geomspace(min(RATES.values()), max(RATES.values()), 60)
+    for loss, color in zip(PULLS, COLORS, strict=False):
+        ends = [accuracy(*flow(START, rate, _TIME, loss, step=0.2)) for rate in x]
+        ax.plot(x, ends, color=color, label=f"flow, {loss}")
+        for name, cell in results.by("rate", loss=loss).items():
+            runs = cell.values("accuracy")
+            (dots,) = ax.plot(np.full(len(runs), RATES[name]), runs, "o", ms=4, color=color)
+        dots.set_label("networks")
+    draw_level(ax, 87.5, label="limit of one expert")
+    ax.set_xscale("log")
+    ax.set_xticks([*RATES.values()], [*RATES])
+    ax.minorticks_off()
+    ax.set(xlabel="rate of the centers, that of the features is 1", ylabel=AXES["accuracy"])
+    return legend(figure, labelled(ax), ncols=3)

@@ -1,0 +1,184 @@
+"""The law of shares: a mixture of whole networks is a single network that is stopped earlier."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from .._experiment import Experiment, Finding
+from .._run import Run
+from .._statistics import mean_interval
+from .drawing import COLORS, draw_runs, labelled, legend, panels
+
+_FOLDER = Path(__file__).parents[3] / "docs" / "results"
+_GAPS = {"at_equal_epochs": "at equal epochs", "at_equal_images": "at equal images per expert"}
+_SHOWN = {"setting": "cifar10", "result": "table2-cnn"}  # whose whole curve is looked at
+_FIRST = 6  # epoch from which on every predicted point lies after the first one of the curve
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Single networks and mixtures of a task, as a stored result of Table 2 has them."""
+
+    setting: str
+    result: str
+
+    @property
+    def settings(self):
+        """Return what identifies the pair: all that is stored of it."""
+        data = json.loads((_FOLDER / self.result / "table2.json").read_text(encoding="utf-8"))
+        cells = [c for c in data["cells"] if c["labels"]["setting"] == self.setting]
+        by_kind = {cell["labels"]["model"].split()[-1]: cell for cell in cells}
+        return {kind: by_kind[kind] for kind in ("single", "mixture")}
+
+    @property
+    def network(self):
+        """Return the name of the network that both are made of."""
+        return self.settings["single"]["labels"]["model"].split()[0]
+
+
+class ShareRun(Run):
+    """A run that fits nothing: it reads the curve of a single network where the law says."""
+
+    @cached_property
+    def key(self):
+        """Return a hash of the pair and the seed, which no estimator has."""
+        return joblib.hash((type(self), self.problem.settings, self.seed))
+
+    def fit(self, model):
+        """Return the model as it is, and what the stored runs of this seed show."""
+        single, mixture = (self._stored(cell) for cell in self.problem.settings.values())
+        share = float(np.square(mixture["load"]).sum())
+        epochs = np.arange(1, len(mixture["accuracy_curve"]) + 1)
+        curve, loss = (
+            np.interp(share * epochs, epochs, single[name])
+            for name in ("accuracy_curve", "loss_curve")
+        )
+        got = mixture["accuracy_curve"]
+        return model, {
+            "share": share,
+            "accuracy": got[-1],
+            "predicted_accuracy": float(curve[-1]),
+            "at_equal_epochs": got[-1] - single["accuracy_curve"][-1],
+            "at_equal_images": got[-1] - float(curve[-1]),
+            "loss": mixture["loss_curve"][-1],
+            "predicted_loss": float(loss[-1]),
+            "curve": got,
+            "predicted_curve": curve.tolist(),
+        }
+
+    def _stored(self, cell):
+        i = cell["seeds"].index(self.seed)
+        return {name: values[i] for name, values in cell["values"].items()}
+
+
+class StoredPairs(Experiment):
+    """An experiment whose seeds are those that are stored of each pair."""
+
+    def cells(self, runs=None, seed=0, device="auto"):
+        """Return the cells with the runs whose seed is stored."""
+        cells = zip(super().cells(runs, seed, device), self.problems, strict=True)
+        return [
+            replace(cell, runs=[r for r in cell.runs if r.seed in pair.settings["single"]["seeds"]])
+            for cell, pair in cells
+        ]
+
+
+def shares(protocol="code", data="fixed"):
+    """Return what a single network predicts of a mixture, from its curve and the loads alone.
+
+    An expert of a top-1 mixture of whole networks sees the share of the images that it is sent, and
+    answers for the same share: on average an image is answered by a network that has seen S =
+    sum_m load_m^2 of them. If that is all that matters, the mixture after E epochs is a single
+    network after S E epochs. The curve of the single network with the same seed is read there,
+    linear between two epochs; nothing is fitted, and nothing is trained: curves and loads are those
+    of all stored results of Table 2 with mixtures of whole networks by the code's protocol, whose
+    rates are (nearly) constant. Loads are those of the end of the training.
+    """
+    found = [(path.parent.name, json.loads(path.read_text())) for path in _paths()]
+    pairs = tuple(
+        Pair(cell["labels"]["setting"], name)
+        for name, result in found
+        if "--protocol ours" not in result["command"]
+        for cell in result["cells"]
+        if cell["labels"]["model"].endswith("mixture")
+    )
+    return StoredPairs(
+        name="shares",
+        title="The law of shares",
+        question=" ".join(shares.__doc__.partition("\n\n")[2].split()),
+        problems=pairs,
+        models={pair.network: BaseEstimator() for pair in pairs},
+        only={pair: {pair.network} for pair in pairs},
+        measures=(
+            *("share", "accuracy", "predicted_accuracy", *_GAPS),
+            *("loss", "predicted_loss"),
+        ),
+        run=ShareRun,
+        kept=("curve", "predicted_curve"),
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def _paths():
+    """Return the stored results of Table 2, which a checkout has."""
+    paths = sorted(_FOLDER.glob("*/table2.json"))
+    if not paths:
+        raise ValueError(
+            "The law of shares is computed from the results in docs/results of a checkout, but "
+            "there are none. Clone the repository and run the command there."
+        )
+    return paths
+
+
+def _findings(results):
+    for name, text in _GAPS.items():
+        gaps = [cell.interval(name) for cell in results.cells]
+        n_level = sum(not gap.low > 0 and not gap.high < 0 for gap in gaps)
+        size = np.mean([abs(gap.mean) for gap in gaps])
+        yield Finding(
+            f"Mixture minus single network {text}: {n_level} of {len(gaps)} intervals hold 0; the "
+            f"means are {size:.2f} points from 0 on average."
+        )
+    for cell in results.cells:
+        whole, law = (cell.interval(name) for name in _GAPS)
+        yield Finding(
+            f"{', '.join(cell.labels.values())}: {whole.with_mean(2, 'points')} at equal epochs, "
+            f"{law.with_mean(2)} at equal images per expert; the law holds to 3 points.",
+            law.within(3),
+        )
+    shown = results.cell(**_SHOWN)
+    curves = [shown.values(name).mean(0) for name in ("predicted_curve", "curve")]
+    points = [
+        f"{epoch}: {curves[0][epoch - 1]:.1f}, {curves[1][epoch - 1]:.1f}"
+        for epoch in range(_FIRST, len(curves[0]) + 1, 3)
+    ]
+    yield Finding(f"CNN on CIFAR-10 by epoch, predicted and got, in %: {'; '.join(points)}.")
+
+
+def _draw(results):
+    figure, (axes,) = panels(1, 2, (11, 4.8), grid="both", width_ratios=(3, 2))
+    rows = [", ".join(cell.labels.values()) for cell in results.cells]
+    for (name, label), color, shift in zip(_GAPS.items(), COLORS, (-0.15, 0.15), strict=False):
+        gaps = np.array([mean_interval(cell.values(name)) for cell in results.cells])
+        errors = np.abs(gaps[:, 1:] - gaps[:, :1]).T
+        y = np.arange(len(rows)) + shift
+        axes[0].errorbar(gaps[:, 0], y, xerr=errors, fmt="o", ms=4, color=color, label=label)
+    axes[0].set_yticks(range(len(rows)), rows, fontsize=8)
+    axes[0].axvline(0, color="black", lw=1)
+    axes[0].set(ylim=(len(rows) - 0.5, -0.5), xlabel="mixture minus single network (points)")
+    shown = results.cell(**_SHOWN)
+    for name, label, color in (
+        ("curve", "mixture", COLORS[2]),
+        ("predicted_curve", "predicted from the single network", COLORS[3]),
+    ):
+        values = shown.values(name)[:, _FIRST - 1 :]
+        draw_runs(axes[1], _FIRST + np.arange(values.shape[1]), values, color=color, label=label)
+    axes[1].locator_params("x", integer=True)
+    axes[1].set(title="CNN, CIFAR-10", xlabel="epoch", ylabel="test accuracy (%)")
+    return legend(figure, [*labelled(axes[0]), *labelled(axes[1])])
