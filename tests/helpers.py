@@ -7,7 +7,6 @@ from functools import cache, partial
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 import torch
 from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
@@ -24,7 +23,6 @@ brief_fits = pytest.mark.filterwarnings(
     "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
     "ignore::sklearn.exceptions.ConvergenceWarning",
 )
-SKLEARN_1_6 = sklearn.__version__.startswith("1.6.")  # the oldest that is supported
 
 
 def named(options):

@@ -68,9 +68,10 @@ class EstimatorParams(HasNames):
         A list of several kinds on a table is a pool, as are `[estimator]`, "trees", and "linear"
         with `n_experts=1`. Its kinds are fitted one after the other. A kind of networks, trees or
         an estimator is a bag of five members of equal weight, three from 2,000 rows on and one
-        from 200,000 on, with other rows hidden from each; "linear" is a `Ridge`, `LogisticRegression` or `PoissonRegressor`. Then the
-        router is learned from what they predict of rows that they did not see. In the end the
-        networks are trained on all rows for 40 % as many epochs as were best.
+        from 200,000 on, with other rows hidden from each; "linear" is a `Ridge`,
+        `LogisticRegression` or `PoissonRegressor`. Then the router is learned from what they
+        predict of rows that they did not see. In the end the networks are trained on all rows for
+        40 % as many epochs as were best.
 
         A pool is excluded by another router than "soft", `balance`, `router__learning_rate`,
         `router__network`, an `expert_loss_weight` below 1, `standardize=False`, a trunk,

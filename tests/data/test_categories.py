@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas
 import pytest
-from helpers import SKLEARN_1_6, refuses
+from helpers import refuses
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._data.tables import Categories, Table
@@ -125,7 +125,7 @@ def test_what_is_no_category_and_what_is_not_there():
         assert Table(X).find_categories(chosen) == []
     find_categories = Table(frame).find_categories
     assert find_categories(["b"]) == [1]
-    refuses("name", "not a column" if SKLEARN_1_6 else "nope", find_categories, ["nope"])
+    refuses("name", "nope", find_categories, ["nope"])
     refuses("index", r"\[0, 2\]", find_categories, [3])
     hold = r"(?s)Columns \['c'\] hold categories.*make_column_trans"
     refuses("none", hold, find_categories, None)
