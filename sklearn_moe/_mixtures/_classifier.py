@@ -220,7 +220,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     A stack says which of several models to trust where:
 
-    >>>     >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.naive_bayes import GaussianNB
     >>> models = [LogisticRegression(), GaussianNB()]
     >>> stack = MixtureClassifier(models, method="stack", random_state=0).fit(X, y)
     >>> stack.gate_proba(X).shape

@@ -56,7 +56,7 @@ def budget_of(n_rows):
     if n_rows < 2000:
         return Budget(n_members=5, fewest_bags=5, least_pieces=16)
     if n_rows < 200_000:
-        return Budget(n_members=3, fewest_bags=5, least_pieces=16)
+        return Budget(n_members=4, fewest_bags=4, least_pieces=16)
     return Budget(n_members=1, fewest_bags=10, least_pieces=8, hashes_pieces=False)
 
 
