@@ -60,10 +60,11 @@ class EstimatorParams(HasNames):
           column for each category; a classifier needs `predict_proba`.
 
         "auto" is "patch" for X of 3 dimensions, "mlp" after a trunk, which images have by default,
-        and `["deep", "piecewise", "linear"]` for a table, with "trees" from 300 rows on. There it
-        is "mlp" if `n_experts` is a number, with what excludes a pool (see below), and for a model
-        that begins with `partial_fit`. These trees are kept if the first member lowers the loss of
-        unseen rows by half a per cent and by more than chance; otherwise their weight is 0.
+        and `["deep", "piecewise", "linear"]` for a table, with "trees" from 300 rows and up to 300
+        columns. There it is "mlp" if `n_experts` is a number, with what excludes a pool (see
+        below), and for a model that begins with `partial_fit`. These trees are kept if the first
+        member lowers the loss of unseen rows by half a per cent and by more than chance; otherwise
+        their weight is 0.
 
         A list of several kinds on a table is a pool, as are `[estimator]`, "trees", and "linear"
         with `n_experts=1`. Its kinds are fitted one after the other. A kind of networks, trees or

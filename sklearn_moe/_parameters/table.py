@@ -30,7 +30,8 @@ from .request import ModelDefaults, TrainingDefaults
 # of one network.
 _KINDS = ["deep", "piecewise", "linear"]
 _N_EXPERTS = 8
-_N_ROWS_OF_TREES = 300
+# Rows from which on trees pay for their time, and columns up to which they do.
+_N_ROWS_OF_TREES, _MOST_COLUMNS_OF_TREES = 300, 300
 
 
 class Budget(NamedTuple):
@@ -65,7 +66,9 @@ def choose_model(request):
     is_default = request.is_auto("n_experts") and request.is_auto("expert")
     is_pool = is_default and not request.is_chunk and why_no_pool(request) is None
     kinds = [*_KINDS]
-    if request.data.n_rows >= _N_ROWS_OF_TREES and request.head.has_plain_outputs:
+    has_few_columns = request.data.sample_shape[0] <= _MOST_COLUMNS_OF_TREES
+    is_large = request.data.n_rows >= _N_ROWS_OF_TREES
+    if is_large and has_few_columns and request.head.has_plain_outputs:
         kinds.append("trees")
     if is_default and request.trains_router and request.can_mix:
         warn(

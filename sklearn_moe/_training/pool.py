@@ -287,8 +287,10 @@ def _is_worth(fit, lines, hidden, others, outputs):
     than chance and by half a per cent.
     """
     net, rows, head = fit.net, fit.validation or fit.rows, fit.net.criterion_
-    if fit.validation is not None or hidden is None:
+    if fit.validation is not None:
         places, hidden = torch.arange(len(rows.y)), None
+    elif hidden is None:
+        return True
     else:
         # Copies have been drawn the same way.
         places = torch.arange(len(rows.y))[~fit.rows.in_bag[:, 0].cpu()]

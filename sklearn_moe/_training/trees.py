@@ -70,15 +70,13 @@ def fit_trees(fit, kind, in_bag, is_worth=None):
                 return False
     table.grow(experts, head, models)
     if head.kind == "regression" and head.n_outputs > head.n_targets:
-        y, weight, seen = fit.rows.y, fit.rows.weight, in_bag
-        if table.held_out:
-            _, y, weight = table.held_out
-            seen = np.zeros((len(y), len(models)), bool)
+        _, y, weight = read_kind(fit.net, kind, fit.validation or fit.rows)
+        seen = np.zeros((len(y), len(models)), bool) if table.held_out else in_bag
         members = [
             lambda X, m=m: _outputs(experts, X)[:, m, : head.n_targets].numpy()
             for m in range(len(models))
         ]
-        scale = measure_scale(members, table.numbers, np.asarray(y), np.asarray(weight), seen)
+        scale = measure_scale(members, table.numbers, y, weight, seen)
         experts.bias[:, head.n_targets :] = torch.from_numpy(scale_output(scale))
     return True
 
