@@ -43,6 +43,8 @@ class Budget(NamedTuple):
     fewest_bags: int
     # Pieces of a column, if there are many columns.
     least_pieces: int
+    # At most, of a member; with fewer the steps are longer.
+    n_trees: int = 300
     # Whether the bag of a row depends on the pieces of its columns, which take long to compute.
     hashes_pieces: bool = True
 
@@ -58,7 +60,7 @@ def budget_of(n_rows):
         return Budget(n_members=5, fewest_bags=5, least_pieces=16)
     if n_rows < 200_000:
         return Budget(n_members=4, fewest_bags=4, least_pieces=16)
-    return Budget(n_members=1, fewest_bags=10, least_pieces=8, hashes_pieces=False)
+    return Budget(n_members=2, fewest_bags=10, least_pieces=8, n_trees=120, hashes_pieces=False)
 
 
 def choose_model(request):

@@ -12,12 +12,11 @@ from ..nn.experts.trees import TreeArrays
 from .estimators import measure_scale, read_kind
 from .linear import UNSEEN, scale_output
 
-# For classes and for numbers, by log loss and R2 on the first halves of the tables. Numbers need
-# leaves of fewer rows, and trees that differ.
-_DEFAULTS = (
-    {"max_iter": 300},
-    {"max_iter": 300, "max_leaf_nodes": 15, "min_samples_leaf": 5, "max_features": 0.5},
-)
+# By R2 on the first half of the tables: numbers need leaves of fewer rows, and trees that differ.
+# For classes scikit-learn's defaults have the lowest log loss there.
+_OF_NUMBERS = {"max_leaf_nodes": 15, "min_samples_leaf": 5, "max_features": 0.5}
+# Trees times rate: a sum of steps that is long enough.
+_LENGTH = 30
 # Rows at most as which those of larger weight are repeated.
 _MOST_REPEATED = 20_000
 # Of a column, as scikit-learn has.
@@ -56,12 +55,15 @@ def fit_trees(fit, kind, in_bag, is_worth=None):
     is_kept : bool
     """
     head, experts = fit.net.criterion_, fit.net.module_.experts[kind]
-    table = _Table(fit, kind)
+    table, n_trees = _Table(fit, kind), fit.plan.budget.n_trees
+    options = {"max_iter": n_trees, "learning_rate": _LENGTH / n_trees}
+    options |= _OF_NUMBERS if head.kind == "regression" else {}
+    options |= experts.options
     draws = np.random.RandomState(fit.learned._predict_seed)
     seeds = draws.randint(2**31 - 1, size=in_bag.shape[1])
     models = []
     for bag, seed in zip(in_bag.T, seeds, strict=True):
-        models.append(table.boost(head, bag, experts.options, seed))
+        models.append(table.boost(head, bag, options, seed))
         if len(models) == 1 and is_worth is not None:
             table.grow(experts, head, models)
             numbers = table.numbers if table.held_out else table.numbers[~bag]
@@ -168,13 +170,12 @@ def _bin(X, cuts):
 def _boost(head, rows, unseen, options, seed):
     """Return the model of a column of y, or what is constant in a bag."""
     X, y, weight = rows
-    options = _DEFAULTS[head.kind == "regression"] | options
     # scikit-learn is faster without weights.
     weight = weight if np.ptp(weight) else None
     make = HistGradientBoostingRegressor
     if head.kind == "regression":
         if head.is_rate:
-            options["loss"] = "poisson"
+            options = options | {"loss": "poisson"}
             if not y.any():
                 return np.array([UNSEEN])
     else:

@@ -222,7 +222,7 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
     ):
         plan = plan_for((n, 2), model)
         assert (plan.training.max_iter, plan.training.batch_size) == (epochs, batch_size)
-        n_members = 1 if n >= 200_000 else 4
+        n_members = 2 if n >= 200_000 else 4
         assert plan.model.n_members == (n_members, n_members, 1, n_members)
     for options in ({"batch_size": 200}, {"solver": "adam"}):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
