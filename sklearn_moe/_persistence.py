@@ -28,7 +28,7 @@ _data.tables.Categories _data.target_means.TargetMeans
 _training.estimators.Member nn.experts.fitted.FittedMembers
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.ColumnEncoder
-_mixtures._families.Gaussian _mixtures._families.LogLoss _mixtures._families.OwnDensity
+_mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.Poisson
 _data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
 _data.targets.RateTarget

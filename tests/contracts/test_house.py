@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_560,
+    "lines of code outside paper": 12_580,
     "lines of code of paper": 4_175,
     "lines of code of tests": 12_550,
     "lines of the largest file": 650,

@@ -210,7 +210,8 @@ def models(folder):
     """Yield models of all that is registered, by its name and as it is, and samples for each."""
     for name, expert in nn.EXPERTS.items():
         for choice in (name, expert) if not is_deep(name) else (expert,):
-            yield small(**narrow(name, 8) | {"expert": choice}), as_kind(BAGS, name), CLASSES
+            make = small if name != "trees" else partial(MoEClassifier, random_state=0)
+            yield make(**narrow(name, 8) | {"expert": choice}), as_kind(BAGS, name), CLASSES
     for name, loss in nn.LOSSES.items():
         for choice in (name, loss):
             if loss.classes:
@@ -237,6 +238,8 @@ def models(folder):
         yield small(**options), IMAGES, CLASSES
     frame = pandas.DataFrame({"word": CLASSES, "number": NUMBERS})
     yield small(device=torch.device("cpu")), frame, CLASSES
+    towns = pandas.DataFrame({"town": [f"town {i}" for i in range(len(CLASSES) - 1)] + ["town 0"]})
+    yield small(), towns, CLASSES
     yield make_pipeline(StandardScaler(), classifier(**BAYES)), ROWS, CLASSES
     yield from mixtures_of_estimators()
 

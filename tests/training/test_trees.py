@@ -146,6 +146,13 @@ def test_trees_are_kept_where_they_help():
     assert dropped.expert_load_[[*dropped.expert_kinds_].index("trees")] < 1e-6
 
 
+def test_options_of_networks_are_not_for_trees():
+    X, y = steps(300)
+    MoEClassifier(expert_width=8, activation="tanh", max_iter=2, random_state=0).fit(X, y)
+    unknown = EXPERTS["trees"].with_options(width=3)
+    refuses("unknown", "width", MoEClassifier(expert=unknown, random_state=0).fit, X, y)
+
+
 def test_chunks_leave_trees_as_they_are():
     X, y = steps(400)
     model = MoEClassifier(expert=["linear", FEW], random_state=0).fit(X, y)

@@ -1,7 +1,7 @@
 """Boosted trees as a module: what scikit-learn has found, computed by torch."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,9 +38,10 @@ class BoostedTrees(nn.Module):
     ----------
     input_shape : (n_features,)
     n_outputs : int
-    **options
-        Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`, such as
-        `learning_rate`. Of at most `max_iter` trees unseen rows choose how many are kept.
+    learning_rate, max_iter, max_leaf_nodes, min_samples_leaf, l2_regularization, max_features : \
+            float, default=None
+        Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`. None: what a
+        fit chooses. Of at most `max_iter` trees unseen rows choose how many are kept.
     """
 
     feature: Tensor
@@ -51,11 +52,30 @@ class BoostedTrees(nn.Module):
     mix: Tensor
     bias: Tensor
 
-    def __init__(self, input_shape: Shape, n_outputs: int, **options: Any):
+    def __init__(
+        self,
+        input_shape: Shape,
+        n_outputs: int,
+        *,
+        learning_rate: float | None = None,
+        max_iter: int | None = None,
+        max_leaf_nodes: int | None = None,
+        min_samples_leaf: int | None = None,
+        l2_regularization: float | None = None,
+        max_features: float | None = None,
+    ):
         super().__init__()
         require_ndim(input_shape, 1, "trees", "n_features,")
         self.n_outputs = n_outputs
-        self.options = options
+        options = {
+            "learning_rate": learning_rate,
+            "max_iter": max_iter,
+            "max_leaf_nodes": max_leaf_nodes,
+            "min_samples_leaf": min_samples_leaf,
+            "l2_regularization": l2_regularization,
+            "max_features": max_features,
+        }
+        self.options = {name: value for name, value in options.items() if value is not None}
         self.depth = 0
         # Filled by `grow`; kept as a state of their own, because their sizes depend on the data.
         for name in ("feature", "threshold", "child", "value", "root", "mix", "bias"):
