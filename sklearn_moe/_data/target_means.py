@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .router import N_FOLDS
 from .tables import hash_rows
 
 # Columns with more categories are read as numbers, the others as a column for each.
 _MOST_ONE_HOT = 30
-_N_FOLDS = 5
 
 
 class _Sums(NamedTuple):
@@ -95,7 +95,7 @@ class TargetMeans:
             # Of two classes one says it all.
             y = np.eye(n_targets)[y][:, int(n_targets == 2) :]
         weight = weight[:, np.newaxis]
-        folds = _draw_folds(X, groups)[:, np.newaxis] == np.arange(_N_FOLDS)
+        folds = _draw_folds(X, groups)[:, np.newaxis] == np.arange(N_FOLDS)
         self.tables, found = [], []
         for column in self.columns:
             codes = X[:, column]
@@ -133,9 +133,9 @@ class TargetMeans:
 def _draw_folds(X, groups):
     """Return a fold for each row, the same for equal rows and for those of a group."""
     if groups is not None and groups.any():
-        return groups % _N_FOLDS
+        return groups % N_FOLDS
     hashes = hash_rows(X)
     # Rows that are repeated often, as in a table of few categories, are no copies.
     if len(np.unique(hashes)) < 0.4 * len(X):
-        return np.random.default_rng(0).integers(_N_FOLDS, size=len(X))
-    return (hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(_N_FOLDS)
+        return np.random.default_rng(0).integers(N_FOLDS, size=len(X))
+    return (hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(N_FOLDS)

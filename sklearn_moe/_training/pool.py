@@ -301,9 +301,8 @@ def _is_worth(fit, lines, hidden, others, outputs):
     found = _predict_unseen(net, drawn, lines, hidden, others)
     n_others, y, weight = len(others), drawn.y.cpu(), rows.counts()[places]
     outputs = torch.cat([found.outputs, outputs[:, :1].double()], 1)
-    kind_of = torch.cat([found.kind_of, torch.tensor([n_others])])
-    shares = torch.cat([found.shares, torch.ones(1, dtype=torch.double)])
-    values, losses = _Unseen(outputs, kind_of, shares).values(head, y)
+    counts = [*torch.bincount(found.kind_of), 1]
+    values, losses = _Unseen.of(outputs, counts).values(head, y)
     no_features, mixed = np.zeros((len(y), 0)), []
     for part in (values[:, :n_others], values):
         weights = fit_router(part, losses, weight, no_features, np.arange(len(y)))

@@ -41,7 +41,7 @@ class FeatureStatistics(NamedTuple):
     adds_linear: bool = False
 
 
-class _FixedTypes(nn.Module):
+class FixedTypes(nn.Module):
     """A module whose buffers, its only tensors, keep their types."""
 
     if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _FixedTypes(nn.Module):
         return self
 
 
-class TableEncoder(_FixedTypes):
+class TableEncoder(FixedTypes):
     """Standardize the columns of a table with a soft bound; mark missing values.
 
     A number x becomes z / sqrt(1 + (z / 3)^2) of z = (x - center) / scale: nearly z up to one and a
@@ -215,7 +215,7 @@ class ImageEncoder(nn.Module):
         return (x - self.mean) / self.scale
 
 
-class CategoryCodes(_FixedTypes):
+class CategoryCodes(FixedTypes):
     """Replace the numbers in X that represent categories by the codes of these.
 
     Parameters
@@ -270,7 +270,7 @@ class CategoryCodes(_FixedTypes):
         return torch.where(values[places] == x, places.to(x.dtype), torch.nan)
 
 
-class CategoryMeans(_FixedTypes):
+class CategoryMeans(FixedTypes):
     """Replace codes of many categories by means of y, see `sklearn_moe._data.target_means`.
 
     Parameters

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..dispatch import is_exporting
+from ..encoders import FixedTypes
 from ..functional import Shape, require_ndim
 
 # Numbers of a step down the trees, which then stay near the processor.
@@ -31,7 +32,7 @@ class TreeArrays(NamedTuple):
 _EMPTY = TreeArrays(np.zeros(1, int), np.full(1, np.inf), np.zeros(1, int), np.zeros(1), 0)
 
 
-class BoostedTrees(nn.Module):
+class BoostedTrees(FixedTypes):
     """Members of a kind, each of which adds up trees; none until `grow` is called.
 
     Parameters
@@ -43,14 +44,6 @@ class BoostedTrees(nn.Module):
         Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`. None: what a
         fit chooses. Of at most `max_iter` trees unseen rows choose how many are kept.
     """
-
-    feature: Tensor
-    threshold: Tensor
-    child: Tensor
-    value: Tensor
-    root: Tensor
-    mix: Tensor
-    bias: Tensor
 
     def __init__(
         self,
@@ -150,12 +143,6 @@ class BoostedTrees(nn.Module):
         scores = self.value[node].view(-1, *self.root.shape).sum(3)
         outputs = torch.einsum("nmr,mro->nmo", scores, self.mix) + self.bias
         return outputs.to(x.dtype)
-
-    def _apply(self, fn, recurse=True):
-        """Move to a device, as `to` does, but change no type."""
-        device = fn(torch.empty(0, device=self.bias.device)).device
-        self._set(**{name: tensor.to(device) for name, tensor in self._buffers.items()})
-        return self
 
     def get_extra_state(self) -> dict:
         """Return the trees: they are kept with the weights."""
