@@ -120,7 +120,7 @@ class _Table:
             for rows in (self.rows[bag], self.rows[~bag])
         ]
         parts[1] = self.held_out or parts[1]
-        columns = [[(X, column, w) for column in y.T.reshape(-1, len(y))] for X, y, w in parts]
+        columns = [[(X, column, w) for column in np.atleast_2d(y.T)] for X, y, w in parts]
         return [_boost(head, *column, options, seed) for column in zip(*columns, strict=True)]
 
     def grow(self, experts, head, models, n_best=None):

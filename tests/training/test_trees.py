@@ -146,6 +146,12 @@ def test_trees_are_kept_where_they_help():
     assert dropped.expert_load_[[*dropped.expert_kinds_].index("trees")] < 1e-6
 
 
+def test_without_unseen_rows_the_trees_are_as_many_as_without_stopping():
+    X, y = steps(60)
+    model = MoEClassifier(expert="trees", early_stopping=False, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.7
+
+
 def test_options_of_networks_are_not_for_trees():
     X, y = steps(300)
     MoEClassifier(expert_width=8, activation="tanh", max_iter=2, random_state=0).fit(X, y)
