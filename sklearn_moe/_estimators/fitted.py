@@ -390,8 +390,10 @@ class FittedMoE(EstimatorParams):
         Raises
         ------
         ImportError
-            If onnx or onnxscript is missing: `pip install 'sklearn_moe[onnx]'`, or torch is
-            older than 2.9.
+            If onnx or onnxscript is missing: `pip install onnx onnxscript`, or torch is older
+            than 2.9.
+        RuntimeError
+            If torch cannot write an expert or a router of your own.
         ValueError
             If the router draws noise at prediction.
         """

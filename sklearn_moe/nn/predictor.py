@@ -143,7 +143,7 @@ def require_onnx():
             importlib.import_module(name)
         except ImportError as error:
             raise ImportError(
-                f"{name} is needed to export to ONNX: pip install 'sklearn_moe[onnx]'"
+                f"{name} is needed to export to ONNX: pip install onnx onnxscript"
             ) from error
     # It compares as a version, not as a text.
     if torch.__version__ < _OLDEST_TORCH:
@@ -162,6 +162,11 @@ def write_onnx(module, path, output):
     path : str or path-like
     output : str
         Name of the output.
+
+    Raises
+    ------
+    RuntimeError
+        If torch cannot write a part of the module.
     """
     batch = {"X": {0: torch.export.Dim("n_samples")}}
     with torch.no_grad(), warnings.catch_warnings():
@@ -169,15 +174,26 @@ def write_onnx(module, path, output):
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         example = (module.example(),)
-        program = torch.export.export(module, example, dynamic_shapes=batch, strict=False)
-        program = torch.onnx.export(
-            program,
-            input_names=["X"],
-            output_names=[output],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.export.export(module, example, dynamic_shapes=batch, strict=False)
+            program = torch.onnx.export(
+                program,
+                input_names=["X"],
+                output_names=[output],
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:
+            experts = module.mixture.experts
+            experts = experts if isinstance(experts, nn.ModuleList) else [experts]
+            parts = {type(part).__name__ for part in (module.mixture.router, *experts)}
+            reason = str(error).strip().partition("\n")[0]
+            raise RuntimeError(
+                f"torch cannot write one of {', '.join(sorted(parts))} for any number of samples. "
+                "Use operations in it that torch.export knows, or keep the module that "
+                f"`to_torch()` returns. The error of torch: {reason}"
+            ) from error
     if module.category_names:
         program.model.metadata_props["categories"] = json.dumps(module.category_names, default=str)
     program.save(path, external_data=False)

@@ -91,7 +91,10 @@ class Router(nn.Module):
     def check(cls, n_experts: int, top_k: int, gate: str | Callable) -> None:
         """Refuse settings that the router does not support, with the reason."""
         if top_k != 1:
-            raise ValueError(f"all experts are used at once, got top_k={top_k}. Use top_k=1")
+            raise ValueError(
+                f"all experts are used at once, got top_k={top_k}. Use top_k=1, "
+                "or router='topk', by which the best experts are used"
+            )
 
     def score(self, x: Tensor) -> Tensor:
         """Return the scores of samples, (n_samples, n_experts)."""

@@ -237,9 +237,21 @@ def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
 
 def test_a_missing_extra_is_named_at_once(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    message = r"onnx is needed.* pip install 'sklearn_moe\[onnx\]'"
+    message = r"onnx is needed.* pip install onnx onnxscript"
     raises(ImportError, message, fitted(TABLE, CLASSES).to_onnx, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Counting(torch.nn.Linear):
+    """An expert whose outputs depend on how many samples there are."""
+
+    def forward(self, x):
+        return super().forward(x) / len(x.tolist())
+
+
+def test_an_expert_that_torch_cannot_write_is_named(onnx, tmp_path):
+    model = fitted(TABLE, CLASSES, expert=lambda shape, n: Counting(shape[0], n), n_experts=2)
+    raises(RuntimeError, "one of Counting, SoftRouter", model.to_onnx, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(
