@@ -170,14 +170,12 @@ def _bin(X, cuts):
 def _boost(head, rows, unseen, options, seed):
     """Return the model of a column of y, or what is constant in a bag."""
     X, y, weight = rows
-    # scikit-learn is faster without weights.
-    weight = weight if np.ptp(weight) else None
     make = HistGradientBoostingRegressor
     if head.kind == "regression":
-        if head.is_rate:
-            options = options | {"loss": "poisson"}
-            if not y.any():
-                return np.array([UNSEEN])
+        if not y.any():
+            # A bag may also hold no row.
+            return np.array([UNSEEN if head.is_rate else 0.0])
+        options = options | {"loss": "poisson"} if head.is_rate else options
     else:
         y, make = y.astype(int), HistGradientBoostingClassifier
         classes = np.unique(y)
@@ -185,6 +183,8 @@ def _boost(head, rows, unseen, options, seed):
             return classes
         known = np.isin(unseen[1], classes)
         unseen = [part[known] for part in unseen]
+    # scikit-learn is faster without weights.
+    weight = weight if np.ptp(weight) else None
     model = make(random_state=seed, n_iter_no_change=10, tol=0, **options)
     if not len(unseen[0]):
         model.set_params(early_stopping=False, max_iter=min(_N_TREES, options["max_iter"]))
