@@ -73,7 +73,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         n_init: int = 10,
         init: str = "auto",
         max_iter: int = 500,
-        tol: float = 1e-6,
+        tol: float = 1e-5,
         min_prior: float = 0.05,
         cv: Any = None,
         n_jobs: int | None = None,
@@ -182,7 +182,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 [places[part[kept[part]]] for part in split]
                 for split in splits.split(X, target, groups)
             ]
-        return replace(problem.without_weightless(), splits=splits)
+        return replace(problem.at(np.flatnonzero(weight)), splits=splits)
 
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 
