@@ -182,8 +182,7 @@ def fit_best(problem, runs, n_jobs=None):
         if part is not problem:
             n_left = max(n_left, 1)
             runs = [_start_from(problem, runs[0])]
-    [run] = runs
-    return run if run.converged or not n_left else _climb(problem, run, n_left)
+    return _climb(problem, runs[0], n_left)
 
 
 def _draw_part(problem):
@@ -206,7 +205,9 @@ def _start_from(problem, run):
 
 
 def _climb(problem, run, max_iter):
-    """Return the run after further iterations."""
+    """Return the run after further iterations, if it has not converged."""
+    if run.converged or not max_iter:
+        return run
     step = partial(maximize, problem, seed=run.seed)
     find_alive, weight = partial(_find_alive, problem), problem.unit_weight
     return climb(run, step, find_alive, weight, max_iter=max_iter, tol=problem.tol)

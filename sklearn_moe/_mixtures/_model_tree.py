@@ -335,6 +335,7 @@ class TreeRegions(NamedTuple):
     design: TreeDesign
     root: np.ndarray  # lines of all samples
     folds: np.ndarray  # (n_samples,)
+    splits: list
     groups: np.ndarray  # of leaves, (n_samples,)
     scores: np.ndarray | None  # minus the mean held-out loss, for 1, 2, ... leaves
 
@@ -365,7 +366,7 @@ def find_regions(design, n_groups, least_share):
     small = replace(small, n_rows_above=n_rows_above)
     splits = grow(small, root, n_leaves, least_share, n_rounds=3)
     groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
-    return TreeRegions(design, root, folds, groups, scores)
+    return TreeRegions(design, root, folds, splits, groups, scores)
 
 
 def _fit_roots(design, draws):
@@ -438,12 +439,43 @@ def _merge(design, leaves, root, folds, n_groups):
     return np.argmax(parts, axis=0)
 
 
+def is_curve(regions):
+    """Tell whether one smooth rule predicts held-out samples about as well as the groups' lines.
+
+    It bends and jumps along the numbers that splits are made by, and its slopes change with these
+    in proportion: the lines are then pieces of a curve, or of an interaction.
+    """
+    design, root, folds, splits, groups, _ = regions
+    some = draw_rows(len(folds), MOST_ROWS)
+    design, folds, groups = design.at(some), folds[some], groups[some]
+    columns = [design.Z[:, :-1]]
+    numbers = {split.columns for split in splits if len(split.columns) == 1}
+    for values in (design.S[:, number] for number in numbers):
+        values = (values - design.mean(values)) / values.std()
+        knots = np.unique(np.quantile(values, np.linspace(0, 1, 9)))[:-1]
+        # Two values are a category.
+        if len(np.unique(values)) > 2:
+            columns.append(np.maximum(values - knots, 0))
+            if design.Z.shape[1] * len(numbers) <= _MAX_COLUMNS:
+                columns.append(values * design.Z[:, :-1])
+    columns += [~split.is_left(design.S)[:, np.newaxis] for split in splits]
+    if len(columns) == 1 + len(splits):
+        return False
+    smooth = replace(design, Z=np.column_stack([*columns, design.Z[:, -1]])).narrow()
+    gains = np.zeros(len(folds))
+    for is_test, test, _, lines in _fit_roots(smooth, [folds])[1]:
+        gains[is_test] = test.losses(lines)
+    for group in range(groups.max() + 1):
+        gains -= _fold_losses(design, groups == group, root, folds) / design.weight
+    return not is_clearly_positive(gains, design.weight, n_errors=2)
+
+
 # -- the tree as a mixture -------------------------------------------------------------------------
 
 
 def _fit_lines(regions):
     """Return coefficients and intercept of each group of leaves."""
-    design, root, folds, groups, _ = regions
+    design, root, folds, _, groups, _ = regions
     members = [groups == group for group in range(groups.max() + 1)]
     lines = [root]
     if len(members) > 1:
@@ -486,7 +518,7 @@ def _share_by_lasso(design, root, lines, members, folds):
 
 
 def fit_tree(problem, design):
-    """Return the fit of the mixture that a model tree is, and the table of its leaves."""
+    """Return the fit of the mixture that a model tree is, the table of its leaves, and a doubt."""
     regions = find_regions(design, None, problem.min_prior)
     if design.of_classes:
         classes = problem.family.classes
@@ -517,4 +549,8 @@ def fit_tree(problem, design):
         variances = np.maximum(-2 * held_out, np.finfo(float).tiny)
         held_out = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(design.y_scale)
     n_leaves = [*range(1, len(held_out) + 1)]
-    return MixtureFit(problem, run), {"n_leaves": n_leaves, "held_out": held_out.tolist()}
+    table = {"n_leaves": n_leaves, "held_out": held_out.tolist()}
+    doubt = ""
+    if len(experts) > 1 and is_curve(regions):
+        doubt = f"A curve in {len(experts)} lines: one smooth rule is as good, no regimes found."
+    return MixtureFit(problem, run), table, doubt
