@@ -27,8 +27,9 @@ from ._weighted import Template
 _MAX_LEAVES = 6
 # A line of more columns takes too long.
 _MAX_COLUMNS = 500
-# The number of leaves is the best one on average over so many draws of the folds.
-_N_DRAWS = 3
+# The number of leaves is the best one on average over so many draws of the folds, or by one draw
+# if lines have more columns.
+_N_DRAWS, _FEW_COLUMNS = 3, 100
 # Thresholds of a column.
 _MAX_CUTS = 15
 # The parent's line counts as 30 or 4 rows.
@@ -349,7 +350,8 @@ def find_regions(design, n_groups, least_share):
     # Equal samples are in the same fold, which does not depend on the order of the columns.
     codes = code_samples(design.y, np.sort(design.S, axis=1))
     n_codes = codes.max() + 1
-    draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(_N_DRAWS)]
+    n_draws = _N_DRAWS if design.Z.shape[1] <= _FEW_COLUMNS else 1
+    draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(n_draws)]
     draws = [draw % min(N_FOLDS, n_codes) for draw in draws]
     folds = draws[0]
     some = draw_rows(len(codes), MOST_ROWS)
@@ -400,7 +402,8 @@ def _choose_leaves(design, parts, least_share):
             train = replace(train, n_rows_above=n_rows_above)
             tree = grow(train, of_train, _MAX_LEAVES, least_share)
             losses = [_losses(test, tree[:size], of_train) for size in sizes]
-            held_out[k][:, is_test] += np.divide(losses, _N_DRAWS)
+            held_out[k][:, is_test] += losses
+    held_out /= sum(is_test[0] for is_test, *_ in parts)
     means = held_out @ design.weight / design.weight.sum()
     k = int(means.min(axis=1).argmin())
     worse = held_out[k] - held_out[k][means[k].argmin()]
