@@ -32,6 +32,8 @@ class ExpertView:
         Whether the samples of a group belong to one expert.
     out_of_fold : tuple or None
         Of a stack gates and outputs by models that were not fitted to the sample.
+    doubt : str
+        A sentence if the samples of the fit do not show that there are regimes.
     categorical : array-like, str or None
         As `categorical_features`.
     input_shape : tuple of int
@@ -48,6 +50,7 @@ class ExpertView:
     responsibilities: Any = None
     has_groups: bool = False
     out_of_fold: tuple | None = None
+    doubt: str = ""
     categorical: Any = None
     input_shape: tuple = ()
 

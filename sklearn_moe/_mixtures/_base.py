@@ -25,7 +25,7 @@ from ._defaults import default_expert
 from ._em import Problem, code_samples, gate_shares, log_densities, log_joint, log_shares, posterior
 from ._families import LEAST_SCALE, Gaussian, LogLoss, Poisson
 from ._model_tree import TreeDesign, fit_tree
-from ._selection import count_all, criteria, fit_gates, fit_numbers
+from ._selection import count_all, criteria, find_doubt, fit_gates, fit_numbers
 from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
 from ._weighted import LARGEST_SEED, Template, takes_weights
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # Attributes that not every fit has.
 _OF_SOME_FITS = "selection_ lower_bounds_ expert_kinds_ oof_predictions_ oof_gate_proba_".split()
-_OF_SOME_FITS += ["_seen"]
+_OF_SOME_FITS += ["_seen", "_doubt"]
 
 
 class BaseMixture(MetaEstimatorMixin, HasNames):
@@ -73,7 +73,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         n_init: int = 10,
         init: str = "auto",
         max_iter: int = 500,
-        tol: float = 1e-6,
+        tol: float = 1e-5,
         min_prior: float = 0.05,
         cv: Any = None,
         n_jobs: int | None = None,
@@ -182,7 +182,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 [places[part[kept[part]]] for part in split]
                 for split in splits.split(X, target, groups)
             ]
-        return replace(problem.without_weightless(), splits=splits)
+        return replace(problem.at(np.flatnonzero(weight)), splits=splits)
 
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 
@@ -201,7 +201,8 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         seeds = random_state.randint(LARGEST_SEED, size=self.n_init).tolist()
         if self.n_components == "auto":
             return self._adopt_run(*fit_numbers(self, problem, seeds, design))
-        return self._adopt_run(fit_gates(self, problem, seeds, design))
+        fit = fit_gates(self, problem, seeds, design)
+        return self._adopt_run(fit, doubt=find_doubt(fit, self.criterion))
 
     def _make_design(self, problem):
         """Return what a tree of linear models is grown on, None if no start comes from it."""
@@ -225,7 +226,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             and not issparse(problem.X)
         )
 
-    def _adopt_run(self, fit, selection=None):
+    def _adopt_run(self, fit, selection=None, doubt=""):
         """Make the attributes of a fit by EM."""
         problem, run = fit
         model = run.model
@@ -262,6 +263,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             "lower_bound_": run.log_likelihood / problem.unit_weight.sum(),
             "n_iter_": len(run.lower_bounds),
             "converged_": run.converged,
+            "_doubt": doubt,
         }
         attributes |= {"selection_": selection} if selection else {}
         return self._adopt(problem, problem.family, model.scales, attributes)
@@ -364,6 +366,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         """Return what metrics and inspection read of the fitted mixture."""
         check_is_fitted(self)
         known = {"is_log": isinstance(self._family, Poisson)}
+        known["doubt"] = getattr(self, "_doubt", "")
         if hasattr(self, "oof_predictions_"):
             known["out_of_fold"] = self.out_of_fold(X)
         kinds = getattr(self, "expert_kinds_", ())

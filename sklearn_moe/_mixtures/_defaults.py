@@ -106,8 +106,9 @@ def default_expert(plain, X):
 
 def default_logit(X, C=1.0):
     """Return a logistic regression whose fits begin where the one before ended."""
-    # Newton's method takes the square of the number of columns, of which an encoder makes more.
-    solver = "newton-cholesky" if _is_plain(X) and X.shape[1] <= 100 else "lbfgs"
+    n_columns = X.shape[1] if _is_plain(X) else ColumnEncoder().fit(X).transform(X[:1]).shape[1]
+    # A step of Newton's method takes the square of the number of columns.
+    solver = "newton-cholesky" if n_columns <= 100 else "lbfgs"
     return LogisticRegression(C=C, solver=solver, max_iter=1000, warm_start=True)
 
 

@@ -27,8 +27,9 @@ from ._weighted import Template
 _MAX_LEAVES = 6
 # A line of more columns takes too long.
 _MAX_COLUMNS = 500
-# The number of leaves is the best one on average over so many draws of the folds.
-_N_DRAWS = 3
+# The number of leaves is the best one on average over so many draws of the folds, or by one draw
+# if lines have more columns.
+_N_DRAWS, _FEW_COLUMNS = 3, 100
 # Thresholds of a column.
 _MAX_CUTS = 15
 # The parent's line counts as 30 or 4 rows.
@@ -44,6 +45,7 @@ class TreeDesign:
 
     Z: np.ndarray  # (n_samples, n_columns + 1), standardized, the last column is 1
     S: np.ndarray  # (n_samples, n_split_columns), what splits are made by
+    categories: list  # the columns of S for the levels of each category, if these are three or more
     y: np.ndarray  # (n_samples, n_outputs), in deviations, or zeros and ones of classes
     weight: np.ndarray  # in numbers of rows
     of_classes: bool
@@ -66,6 +68,12 @@ class TreeDesign:
         of_splits = ColumnEncoder(False, standardize=False, drop="if_binary")
         S = of_splits.fit(X, sample_weight=weight).transform(X)
         Z, S = (part.toarray() if issparse(part) else part for part in (Z, S))
+        categories = []
+        if of_splits.categories_ is not None:
+            code = of_splits.encoder_.named_transformers_["categories"][-1]
+            ends = np.cumsum([1 if len(levels) == 2 else len(levels) for levels in code.categories_])
+            places = np.arange(S.shape[1])[of_splits.encoder_.output_indices_["categories"]]
+            categories = [part for part in np.split(places, ends[:-1]) if len(part) > 1]
         # Once more: where y is large, slopes would be fitted to what rounding has left.
         is_number = ~((Z == 0) | (Z == 1)).all(axis=0)
         center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
@@ -77,11 +85,18 @@ class TreeDesign:
         else:
             y_scale = np.std(problem.y) or 1.0
             y = problem.y[:, np.newaxis] / y_scale
-        return cls(Z, S, y, weight, of_classes, center, scale, y_scale)
+        return cls(Z, S, categories, y, weight, of_classes, center, scale, y_scale)
 
     def at(self, rows):
         """Return the design of some samples."""
         return replace(self, **{k: getattr(self, k)[rows] for k in ("Z", "S", "y", "weight")})
+
+    def narrow(self):
+        """Return the design with fewer columns than samples: what is penalized alike is rotated."""
+        if self.Z.shape[1] <= len(self.Z):
+            return self
+        left, sizes, _ = np.linalg.svd(self.Z[:, :-1], full_matrices=False)
+        return replace(self, Z=np.column_stack([left * sizes, self.Z[:, -1]]))
 
     def mean(self, values):
         """Return the weighted mean along the first axis."""
@@ -158,7 +173,7 @@ class TreeDesign:
 
 
 class _Leaf(NamedTuple):
-    """Samples, their lines, and gain, column and threshold of the best way to part them."""
+    """Samples, their lines, and gain, columns and threshold of the best way to part them."""
 
     design: TreeDesign
     lines: np.ndarray
@@ -166,12 +181,19 @@ class _Leaf(NamedTuple):
 
 
 class Split(NamedTuple):
-    """A leaf that becomes two: it keeps the samples up to the threshold."""
+    """A leaf that becomes two: it keeps the samples whose sum of some columns is up to `cut`.
+
+    The columns are one of numbers, or those of some levels of a category.
+    """
 
     leaf: int
-    column: int
+    columns: tuple
     cut: float
     lines: tuple  # of both
+
+    def is_left(self, S):
+        """Tell which samples a leaf keeps."""
+        return S[:, self.columns].sum(axis=1) <= self.cut
 
 
 def _cuts(values, weight, n_cuts=_MAX_CUTS, low=-np.inf, high=np.inf):
@@ -187,39 +209,73 @@ def _cuts(values, weight, n_cuts=_MAX_CUTS, low=-np.inf, high=np.inf):
 
 
 def _best_split(design, lines, columns, cuts, least):
-    """Return gain, column and threshold of the best of some splits, None if there is none."""
+    """Return gain, columns and threshold of the best of some splits, None if there is none.
+
+    Levels of categories are tried in groups, too, if these splits are of all columns.
+    """
     weight, penalty = design.weight, design.shrinkage
-    is_left = design.S[:, columns] <= cuts
+    scores = []
+    for residual, curvature in design.slopes(lines):
+        # As if the columns had the same covariances on both sides.
+        values, vectors = np.linalg.eigh((design.Z.T * (weight * curvature)) @ design.Z)
+        scores.append((values.clip(min=0), (residual[:, np.newaxis] * design.Z) @ vectors))
+    options = [((column,), cut) for column, cut in zip(columns, cuts, strict=True)]
+    groups = [g for levels in design.categories for g in _group_levels(design, levels, scores)]
+    options += [(tuple(group), 0.5) for group in groups]
+    of_groups = [design.S[:, group].sum(axis=1) <= 0.5 for group in groups]
+    is_left = np.column_stack([design.S[:, columns] <= cuts, *of_groups])
     size = weight @ is_left
     is_large = np.minimum(size, weight.sum() - size) >= least
     if not is_large.any():
         return None
-    columns, cuts, is_left = columns[is_large], cuts[is_large], is_left[:, is_large]
+    options = [option for option, large in zip(options, is_large, strict=True) if large]
+    is_left = is_left[:, is_large]
     part = (weight[:, np.newaxis] * is_left).T
     share = size[is_large, np.newaxis] / weight.sum()
-    gains = np.zeros(len(cuts))
-    for residual, curvature in design.slopes(lines):
-        # As if the columns had the same covariances on both sides.
-        values, vectors = np.linalg.eigh((design.Z.T * (weight * curvature)) @ design.Z)
-        scores = (residual[:, np.newaxis] * design.Z) @ vectors
-        left = part @ scores
-        for slope, rows in ((left, share), (weight @ scores - left, 1 - share)):
-            gains += (slope**2 / (rows * values.clip(min=0) + penalty)).sum(axis=1)
+    gains = np.zeros(len(options))
+    for values, score in scores:
+        left = part @ score
+        for slope, rows in ((left, share), (weight @ score - left, 1 - share)):
+            gains += (slope**2 / (rows * values + penalty)).sum(axis=1)
     before = weight @ design.losses(lines)
     splits = []
     # Estimates tell the best ones roughly.
     for place in np.argsort(-gains, kind="stable")[:4]:
         sides = [design.at(side) for side in (is_left[:, place], ~is_left[:, place])]
         after = sum(s.weight @ s.losses(s.fit(lines, penalty, n_steps=1)) for s in sides)
-        splits.append((before - after, int(columns[place]), float(cuts[place])))
+        splits.append((before - after, *options[place]))
     return max(splits)
 
 
-def grow(design, lines, n_leaves, least_share, is_exact=False):
-    """Return the splits of a tree, the best one first; `is_exact` looks for exact thresholds."""
+def _group_levels(design, levels, scores):
+    """Return groups of levels whose lines differ most from those of the others.
+
+    These are the first ones in the order of the main direction in which the lines of levels differ.
+    """
+    is_level = design.S[:, levels] > 0
+    size = design.weight @ is_level
+    there = np.flatnonzero(size)
+    if len(there) < 4:
+        return []
+    share = size[there, np.newaxis] / design.weight.sum()
+    steps = [
+        (design.weight * is_level[:, there].T) @ score / np.sqrt(share * values + design.shrinkage)
+        for values, score in scores
+    ]
+    first = np.linalg.svd(np.hstack(steps), full_matrices=False)[0][:, 0]
+    order = there[np.argsort(first / np.sqrt(share[:, 0]), kind="stable")]
+    return [np.sort(levels[order[:n]]) for n in range(2, len(order) - 1)]
+
+
+def grow(design, lines, n_leaves, least_share, n_rounds=1):
+    """Return the splits of a tree, the best one first.
+
+    Each of `n_rounds` looks for a threshold between the two next to the best one.
+    """
     least = max(10, least_share * design.weight.sum())
     # Fewer thresholds where many columns and outputs make too many.
-    n_cuts = int(np.clip(5000 // (design.S.shape[1] * len(lines)), 3, _MAX_CUTS))
+    size = design.S.shape[1] * design.Z.shape[1] * len(lines)
+    n_cuts = int(np.clip(250_000 // size, 3, _MAX_CUTS))
     grid = [_cuts(column, design.weight, n_cuts) for column in design.S.T]
     columns = np.repeat(np.arange(len(grid)), [*map(len, grid)])
     cuts = np.concatenate(grid)
@@ -228,21 +284,23 @@ def grow(design, lines, n_leaves, least_share, is_exact=False):
     while len(leaves) < n_leaves and any(leaf.best for leaf in leaves):
         divisible = [i for i, leaf in enumerate(leaves) if leaf.best]
         place = max(divisible, key=lambda i: leaves[i].best[0])
-        part, lines, (_, column, cut) = leaves[place]
-        near = grid[column]
-        # Each round looks between the two thresholds next to the best one.
-        for _ in range(3 if is_exact else 0):
+        part, lines, (_, chosen, cut) = leaves[place]
+        near = grid[chosen[0]]
+        for _ in range(n_rounds if len(near) > 1 else 0):
             i = np.searchsorted(near, cut)
             low = near[i - 1] if i > 0 else -np.inf
             high = near[i + 1] if i + 1 < len(near) else np.inf
-            near = np.union1d(_cuts(part.S[:, column], part.weight, low=low, high=high), cut)
-            cut = _best_split(part, lines, np.full(len(near), column), near, least)[2]
-        is_left = part.S[:, column] <= cut
+            values = part.S[:, chosen[0]]
+            near = np.union1d(_cuts(values, part.weight, low=low, high=high), cut)
+            tried = replace(part, categories=[])
+            cut = _best_split(tried, lines, np.full(len(near), chosen[0]), near, least)[2]
+        split = Split(place, chosen, cut, ())
+        is_left = split.is_left(part.S)
         sides = []
         for side in (part.at(is_left), part.at(~is_left)):
             below = side.fit(lines)
             sides.append(_Leaf(side, below, _best_split(side, below, columns, cuts, least)))
-        splits.append(Split(place, column, cut, (sides[0].lines, sides[1].lines)))
+        splits.append(split._replace(lines=(sides[0].lines, sides[1].lines)))
         leaves[place] = sides[0]
         leaves.append(sides[1])
     return splits
@@ -252,7 +310,7 @@ def find_leaves(splits, S):
     """Return the leaf of each sample."""
     leaves = np.zeros(len(S), int)
     for new, split in enumerate(splits, 1):
-        leaves[(leaves == split.leaf) & (S[:, split.column] > split.cut)] = new
+        leaves[(leaves == split.leaf) & ~split.is_left(S)] = new
     return leaves
 
 
@@ -278,6 +336,7 @@ class TreeRegions(NamedTuple):
     design: TreeDesign
     root: np.ndarray  # lines of all samples
     folds: np.ndarray  # (n_samples,)
+    splits: list
     groups: np.ndarray  # of leaves, (n_samples,)
     scores: np.ndarray | None  # minus the mean held-out loss, for 1, 2, ... leaves
 
@@ -291,23 +350,25 @@ def find_regions(design, n_groups, least_share):
     # Equal samples are in the same fold, which does not depend on the order of the columns.
     codes = code_samples(design.y, np.sort(design.S, axis=1))
     n_codes = codes.max() + 1
-    draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(_N_DRAWS)]
+    n_draws = _N_DRAWS if design.Z.shape[1] <= _FEW_COLUMNS else 1
+    draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(n_draws)]
     draws = [draw % min(N_FOLDS, n_codes) for draw in draws]
     folds = draws[0]
     some = draw_rows(len(codes), MOST_ROWS)
     small = design.at(some)
-    penalty, parts = _fit_roots(small, [draw[some] for draw in draws])
+    narrow = small.narrow()
+    penalty, parts = _fit_roots(narrow, [draw[some] for draw in draws])
     root = design.fit(design.level, penalty)
     n_leaves, n_rows_above, scores = (
-        _choose_leaves(small, parts, least_share)
+        _choose_leaves(narrow, parts, least_share)
         if n_groups is None
         else (2 * n_groups, _SHRINKAGES[0], None)
     )
     design = replace(design, n_rows_above=n_rows_above)
     small = replace(small, n_rows_above=n_rows_above)
-    splits = grow(small, root, n_leaves, least_share, is_exact=True)
+    splits = grow(small, root, n_leaves, least_share, n_rounds=3)
     groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
-    return TreeRegions(design, root, folds, groups, scores)
+    return TreeRegions(design, root, folds, splits, groups, scores)
 
 
 def _fit_roots(design, draws):
@@ -341,7 +402,8 @@ def _choose_leaves(design, parts, least_share):
             train = replace(train, n_rows_above=n_rows_above)
             tree = grow(train, of_train, _MAX_LEAVES, least_share)
             losses = [_losses(test, tree[:size], of_train) for size in sizes]
-            held_out[k][:, is_test] += np.divide(losses, _N_DRAWS)
+            held_out[k][:, is_test] += losses
+    held_out /= sum(is_test[0] for is_test, *_ in parts)
     means = held_out @ design.weight / design.weight.sum()
     k = int(means.min(axis=1).argmin())
     worse = held_out[k] - held_out[k][means[k].argmin()]
@@ -380,12 +442,43 @@ def _merge(design, leaves, root, folds, n_groups):
     return np.argmax(parts, axis=0)
 
 
+def is_curve(regions):
+    """Tell whether one smooth rule predicts held-out samples about as well as the groups' lines.
+
+    It bends and jumps along the numbers that splits are made by, and its slopes change with these
+    in proportion: the lines are then pieces of a curve, or of an interaction.
+    """
+    design, root, folds, splits, groups, _ = regions
+    some = draw_rows(len(folds), MOST_ROWS)
+    design, folds, groups = design.at(some), folds[some], groups[some]
+    columns = [design.Z[:, :-1]]
+    numbers = {split.columns for split in splits if len(split.columns) == 1}
+    for values in (design.S[:, number] for number in numbers):
+        values = (values - design.mean(values)) / values.std()
+        knots = np.unique(np.quantile(values, np.linspace(0, 1, 9)))[:-1]
+        # Two values are a category.
+        if len(np.unique(values)) > 2:
+            columns.append(np.maximum(values - knots, 0))
+            if design.Z.shape[1] * len(numbers) <= _MAX_COLUMNS:
+                columns.append(values * design.Z[:, :-1])
+    columns += [~split.is_left(design.S)[:, np.newaxis] for split in splits]
+    if len(columns) == 1 + len(splits):
+        return False
+    smooth = replace(design, Z=np.column_stack([*columns, design.Z[:, -1]])).narrow()
+    gains = np.zeros(len(folds))
+    for is_test, test, _, lines in _fit_roots(smooth, [folds])[1]:
+        gains[is_test] = test.losses(lines)
+    for group in range(groups.max() + 1):
+        gains -= _fold_losses(design, groups == group, root, folds) / design.weight
+    return not is_clearly_positive(gains, design.weight, n_errors=2)
+
+
 # -- the tree as a mixture -------------------------------------------------------------------------
 
 
 def _fit_lines(regions):
     """Return coefficients and intercept of each group of leaves."""
-    design, root, folds, groups, _ = regions
+    design, root, folds, _, groups, _ = regions
     members = [groups == group for group in range(groups.max() + 1)]
     lines = [root]
     if len(members) > 1:
@@ -428,7 +521,7 @@ def _share_by_lasso(design, root, lines, members, folds):
 
 
 def fit_tree(problem, design):
-    """Return the fit of the mixture that a model tree is, and the table of its leaves."""
+    """Return the fit of the mixture that a model tree is, the table of its leaves, and a doubt."""
     regions = find_regions(design, None, problem.min_prior)
     if design.of_classes:
         classes = problem.family.classes
@@ -459,4 +552,8 @@ def fit_tree(problem, design):
         variances = np.maximum(-2 * held_out, np.finfo(float).tiny)
         held_out = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(design.y_scale)
     n_leaves = [*range(1, len(held_out) + 1)]
-    return MixtureFit(problem, run), {"n_leaves": n_leaves, "held_out": held_out.tolist()}
+    table = {"n_leaves": n_leaves, "held_out": held_out.tolist()}
+    doubt = ""
+    if len(experts) > 1 and is_curve(regions):
+        doubt = f"A curve in {len(experts)} lines: one smooth rule is as good, no regimes found."
+    return MixtureFit(problem, run), table, doubt

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ._defaults import default_gates
-from ._em import MixtureFit, fit_best, start, sum_groups
+from ._em import MixtureFit, fit_best, maximize, start, sum_groups
 from ._model_tree import find_regions
 from ._weighted import Template, count_parameters
 
@@ -80,6 +80,25 @@ def _choose_gate(fits, criterion):
         return run.model.is_degenerate, values[name] - bonus
 
     return min(fits, key=rank)
+
+
+def find_doubt(fit, criterion):
+    """Return a sentence if one expert explains the samples as well by a criterion, else ""."""
+    problem, run = fit
+    name = "aic" if criterion == "aic" else "bic"
+    one = replace(problem, experts=problem.experts[:1], gate=None)
+    every = np.ones((len(problem.y), 1))
+    model, _, log_density = maximize(one, np.arange(1), every, seed=run.seed)
+    fits = (model, problem.unit_weight @ log_density), (run.model, run.log_likelihood)
+    before, after = (
+        criteria(log_likelihood, count_all(each, problem.family), problem.weight)[name]
+        for each, log_likelihood in fits
+    )
+    n_experts = len(run.model.experts)
+    # NaN cannot tell.
+    if n_experts == 1 or not before <= after:
+        return ""
+    return f"One expert is as good as {n_experts}, by {name.upper()}: no regimes found."
 
 
 def fit_numbers(mixture, problem, seeds, design):

@@ -94,15 +94,15 @@ class SpecializationReport:
     other_score: float
     specialized: bool
     regimes: np.ndarray
-    # The verdict, where the gates alone decide it.
-    _by_gates: str = ""
+    # The verdict, where the gates alone, or the samples of the fit, decide it.
+    _known: str = ""
 
     @property
     def verdict(self) -> str:
         name = self.score_name
         names = self.expert_names
-        if self._by_gates:
-            return self._by_gates
+        if self._known:
+            return self._known
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
         if np.sum(self.regimes >= 0) == 1:
@@ -293,6 +293,10 @@ def report_on(view, y):
     gate_share, ensemble = find_gate_share(view)
     # Experts that differ clearly are no ensemble, even if the gates change little.
     ensemble = ensemble and parts["regimes"].max() < 1
+    verdict = describe_gates(view, gate_share, ensemble)
+    if view.doubt and parts["regimes"].max() > 0:
+        parts["regimes"] = np.minimum(parts["regimes"], 0)
+        verdict = view.doubt
     load = mean_gate = view.gates.mean(axis=0)
     if ensemble:
         parts["regimes"] = np.full(n_experts, -1)
@@ -308,7 +312,7 @@ def report_on(view, y):
         other_score=other_score,
         expert_names=view.names,
         gate_share=gate_share,
-        _by_gates=describe_gates(view, gate_share, ensemble),
+        _known=verdict,
         **figures,
         **parts,
     )
