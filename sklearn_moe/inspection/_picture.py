@@ -45,7 +45,7 @@ def draw_rules(estimator, view, table, y, owners, rules, column, output, ax):
     shown = shown if output is None else [output]
     place = _find_column(estimator, view, table, owners, column)
     curves = _find_curves(estimator, view, table, owners, place, *_MANY)
-    axes = plotting.panels(rules, ax, len(shown))
+    axes = plotting.panels(rules, ax, len(shown), height=4.4)
     for panel, label in zip(axes, shown, strict=True):
         which = labels.index(label)
         points = (view.outputs[..., which] * owners).sum(axis=1) / owners.sum(axis=1)

@@ -619,7 +619,7 @@ def _ordered(functions, share, classes, coef, half_width, scale):
         outcome = "the log odds of classes"
         suffixes = [f", {label} against {classes[0]}" for label in classes[1:]]
     elif classes is not None:
-        outcome = f"the log odds of {classes[-1]}"
+        outcome = f"the log odds of {classes.tolist()[-1]!r}"
     is_shown = ~np.isnan(coef[:, -1]).any(axis=1) & (share > 0)
     # A single expert differs from zero.
     n_zeros = 2 * (is_shown.sum() < 2)
