@@ -22,9 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
-from sklearn.linear_model import LinearRegression
 
-from sklearn_moe.inspection import RoutingDisplay, region_rules
+from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.inspection._plotting import expert_colors
 
 FIGURES = {"square": "plot_square", "penguins": "plot_regimes"}
@@ -50,26 +49,10 @@ def run(page, until):
 
 
 def draw_rules():
-    """Draw the two regimes of README.md with their words."""
+    """Draw the two regimes of README.md by the line of code that it names."""
     made = run("../README.md", "model")
-    model, X, y = made["model"], made["X"], made["y"]
-    rules, mass, experts = region_rules(model, X, y), X["body_mass_g"], model.apply(X)
-    _, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
-    ends = np.array([mass.min(), mass.max()])
-    line = LinearRegression().fit(mass.to_frame(), y)
-    ax.plot(ends, line.intercept_ + line.coef_ * ends, c="0.45", ls="--", lw=2)
-    ax.text(5000, 18.2, "one line for all:\nheavier, flatter", c="0.35")
-    for k, color in enumerate(expert_colors(model.n_components_)):
-        own = X[experts == k]
-        ax.scatter(own["body_mass_g"], y[own.index], color=color, s=16, linewidths=0)
-        ends = own["body_mass_g"].quantile([0.01, 0.99]).to_numpy()
-        path = own.iloc[:2].assign(**own.mean()).assign(body_mass_g=ends)
-        ax.plot(ends, model.expert_predict(path)[:, k], color=0.7 * color, lw=3)
-        slope = dict(zip(rules.terms, rules.coef[k], strict=True))["body_mass_g"]
-        words = f"{rules.where[k][0].replace('<=', '≤')}:\n{1000 * slope:+.1f} mm for each kg"
-        place = (6450, 21.8, "right") if slope < 0.001 else (2700, 21.8, "left")
-        ax.text(*place[:2], words, ha=place[2], color=0.6 * color, weight="bold")
-    ax.set(xlabel="Body mass (g)", ylabel="Bill depth (mm)", ylim=(12.8, 23.3))
+    code = re.search(r"`(region_rules\(.+\.plot\(\))`", (DOCS / "../README.md").read_text("utf-8"))
+    return eval(code[1], made)
 
 
 def draw_regimes():

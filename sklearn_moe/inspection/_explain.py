@@ -9,6 +9,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._compat import progress_bar
 from .._data.tables import Table, is_frame
 from .._validation import Count, check_named, warning_once
 from ..metrics._ensemble import find_gate_share
@@ -29,6 +30,7 @@ _N_PATCHES = 4
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_permutations": [Count(1)],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -42,6 +44,7 @@ def explain(
     tol: float = 0.02,
     max_permutations: int = 1000,
     random_state: Any = 0,
+    verbose: bool | int = 0,
 ) -> Explanation:
     """Tell for rows which experts predict, why these, and what each column adds to the prediction.
 
@@ -61,7 +64,7 @@ def explain(
 
     output : int or class, default=None
         Which of several targets; None is the first. Of classes the one whose log odds against all
-        others are explained; None is the predicted class against the next one.
+        others are explained; None is the second of two, and each of several.
 
     background : like X, default=None
         The rows that are compared with. None: 100 rows of X, by `random_state`, or all if there are
@@ -76,6 +79,9 @@ def explain(
 
     random_state : int, RandomState instance or None, default=0
         For the background rows and the permutations: by default every call returns the same.
+
+    verbose : bool or int, default=0
+        Whether to show a bar over the rows.
 
     Returns
     -------
@@ -133,13 +139,15 @@ def explain(
     rows = rows % n_samples
     random = check_random_state(random_state)
     seed = random.randint(2**31 - 1)
+    explained = _safe_indexing(X, rows)
     if background is None:
         compared = _safe_indexing(X, np.sort(random.permutation(n_samples)[:100]))
     else:
         compared = _as_samples(background, "background")
         if (names := [*Table(compared).names]) != [*Table(X).names]:
             raise ValueError(f"background must have the columns of X, got {names}.")
-    explained = _safe_indexing(X, rows)
+        # Rows of one expert alone do not tell where it holds.
+        X = _stack(X, compared)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
     needs = "apply", "predict", each
     shape = explained.shape[1:]
@@ -152,15 +160,20 @@ def explain(
         view, table = open_view(estimator, X, needs), None
     outcome = _Outcome(view, estimator, explained, output)
     names, values, numbers, owner = _read_columns(table, shape, rows)
+    bar = progress_bar(iterable=rows, desc="explain", unit="row", disable=not verbose)
     limits = tol, max_permutations
-    parts = _find_parts(outcome, explained, compared, owner, rows, seed, limits)
-    prediction, contribution, standard_error, is_rough = parts
+    parts = _find_parts(outcome, explained, compared, owner, bar, seed, limits)
+    *parts, is_rough = parts
+    if len(outcome.which) == 1:
+        parts = [part[..., 0] for part in parts]
+    prediction, contribution, standard_error = parts
     return Explanation(
         rows=rows,
         expert_names=view.names,
         gate=view.gates[rows].astype(float),
         condition=("",) * len(rows) if table is None else _conditions(view, table, rows),
-        outcome=outcome.names,
+        outcome=outcome.name,
+        classes=outcome.classes,
         columns=names,
         values=values,
         numbers=numbers,
@@ -181,65 +194,52 @@ def _as_samples(X, name):
 
 
 class _Outcome:
-    """What is explained of each row: a number, its logarithm, or log odds.
+    """What is explained of a row: a number, its logarithm, or log odds of classes.
 
     Attributes
     ----------
-    output : int
-        Which of several numbers.
-    first : ndarray of int of shape (n_rows,)
-        The place of the class of each row.
-    others : ndarray of bool of shape (n_rows, n_classes)
-        The classes that it is compared with.
+    which : list of int
+        Which of several numbers, or classes.
+    classes : tuple
+        Labels of these classes, empty for numbers.
+    name : str
     """
 
     def __init__(self, view, estimator, explained, output):
         self.estimator = estimator
-        self.is_class = view.classes is not None
         self.is_log = view.is_log
-        predicted = np.reshape(estimator.predict(explained), (explained.shape[0], -1))
-        choices = [*range(predicted.shape[1])]
+        self.is_class = view.classes is not None
+        self.name = "the logarithm of the prediction" if self.is_log else "the prediction"
+        n_outputs = np.reshape(estimator.predict(explained), (explained.shape[0], -1)).shape[1]
+        choices, default = [*range(n_outputs)], [0]
         if self.is_class:
-            if len(choices) > 1:
+            if n_outputs > 1:
                 raise ValueError(
                     f"explain tells of one class or number, but {type(view.mixture).__name__} "
-                    f"predicts {len(choices)} labels. Fit one model for each label."
+                    f"predicts {n_outputs} labels. Fit one model for each label."
                 )
             choices = view.classes.tolist()
+            default = [1] if len(choices) == 2 else [*range(len(choices))]
         if not (output is None or output in choices):
             raise ValueError(f"output must be one of {choices}, got {output!r}.")
-        self.output = 0 if output is None else choices.index(output)
-        name = "the logarithm of the prediction" if self.is_log else "the prediction"
-        self.names = (name,) * len(predicted)
-        if not self.is_class:
-            return
-        order = np.argsort(-self.predict(explained), axis=1, kind="stable")
-        self.first = order[:, 0] if output is None else np.full(len(order), self.output)
-        one_hot = np.eye(len(choices), dtype=bool)
-        self.others = one_hot[order[:, 1]] if output is None else ~one_hot[self.first]
-        self.names = tuple(
-            f"the log odds of {choices[first]}"
-            + f" against {choices[others.argmax()]}" * bool(others.sum() == 1)
-            for first, others in zip(self.first, self.others, strict=True)
-        )
-
-    def predict(self, X):
-        """Return the numbers that are predicted, or the probabilities of the classes."""
+        self.which = default if output is None else [choices.index(output)]
+        self.classes = tuple(choices[k] for k in self.which) if self.is_class else ()
         if self.is_class:
-            return np.asarray(self.estimator.predict_proba(X), dtype=float)
-        predicted = np.asarray(self.estimator.predict(X), dtype=float)
-        return predicted.reshape(len(predicted), -1)[:, self.output]
+            self.name = "the log odds" + f" of {self.classes[0]!r}" * (len(self.which) == 1)
 
-    def of(self, predicted, row):
-        """Return the outcome of one row, or of each row, by what was predicted."""
+    def of(self, X):
+        """Return the outcomes of samples, (n_samples, n_outcomes)."""
+        method = self.estimator.predict_proba if self.is_class else self.estimator.predict
+        predicted = np.asarray(method(X), dtype=float)
+        predicted = predicted.reshape(len(predicted), -1)
         if self.is_log or self.is_class:
             # Smaller probabilities are as good as none.
             predicted = np.maximum(predicted, 1e-9)
         if not self.is_class:
+            predicted = predicted[:, self.which]
             return np.log(predicted) if self.is_log else predicted
-        samples = np.arange(len(predicted))
-        others = (predicted * self.others[row]).sum(axis=1)
-        return np.log(predicted[samples, self.first[row]]) - np.log(others)
+        others = predicted @ (1 - np.eye(predicted.shape[1]))
+        return np.log(predicted / others)[:, self.which]
 
 
 def _read_columns(table, shape, rows):
@@ -271,21 +271,21 @@ def _patches(shape):
 def _find_parts(outcome, explained, compared, owner, rows, seed, limits):
     """Return the predictions, their Shapley values with standard errors, and which are rough."""
     stacked = _stack(explained, compared)
-    predicted = outcome.predict(stacked)
-    prediction = outcome.of(predicted[: len(rows)], np.arange(len(rows)))
+    predicted = outcome.of(stacked)
+    n_rows = explained.shape[0]
     found = []
     for row, place in enumerate(rows):
 
         def predict(places, inside, row=row):
             # Background rows in which some columns are those of the row.
-            sources = np.where(inside[:, owner], row, len(rows) + places[:, np.newaxis])
-            return outcome.of(outcome.predict(mix_rows(stacked, sources)), row)
+            sources = np.where(inside[:, owner], row, n_rows + places[:, np.newaxis])
+            return outcome.of(mix_rows(stacked, sources))
 
-        at_background = outcome.of(predicted[len(rows) :], row)
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])
-        found.append(shapley_values(predict, at_background, prediction[row], owner, rng, *limits))
-    return prediction, *map(np.array, zip(*found, strict=True))
+        values = predicted[n_rows:], predicted[row], owner, rng
+        found.append(shapley_values(predict, *values, *limits))
+    return predicted[:n_rows], *map(np.array, zip(*found, strict=True))
 
 
 def _stack(X, others):
@@ -301,9 +301,13 @@ def _stack(X, others):
 
 def _conditions(view, table, rows):
     """Return the words by which each row has its expert."""
-    if view.is_constant or find_gate_share(view)[1]:
+    # Whether a fitted gate depends on the row is not a matter of the rows that are there.
+    has_gate = getattr(view.mixture, "gate_", None) is not None
+    if not has_gate and (view.is_constant or find_gate_share(view)[1]):
         return (SAME_WEIGHTS,) * len(rows)
     experts = view.experts[:, 0]
+    if view.n_experts > 1 and (experts == experts[0]).all():
+        return ("as all rows that were given",) * len(rows)
     words = np.full(len(rows), "", dtype=object)
     for expert, part in find_regions(table, experts, view.n_experts).parts:
         is_first = table.holds(part)[rows] & (experts[rows] == expert) & (words == "")

@@ -5,10 +5,11 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 from sklearn.utils._optional_dependencies import check_pandas_support
 
 from .._data.tables import apart_from
-from ._plotting import as_text, expert_colors, import_pyplot
+from ._plotting import as_text, expert_colors, panels
 
 # Columns of a row, and rows, in the text and the plot.
 _MOST_SHOWN = 10
@@ -18,7 +19,8 @@ _MOST_SHOWN = 10
 class Explanation:
     """Result of :func:`explain`; `print` shows it as a text.
 
-    For each row, `base + contribution.sum(axis=1)` is `prediction`.
+    For each row, `base + contribution.sum(axis=1)` is `prediction`. These three have a last axis
+    for the classes where each of several is explained.
 
     Attributes
     ----------
@@ -36,8 +38,12 @@ class Explanation:
         of its expert's words hold for the row, and for patches and images; "same weights for all
         rows" if the gate does not depend on X.
 
-    outcome : tuple of n_rows str
+    outcome : str
         What is explained: the prediction, the logarithm of a rate, or log odds.
+
+    classes : tuple
+        The classes whose log odds against all others are explained: the one that was asked for, the
+        second of two, or all. Empty for numbers.
 
     columns : tuple of n_columns str
         Names of the columns or of patches.
@@ -71,7 +77,8 @@ class Explanation:
     expert_names: tuple
     gate: np.ndarray
     condition: tuple
-    outcome: tuple
+    outcome: str
+    classes: tuple
     columns: tuple
     values: np.ndarray
     numbers: np.ndarray
@@ -89,15 +96,25 @@ class Explanation:
         -------
         frame : pandas.DataFrame
             With the columns "base", those of X, and "prediction". A column of X whose name is taken
-            is called, say, "base (column)".
+            is called, say, "base (column)". Several classes have a line each.
         """
         pd = check_pandas_support("Explanation.to_frame")
-        parts = np.c_[self.base, self.prediction, self.contribution]
         names = ["base", "prediction"]
         for column in self.columns:
             names.append(apart_from(names, column))
-        frame = pd.DataFrame(parts, pd.Index(self.rows, name="row"), names)
+        index = pd.Index(self.rows, name="row")
+        if len(self.classes) > 1:
+            index = pd.MultiIndex.from_product([self.rows, self.classes], names=["row", "class"])
+        # The classes of a row below each other.
+        parts = np.moveaxis(self.contribution, 1, -1).reshape(len(index), -1)
+        parts = np.c_[self.base.ravel(), self.prediction.ravel(), parts]
+        frame = pd.DataFrame(parts, index, names)
         return frame[["base", *names[2:], "prediction"]]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Probabilities of the classes, in the shape of `prediction`; NaN of numbers."""
+        return expit(self.prediction) if self.classes else np.full(len(self.rows), np.nan)
 
     def importance(self) -> Any:
         """Return how much each column changes the predictions, over the explained rows.
@@ -105,15 +122,17 @@ class Explanation:
         Returns
         -------
         frame : pandas.DataFrame
-            The mean absolute part of each column, "importance", and its standard error for other
-            rows like these, the most important column first.
+            The mean absolute part of each column, "importance", of all classes that are explained,
+            and its standard error for other rows like these, the most important column first.
         """
         pd = check_pandas_support("Explanation.importance")
-        size = np.abs(self.contribution)
+        size, errors = np.abs(self.contribution), self.standard_error
+        if len(self.classes) > 1:
+            size, errors = size.mean(axis=2), np.sqrt(np.square(errors).mean(axis=2))
         n_rows = len(size)
         # Of a single row the error of its parts is left.
         variance = size.var(axis=0) / max(n_rows - 1, 1)
-        variance += np.square(self.standard_error).mean(axis=0) / n_rows
+        variance += np.square(errors).mean(axis=0) / n_rows
         found = {"importance": size.mean(axis=0), "standard_error": np.sqrt(variance)}
         frame = pd.DataFrame(found, pd.Index(self.columns, name="column"))
         return frame.sort_values("importance", ascending=False, kind="stable")
@@ -152,28 +171,34 @@ class Explanation:
         Returns
         -------
         ax : matplotlib Axes
+            An array of them where each of several classes is explained.
         """
-        names, sizes, errors = zip(*self._parts(row), strict=True)
-        if ax is None:
-            size = 7, 1.2 + 0.35 * len(names)
-            ax = import_pyplot(self).subplots(layout="constrained", figsize=size)[1]
-        ends = np.cumsum(sizes)
-        places = range(len(sizes) - 1)
-        colors = expert_colors(2)[[int(size <= 0) for size in sizes[1:]]]
-        bars = ax.barh(places, sizes[1:], left=ends[:-1], color=colors)
-        texts = [f"{size:+.3g}{_doubt(error)}" for size, error in zip(sizes, errors, strict=True)]
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        ax.bar_label(bars, texts[1:], padding=4, bbox=box)
-        ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":", zorder=0)
-        ax.axvline(ends[-1], color="black", linewidth=0.8, zorder=0)
-        ax.set_yticks(places, [as_text(name) for name in names[1:]])
-        ax.invert_yaxis()
-        # The numbers are beside their bars.
-        ax.use_sticky_edges = False
-        ax.margins(x=0.4)
-        ax.set_xlabel(as_text(f"{self.outcome[row]}: from {ends[0]:.3g} to {ends[-1]:.3g}"))
-        ax.set_title(as_text(self._title(row)), loc="left", fontsize="medium", wrap=True)
-        return ax
+        names, sizes, errors = self._parts(row)
+        axes = panels(self, ax, sizes.shape[1], 1.5 + 0.35 * len(names))
+        outcomes = [self.outcome]
+        if len(axes) > 1:
+            outcomes = [f"{self.outcome} of {label!r}" for label in self.classes]
+        for ax, outcome, size, error in zip(axes, outcomes, sizes.T, errors.T, strict=True):
+            ends = np.cumsum(size)
+            places = range(len(size) - 1)
+            colors = expert_colors(2)[(size[1:] <= 0) * 1]
+            bars = ax.barh(places, size[1:], left=ends[:-1], color=colors)
+            texts = [f"{part:+.3g}{_doubt(e)}" for part, e in zip(size, error, strict=True)]
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            ax.bar_label(bars, texts[1:], padding=4, bbox=box)
+            ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":", zorder=0)
+            ax.axvline(ends[-1], color="black", linewidth=0.8, zorder=0)
+            ax.set_yticks(places, [as_text(name) for name in names[1:]])
+            ax.tick_params(labelleft=ax is axes[0])
+            ax.invert_yaxis()
+            # The numbers are beside their bars.
+            ax.use_sticky_edges = False
+            ax.margins(x=0.4)
+            text = f"effect on {outcome}\nfrom {ends[0]:.3g} to {ends[-1]:.3g}"
+            text += f" (probability {expit(ends[-1]):.3g})" * bool(self.classes)
+            ax.set_xlabel(as_text(text))
+        axes[0].set_title(as_text(self._title(row)), loc="left", fontsize="medium", wrap=True)
+        return axes if len(axes) > 1 else axes[0]
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
@@ -183,15 +208,21 @@ class Explanation:
         """Return for the first rows the expert, the condition and the parts of the prediction."""
         texts = []
         for row in range(min(len(self.rows), _MOST_SHOWN)):
-            lines = [self._title(row)]
-            parts = self._parts(row)
-            parts.append((self.outcome[row], self.prediction[row], 0))
-            width = max(len(name) for name, *_ in parts)
-            numbers = [f"{part:+.4g}" for _, part, _ in parts]
-            numbers[0], numbers[-1] = f"{parts[0][1]:.4g}", f"{parts[-1][1]:.4g}"
-            most = max(map(len, numbers))
-            for (name, _, error), number in zip(parts, numbers, strict=True):
-                lines.append(f"    {name:{width}}   {number:>{most}}{_doubt(error)}")
+            names, sizes, errors = self._parts(row)
+            table = [["", *names, self.outcome, "its probability"]]
+            for label, size, error in zip(self.classes or [""], sizes.T, errors.T, strict=True):
+                numbers = [str(label), f"{size[0]:.4g}", *(f"{part:+.4g}" for part in size[1:])]
+                numbers += [f"{size.sum():.4g}", f"{expit(size.sum()):.3g}"]
+                doubts = ["", *map(_doubt, error), "", ""]
+                most = max(map(len, numbers))
+                table.append(
+                    [f"{n:>{most}}{doubt}" for n, doubt in zip(numbers, doubts, strict=True)]
+                )
+            widths = [max(map(len, column)) for column in table]
+            cells = [map("{:{}}".format, cells, widths) for cells in zip(*table, strict=True)]
+            lines = ["    " + "   ".join(row).rstrip() for row in cells]
+            lines = lines[len(self.classes) < 2 : len(lines) - (not self.classes)]
+            lines.insert(0, self._title(row))
             if self.is_rough[row]:
                 lines.append("    (standard errors above tol: increase max_permutations)")
             texts.append("\n".join(lines))
@@ -211,22 +242,30 @@ class Explanation:
         return f"Row {self.rows[row]}: {experts} ({self.condition[row] or 'no simple words'})"
 
     def _parts(self, row):
-        """Return names, sizes and errors of what adds up to the prediction, large columns first."""
-        part, error = self.contribution[row], self.standard_error[row]
-        size = np.abs(part)
+        """Return names, sizes and errors of what adds up to the prediction, large columns first.
+
+        Sizes and errors have a column for each class that is explained.
+        """
+        part, error = (
+            numbers[row].reshape(len(self.columns), -1)
+            for numbers in (self.contribution, self.standard_error)
+        )
+        size = np.abs(part).max(axis=1)
         order = np.argsort(-size, kind="stable")
         # Columns that no expert uses are not shown.
         order = order[size[order] > 1e-6 * size.max(initial=0)]
         shown = order[: _MOST_SHOWN - (len(order) > _MOST_SHOWN)]
-        parts = [(f"mean of {self.n_background} rows", self.base[row], 0)]
+        names = [f"mean of {self.n_background} rows"]
         for place in shown:
             value = self.values[row, place]
-            name = self.columns[place] + f" = {value}" * bool(value)
-            parts.append((name, part[place], error[place]))
+            names.append(self.columns[place] + f" = {value}" * bool(value))
+        sizes = [np.atleast_1d(self.base[row]), *part[shown]]
+        errors = [np.zeros(part.shape[1]), *error[shown]]
         if len(others := order[len(shown) :]):
-            total = np.sqrt(np.square(error[others]).sum())
-            parts.append((f"{len(others)} other columns", part[others].sum(), total))
-        return parts
+            names.append(f"{len(others)} other columns")
+            sizes.append(part[others].sum(axis=0))
+            errors.append(np.sqrt(np.square(error[others]).sum(axis=0)))
+        return names, np.array(sizes), np.array(errors)
 
 
 def _doubt(error):

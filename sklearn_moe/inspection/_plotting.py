@@ -30,6 +30,17 @@ def axes_or_new(display, ax, **figure_kw):
     return ax
 
 
+def panels(owner, ax, n_panels, height):
+    """Return `n_panels` axes beside each other in a new figure, or `ax` alone."""
+    if ax is None:
+        size = max(6.2, 4 * n_panels), height
+        grid = {"layout": "constrained", "figsize": size, "squeeze": False}
+        return import_pyplot(owner).subplots(1, n_panels, **grid)[1][0]
+    if n_panels > 1:
+        raise ValueError(f"{n_panels} panels do not fit in one ax: choose an output.")
+    return [ax]
+
+
 def as_text(label):
     """Return a label as text, with $ escaped, because matplotlib reads $...$ as a formula."""
     return str(label).replace("$", r"\$")

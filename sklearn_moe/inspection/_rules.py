@@ -19,6 +19,7 @@ from ..metrics._report import report_on
 from ..metrics._words import SAME_WEIGHTS, Regions, find_regions
 from ._code import SQL, Python, write_code
 from ._linear import MOST_TERMS, TINY, coefficients, find_linear, linear_outputs, open_table
+from ._picture import draw_rules
 
 # What the text shows at most: coefficients, parts of the table for an expert, and experts beside
 # each other.
@@ -124,6 +125,8 @@ class RegionRules:
     is_stack: bool
     # Returns the text in a language.
     _write: Any = None
+    # Returns the picture of these rules.
+    _draw: Any = None
 
     def to_python(self) -> str:
         """Return the rules as Python: a function `predict(row)` that imports nothing.
@@ -169,6 +172,36 @@ class RegionRules:
             As that of :meth:`to_python`, and if the model predicts several numbers.
         """
         return self._write(SQL)
+
+    def plot(self, *, column: Any = None, output: Any = None, ax: Any = None) -> Any:
+        """Draw what each expert says along a column, with its words, and the rows in its color.
+
+        The line of an expert is drawn where it has rows: at each value of the column the mean of
+        what it says of these rows, if all had this value. Of numbers a dashed line is that of least
+        squares through all rows. Of classes lines are probabilities, and the rows lie at 0 and 1.
+
+        Parameters
+        ----------
+        column : str or int, default=None
+            A column of numbers or dates. None: the one that changes most what the experts say.
+
+        output : int or class, default=None
+            Which of several targets, or the class whose probability is drawn. None: of two classes
+            the second one, else a panel each.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None: a new figure.
+
+        Returns
+        -------
+        figure : matplotlib Figure
+
+        Raises
+        ------
+        ValueError
+            If there is no such column or output, or the experts tell nothing.
+        """
+        return self._draw(self, column, output, ax)
 
     def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
@@ -410,6 +443,10 @@ def region_rules(
     options = {"share": assigned.share, "about": about}
     write = partial(write_code, view, table, assigned.regions.parts, functions, **options)
     right = assigned.regions.right
+    owners = shares.argmax(axis=1) if view.is_constant else view.experts[:, 0]
+    owners = owners[:, np.newaxis] == np.arange(view.n_experts)
+    # Each model, or kind, of the same weights everywhere is one of all rows.
+    owners |= view.is_constant and view.are_kinds
     return RegionRules(
         n_samples=len(right),
         n_experts=view.n_experts,
@@ -432,6 +469,7 @@ def region_rules(
         weight=view.gates.mean(axis=0),
         is_stack=view.is_stack,
         _write=write,
+        _draw=partial(draw_rules, estimator, view, table, y, owners),
     )
 
 
@@ -581,7 +619,7 @@ def _ordered(functions, share, classes, coef, half_width, scale):
         outcome = "the log odds of classes"
         suffixes = [f", {label} against {classes[0]}" for label in classes[1:]]
     elif classes is not None:
-        outcome = f"the log odds of {classes[-1]}"
+        outcome = f"the log odds of {classes.tolist()[-1]!r}"
     is_shown = ~np.isnan(coef[:, -1]).any(axis=1) & (share > 0)
     # A single expert differs from zero.
     n_zeros = 2 * (is_shown.sum() < 2)

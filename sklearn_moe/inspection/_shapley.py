@@ -24,11 +24,11 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
     Parameters
     ----------
     predict : callable
-        Returns predictions, (n,), for places of background rows, (n,), and booleans of shape
-        (n, n_columns), where the value of a column is that of the explained row.
-    at_background : ndarray of shape (n_background,)
+        Returns predictions, (n, n_outputs), for places of background rows, (n,), and booleans of
+        shape (n, n_columns), where the value of a column is that of the explained row.
+    at_background : ndarray of shape (n_background, n_outputs)
         Predictions for the background rows.
-    at_row : float
+    at_row : ndarray of shape (n_outputs,)
         The prediction for the explained row.
     owner : ndarray of int of shape (n_entries,)
         The column of each number of a sample.
@@ -39,7 +39,7 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
 
     Returns
     -------
-    parts, standard_error : ndarray of shape (n_columns,)
+    parts, standard_error : ndarray of shape (n_columns, n_outputs)
         The errors are 0 where all subsets were computed.
     is_rough : bool
         Whether the errors are still larger than `tol` asks.
@@ -49,12 +49,12 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
     at_once = _MOST_NUMBERS // len(owner)
     if n_columns <= _MOST_EXACT:
         parts = _by_subsets(predict, at_background, at_row, n_columns, at_once)
-        return parts, np.zeros(n_columns), False
-    spread = np.std(np.append(at_background, at_row))
+        return parts, np.zeros(parts.shape), False
+    spread = np.std([*at_background, at_row], axis=0)
     # Differences between permutations of the same background row tell the error.
     n_more = 2 * -(-_LEAST_DIFFERENCES // n_background)
     most = max(n_more, 2 * (max_permutations // n_background // 2))
-    parts = np.empty((0, n_background, n_columns))
+    parts = np.empty((0, n_background, n_columns, len(at_row)))
     while True:
         # The second of two permutations is the first one, turned by half of the columns: what comes
         # early in one is in the middle of the other, so that their mean is closer than by chance.
@@ -66,9 +66,9 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
         variance = parts.var(axis=0, ddof=1).mean(axis=0)
         # Few permutations show too little of a column that rarely matters; rounding is no error.
         is_exact = variance <= (_ROUNDING * spread) ** 2
-        variance = np.where(is_exact, 0, variance + 0.1 * variance.mean())
+        variance = np.where(is_exact, 0, variance + 0.1 * variance.mean(axis=0))
         error = np.sqrt(variance / (len(parts) * n_background))
-        is_rough = error.max() > tol * spread
+        is_rough = bool((error > tol * spread).any())
         n_more = min(len(parts), most - len(parts))
         if not is_rough or n_more == 0:
             return parts.mean(axis=(0, 1)), error, is_rough
@@ -80,19 +80,19 @@ def _by_subsets(predict, at_background, at_row, n_columns, at_once):
     n_others = inside.sum(axis=1, keepdims=True) - inside
     weight = np.where(inside, 1, -1) / (n_columns * comb(n_columns - 1, n_others))
     # None of the columns, and all of them, are known.
-    means = np.full(len(inside), at_background.mean())
+    means = np.tile(at_background.mean(axis=0), (len(inside), 1))
     means[-1] = at_row
     n_background = len(at_background)
     for batch in gen_batches(len(inside) - 2, max(1, at_once // n_background)):
         subsets = inside[1:-1][batch]
         places = np.tile(np.arange(n_background), len(subsets))
         found = predict(places, np.repeat(subsets, n_background, axis=0))
-        means[1:-1][batch] = found.reshape(len(subsets), -1).mean(axis=1)
-    return means @ weight
+        means[1:-1][batch] = found.reshape(len(subsets), n_background, -1).mean(axis=1)
+    return weight.T @ means
 
 
 def _by_permutations(predict, at_background, at_row, ranks, at_once):
-    """Return the parts by permutations and their reverses, in the shape of the ranks.
+    """Return the parts by permutations and their reverses, in the shape of the ranks and outputs.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _by_permutations(predict, at_background, at_row, ranks, at_once):
     """
     n_columns = ranks.shape[2]
     background = np.tile(np.arange(len(at_background)), len(ranks))
-    path = np.empty((len(background), n_columns + 1))
+    path = np.empty((len(background), n_columns + 1, len(at_row)))
     path[:, -1] = (at_row - at_background)[background]
     path[:, 0] = -path[:, -1]
     for batch in gen_batches(len(background), max(1, at_once // (2 * n_columns))):
@@ -110,6 +110,8 @@ def _by_permutations(predict, at_background, at_row, ranks, at_once):
         # In reverse order the columns are put in that were left out.
         inside = np.stack([inside, ~inside])
         places = np.broadcast_to(background[batch, np.newaxis], inside.shape[:-1])
-        found = predict(places.ravel(), inside.reshape(-1, n_columns)).reshape(places.shape)
+        found = predict(places.ravel(), inside.reshape(-1, n_columns))
+        found = found.reshape(*places.shape, -1)
         path[batch, 1:-1] = found[0] - found[1]
-    return np.take_along_axis(np.diff(path).reshape(ranks.shape) / 2, ranks, axis=2)
+    parts = np.diff(path, axis=1).reshape(*ranks.shape, -1) / 2
+    return np.take_along_axis(parts, ranks[..., np.newaxis], axis=2)

@@ -37,6 +37,15 @@ def test_links_and_commands_of_the_readme_exist():
         assert re.search(rf"^(.* )?{target}( .*)?:", makefile, re.MULTILINE), target
 
 
+def test_the_readme_names_the_line_that_draws_its_picture(tool, pyplot):
+    """Its words are those that the code above it prints."""
+    figure = tool("make_figures").draw_rules()
+    words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    printed = re.findall(r"^Expert (\d): .+\n    (.+)$", README.read_text(), re.MULTILINE)
+    assert words[:-1] == [f"expert {k}: {where.replace('<=', '≤')}" for k, where in printed]
+    assert len(figure.axes[0].lines) == 3
+
+
 def test_changelog_and_citation_are_those_of_this_version():
     released = re.search(r"^## (\d.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     cited = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))

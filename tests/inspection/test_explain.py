@@ -8,6 +8,7 @@ from made_up import shops
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -63,12 +64,13 @@ def test_parts_add_up_to_the_prediction(name):
     rows = [3, 17, -1]
     explained = explain(model, X, rows, output=1 if name == "several" else None)
     total = explained.base + explained.contribution.sum(axis=1)
-    assert_allclose(total, explained.prediction, rtol=1e-9)
+    assert_allclose(total, explained.prediction, rtol=1e-9, atol=1e-9)
     some = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
     if hasattr(model, "predict_proba"):
-        proba = np.sort(model.predict_proba(some).astype(float), axis=1)
-        assert_allclose(explained.prediction, np.log(proba[:, -1] / proba[:, -2]), rtol=1e-5)
-        assert explained.outcome[0].startswith(f"the log odds of {model.predict(some)[0]} against")
+        proba = model.predict_proba(some).astype(float)
+        proba = proba[:, 1] if proba.shape[1] == 2 else proba
+        assert_allclose(explained.prediction, np.log(proba / (1 - proba)), rtol=1e-4, atol=1e-9)
+        assert_allclose(explained.probability, proba, rtol=1e-4)
     else:
         expected = model.predict(some).reshape(3, -1)[:, int(name == "several")]
         assert_allclose(explained.prediction, expected)
@@ -110,11 +112,18 @@ def test_of_rates_the_logarithm_is_explained():
     one = MixtureRegressor(PoissonRegressor(), 1, random_state=0)
     two = MixtureRegressor(PoissonRegressor(), 2, gate=None, random_state=0)
     reg = MoERegressor(1, expert="linear", loss="poisson", max_iter=3, random_state=0)
-    for model in (one, two, reg):
+    # The experts need not be linear in anything.
+    trees = MixtureRegressor(
+        HistGradientBoostingRegressor(loss="poisson", max_iter=9, random_state=0),
+        n_components=1,
+        family="poisson",
+        random_state=0,
+    )
+    for model in (one, two, reg, trees):
         explained = explain(model.fit(X, y), X, [0, 1, 2], background=X[:20])
-        assert explained.outcome == ("the logarithm of the prediction",) * 3
+        assert explained.outcome == "the logarithm of the prediction"
         assert_allclose(np.exp(explained.prediction), model.predict(X[:3]), rtol=1e-6)
-        if model is not two:
+        if model in (one, reg):
             slopes = explained.contribution / (X[:3] - X[:20].mean(axis=0))
             factors = model.predict(X[:3] + np.eye(3)) / model.predict(X[:3])
             assert_allclose(np.exp(np.diag(slopes)), factors, rtol=1e-3)
@@ -166,10 +175,74 @@ def test_text_and_picture():
     ax = explained.plot(1)
     bars = [bar.get_width() for bar in ax.patches]
     assert_allclose(explained.base[1] + sum(bars), explained.prediction[1], rtol=1e-6)
+    assert ax.get_xlabel().startswith("effect on the prediction")
     ends = ax.get_xlabel().partition("from ")[2].split(" to ")
     assert_allclose([*map(float, ends)], [explained.base[1], explained.prediction[1]], rtol=1e-2)
     assert explain(model, frame, [1]).plot(ax=ax) is ax
     plt.close("all")
+
+
+def test_rows_of_both_classes_have_the_signs_of_one():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(200, 2)), columns=["up", "down"])
+    y = np.where(X["up"] - X["down"] + rng.normal(size=200) > 0, "yes", "no")
+    model = MixtureClassifier(n_components=1, random_state=0).fit(X, y)
+    explained = explain(model, X, range(30), background=X)
+    assert {*model.predict(X[:30])} == {"no", "yes"}
+    assert explained.classes == ("yes",)
+    assert explained.outcome == region_rules(model, X, y).outcome == "the log odds of 'yes'"
+    for name, sign in (("up", 1), ("down", -1)):
+        part = explained.to_frame()[name]
+        assert (np.sign(part) == sign * np.sign(X[name][:30] - X[name].mean())).all()
+    proba = model.predict_proba(X[:1])[0, 1]
+    assert str(explained).split("\n")[5].split() == ["its", "probability", f"{proba:.3g}"]
+    label = explained.plot().get_xlabel()
+    assert label.startswith("effect on the log odds of 'yes'\nfrom ")
+    assert label.endswith(f"(probability {proba:.3g})")
+    other = explain(model, X, range(30), output="no", background=X)
+    assert_allclose(other.contribution, -explained.contribution, atol=1e-9)
+    plt.close("all")
+
+
+def test_each_of_several_classes_has_a_column_a_line_and_a_panel():
+    X, y = numbers()
+    y = three_classes(y)
+    model = MixtureClassifier(n_components=1, random_state=0).fit(X, y)
+    explained = explain(model, X, [0, 9])
+    assert str(explained).split("\n")[1].split() == ["a", "b", "c"]
+    axes = explained.plot(1)
+    frame = explained.to_frame()
+    assert frame.index.names == ["row", "class"]
+    for k, label in enumerate("abc"):
+        alone = explain(model, X, [0, 9], output=label)
+        assert_allclose(frame.xs(label, level="class"), alone.to_frame(), atol=1e-9)
+        assert axes[k].get_xlabel().startswith(f"effect on the log odds of '{label}'")
+        assert len(axes[k].patches) == 3
+    mean = np.abs(explained.contribution).mean(axis=(0, 2))
+    assert_allclose(explained.importance()["importance"], np.sort(mean)[::-1])
+    with pytest.raises(ValueError, match="3 panels"):
+        explained.plot(ax=axes[0])
+    plt.close("all")
+
+
+def test_whether_weights_depend_on_the_row_is_asked_of_the_model():
+    X, y = numbers()
+    model = MixtureRegressor(LinearRegression(), gate=STUMP, random_state=0).fit(X, y)
+    row = X[:1]
+    assert explain(model, row).condition == ("as all rows that were given",)
+    assert explain(model, row, background=X).condition == explain(model, X, 0).condition
+    model.set_params(gate=None).fit(X, y)
+    assert explain(model, row).condition == ("same weights for all rows",)
+
+
+def test_progress(capsys, monkeypatch):
+    X, y = numbers()
+    model = MixtureRegressor(Ridge(), 1, random_state=0).fit(X, y)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    explain(model, X, [0, 1])
+    assert capsys.readouterr().err == ""
+    explain(model, X, [0, 1], verbose=1)
+    assert "2/2" in capsys.readouterr().err
 
 
 def test_bad_input():

@@ -258,7 +258,7 @@ def test_log_odds_of_classes():
     y = np.where(rng.random(len(X)) < 1 / (1 + np.exp(-logits)), "yes", "no")
     mixture = fit(X, y, regime, make=lambda: LogisticRegression(C=1e6))
     rules = region_rules(mixture, X, y)
-    assert (rules.outcome, rules.score_name) == ("the log odds of yes", "accuracy")
+    assert (rules.outcome, rules.score_name) == ("the log odds of 'yes'", "accuracy")
     order = [rules.terms.index(f"x{j}") for j in range(4)]
     for k, expert in enumerate(mixture.experts_):
         assert_allclose(rules.coef[k, order], expert.coef_[0], rtol=1e-6)
