@@ -27,7 +27,7 @@ test-slow: $(VENV)/test-all $(VENV)/works-with
 test-all: $(VENV)/test-all $(VENV)/works-with
 	$(VENV)/bin/python -m pytest $(PARALLEL) --durations 30 -m ''
 
-# What docs/works_with.rst and docs/saving.rst show of other packages; test-all has it, too.
+# What docs/saving.rst shows of other packages; test-all has it, too.
 test-recipes: $(VENV)/test $(VENV)/works-with
 	$(VENV)/bin/python -m pytest $(PARALLEL) -m '' -k 'block_runs or saving' \
 		tests/contracts/test_documentation.py docs/saving.rst

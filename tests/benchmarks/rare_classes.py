@@ -1,7 +1,7 @@
 """What weights of classes do to rare ones: `python tests/benchmarks/rare_classes.py`.
 
 The rare class lies in two clusters on either side of the frequent one. Printed are means over the
-seeds, each with rows of its own, and half of the 95 % t-interval: the table of rare_classes.rst.
+seeds, each with rows of its own, and half of the 95 % t-interval: the table of probabilities.rst.
 """
 
 import argparse

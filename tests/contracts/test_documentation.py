@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, __version__
 
 README = ROOT / "README.md"
-WORKS_WITH = ROOT / "docs" / "works_with.rst"
+SAVING = ROOT / "docs" / "saving.rst"
 
 
 @pytest.fixture
@@ -100,9 +100,10 @@ def test_the_example_runs(name, pyplot, monkeypatch):
 
 def blocks():
     """Yield the title and the code of each section about other packages."""
-    sections = re.split(r"^(.+)\n-+\n", WORKS_WITH.read_text(), flags=re.MULTILINE)[1:]
-    for title, text in zip(sections[::2], sections[1::2], strict=True):
-        for code in re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text):
+    text = SAVING.read_text().partition(".. _works-with:")[2]
+    sections = re.split(r"^(.+)\n~+\n", text, flags=re.MULTILINE)[1:]
+    for title, section in zip(sections[::2], sections[1::2], strict=True):
+        for code in re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", section):
             yield pytest.param(textwrap.dedent(code), id=title.split(":")[-1].strip())
 
 
@@ -122,4 +123,4 @@ def generators_restored():
 def test_the_block_runs(code):
     for package in set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE)):
         pytest.importorskip(package, exc_type=ImportError)
-    exec(compile(code, str(WORKS_WITH), "exec"), {"__name__": "works_with"})
+    exec(compile(code, str(SAVING), "exec"), {"__name__": "works_with"})
