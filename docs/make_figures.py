@@ -2,7 +2,7 @@
 
 Each is drawn by what the code of its page has made: README.md, "regimes", "trust", "tabular" and
 "specialization"; the map of "regimes", which its code draws, is kept, too. "when" shows numbers
-of tables/tables.rst. The others are first figures of examples; of some, one panel is also the
+of tables/tables.inc. The others are first figures of examples; of some, one panel is also the
 thumbnail of the example in the gallery, where several are too small. With names only these are
 drawn.
 """
@@ -80,7 +80,7 @@ def draw_patches():
             else:
                 (expert,) = np.unique(experts[its])
                 color = expert_colors(expert + 1)[expert]
-                title, dark, colors = f"cluster {k}: expert {expert}", 0.75 * color, [color]
+                title, dark, colors = f"cluster {k}: expert {expert}", 0.6 * color, [color]
             ax.set_title(title, size=11, color=dark, weight="normal" if part is left else "bold")
             ax.axhline(0, c="0.6", lw=1, zorder=0)
             ax.scatter(noise[its], own[its], c=colors, s=7, linewidths=0)
@@ -189,7 +189,7 @@ def draw_tabular():
 
 def draw_when():
     """Draw the log loss of the mixture over that of each other model, with intervals."""
-    text = (DOCS / "tables" / "tables.rst").read_text(encoding="utf-8")
+    text = (DOCS / "tables" / "tables.inc").read_text(encoding="utf-8")
     part = text.split("csv-table:: Classification: MoE over each model")[1].split(".. csv")[0]
     names = {
         "MLP": "MLPClassifier",
