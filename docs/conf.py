@@ -101,7 +101,7 @@ if not _URLS["Documentation"].endswith(".example/"):
     }
 
 # Pages that no others are listed beside.
-html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "about")}
+html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "measurements", "develop", "changelog")}
 html_show_sourcelink = False
 
 
