@@ -101,7 +101,10 @@ if not _URLS["Documentation"].endswith(".example/"):
     }
 
 # Pages that no others are listed beside.
-html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "measurements", "develop", "changelog")}
+html_sidebars = {
+    page: []
+    for page in ("index", "quickstart", "works_with", "measurements", "develop", "changelog")
+}
 html_show_sourcelink = False
 
 

@@ -53,7 +53,7 @@ def run(page, until):
 
 
 def draw_patches():
-    """Draw what a network gets wrong of README.md's clusters, and which expert gets each of them."""
+    """Draw what a network gets wrong of README.md's clusters, and which expert gets each."""
     made = run("../README.md", "search")
     X, y, clusters, experts = (made[name] for name in ("X", "y", "clusters", "experts"))
     *_, (features, _) = make_cluster_patches(
@@ -89,7 +89,7 @@ def draw_patches():
         if part is left:
             axes[0, 0].text(-32, -1.5, "wrong", color=RED, weight="bold", size=11, va="top")
             for ax in axes[:, 0]:
-                ax.set_ylabel("own feature:\n− class 0      class 1 +", size=10, color="0.3")
+                ax.set_ylabel("own feature:\nclass 0       class 1", size=10, color="0.3")
 
 
 def draw_rules():

@@ -18,14 +18,16 @@ from sklearn_moe.paper._statistics import mean_interval
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES, FOLDERS = ("table1", "appendix"), ("", "protocol-paper/", "data-fresh/")
 IMAGES = [f"{path.parent.name}/table2" for path in DOCS.glob("results/*/table2.json")]
-PAGES = {  # the results of rows that name none, and numbers that are of no result
+# The results of rows that name none, None if only rows that name one are of results, and numbers
+# that are of no result.
+PAGES = {
     "claims.rst": (
         (),
         "87.5 4.6 4.1 2.8 2.1 .029 .059 .001 .0496 .509 .224 .068 .032 96.2 94.9",
     ),
     "limit_training.rst": (("limit", "basin"), ""),
     "shares.rst": (("shares", *IMAGES), ""),
-    "measurements.rst": ((*TABLES, *IMAGES), "1.07 1.24"),
+    "measurements.rst": (None, ""),
     "images.rst": (IMAGES, ""),
     "paper.rst": (list(map("".join, product(FOLDERS, TABLES))), ""),
 }
@@ -76,7 +78,7 @@ def test_numbers_of_tables(name):
     names, others = PAGES[name]
     wrong, n_numbers = {}, 0
     for row, links in rows(name):
-        if links or re.search(r"±|\d to [-.\d]", row):
+        if links or (names is not None and re.search(r"±|\d to [-.\d]", row)):
             numbers = np.concatenate([known(of) for of in links or names or TABLES])
             written = re.findall(r"(?<![\w.=/-])[-+]?(\d{0,3}\.\d{1,4})(?![\w.])", row)
             n_numbers += len(written)
@@ -85,21 +87,17 @@ def test_numbers_of_tables(name):
                 if not (np.abs(numbers - float(text)) <= half).any():
                     wrong.setdefault(row.strip(), []).append(text)
     assert not wrong
-    assert n_numbers > 15
+    assert n_numbers > 5
 
 
-MAIN = {"paper.rst": FOLDERS}
-
-
-@pytest.mark.parametrize("name", MAIN)
-def test_rows_of_the_main_table(name):
+def test_rows_of_the_main_table():
     n_rows = 0
-    for row, _ in rows(name):
+    for row, _ in rows("paper.rst"):
         for setting, kind in re.findall(r"^\W*(\d), (nonlinear|linear)\b", row):
             of = TABLE_1[int(setting), "mixture", kind == "nonlinear"]
             spreads = [(of.accuracy, of.accuracy_std), (of.entropy, of.entropy_std)]
             model = "mixture cubic" if kind == "nonlinear" else "mixture linear"
-            for folder in MAIN[name]:
+            for folder in FOLDERS:
                 cells = cells_of(f"{folder}{TABLES[int(setting) > 2]}")
                 labels = {"setting": int(setting), "model": model}
                 (values,) = (cell["values"] for cell in cells if cell["labels"] == labels)
