@@ -94,7 +94,7 @@ def draw_patches():
 
 def draw_rules():
     """Draw the two regimes of README.md with their words."""
-    made = run("../README.md", "explain")
+    made = run("../README.md", "model")
     model, X, y = made["model"], made["X"], made["y"]
     rules, mass, experts = region_rules(model, X, y), X["body_mass_g"], model.apply(X)
     _, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
