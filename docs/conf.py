@@ -102,7 +102,7 @@ if not _URLS["Documentation"].endswith(".example/"):
     }
 
 # Pages that no others are listed beside.
-html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "measurements")}
+html_sidebars = {page: [] for page in ("index", "quickstart", "measurements")}
 html_show_sourcelink = False
 
 
