@@ -4,7 +4,7 @@ VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
 .PHONY: demo paper test test-slow test-all test-recipes test-gpu test-kernels test-lowest \
-	test-newest lint docs benchmarks release clean
+	test-newest lint docs benchmarks release-check clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -73,15 +73,19 @@ benchmarks: $(VENV)/test-all
 	$(VENV)/bin/python tests/benchmarks/speed.py
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
-# The archives to publish. The wheel alone must run the README, installed as it says there, in an
-# environment of its own and outside of the checkout.
-release: $(VENV)/release
+# The archives to publish, and their metadata. Each alone must run the README, installed as it says
+# there, in an environment of its own and outside of the checkout: the wheel all of it, the sdist, whose
+# code is the same, the first block.
+release-check: $(VENV)/release
 	rm -rf dist
 	$(VENV)/bin/python -m build --quiet
 	$(VENV)/bin/python -m twine check --strict dist/*
 	$(PYTHON) -m venv --clear $(VENV)/wheel
 	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile dist/*.whl palmerpenguins
 	cd $(VENV)/wheel && bin/python -m doctest $(CURDIR)/README.md
+	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile --force-reinstall --no-deps dist/*.tar.gz
+	sed -n '1,/^```python/d; /^```/q; p' README.md >$(VENV)/wheel/first_block.txt
+	cd $(VENV)/wheel && bin/python -m doctest first_block.txt
 
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra. Modules are compiled when
 # they are imported, which most are not.

@@ -1,5 +1,6 @@
 """Configuration of the Sphinx build: `sphinx-build -W -b html docs docs/_build/html`."""
 
+import re
 import sys
 from pathlib import Path
 from urllib.parse import urljoin
@@ -38,7 +39,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "tables/*.rst", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 default_role = "literal"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
@@ -101,7 +102,7 @@ if not _URLS["Documentation"].endswith(".example/"):
     }
 
 # Pages that no others are listed beside.
-html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "about")}
+html_sidebars = {page: [] for page in ("index", "quickstart", "measurements")}
 html_show_sourcelink = False
 
 
@@ -128,6 +129,15 @@ def link_elsewhere(app, env, node, contnode):
     return contnode if name in ("accuracy_score", "r2_score") else None
 
 
+def keep_numbers_together(app, doctree):
+    """Let no line of a table end within a number and its spread, interval or unit."""
+    inside = re.compile(r"(?<=\d) (±|to) (?=[-+.\d])|(?<=\d) (?=%)")
+    for entry in doctree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            kept = inside.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+            text.parent.replace(text, nodes.Text(kept))
+
+
 def start_of_a_part(app, pagename, templatename, context, doctree):
     """Let no part of the documentation lead to the first page of another, or back."""
     parts = app.env.toctree_includes["index"]
@@ -143,5 +153,6 @@ def start_of_a_part(app, pagename, templatename, context, doctree):
 def setup(app):
     class_pages.setup(app)
     finished_notebooks.setup(app)
+    app.connect("doctree-read", keep_numbers_together)
     app.connect("html-page-context", start_of_a_part)
     app.connect("missing-reference", link_elsewhere)

@@ -2,7 +2,7 @@
 
 Each is drawn by what the code of its page has made: README.md, "regimes", "trust", "tabular" and
 "specialization"; the map of "regimes", which its code draws, is kept, too. "when" shows numbers
-of tables/tables.rst. The others are first figures of examples; of some, one panel is also the
+of tables/tables.inc. The others are first figures of examples; of some, one panel is also the
 thumbnail of the example in the gallery, where several are too small. With names only these are
 drawn.
 """
@@ -22,7 +22,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
+from sklearn.model_selection import cross_val_predict
 
+from sklearn_moe import MoEClassifier
+from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.inspection._plotting import expert_colors
 
@@ -33,7 +36,7 @@ PANELS = {  # of the first figure of an example
 DOCS = Path(__file__).parent
 # Text of this size can be read where a figure is 400 pixels wide.
 STYLE = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False}
-GRAY = "0.72"
+GRAY, RED = "0.72", "#c1272d"
 
 
 def run(page, until):
@@ -46,6 +49,46 @@ def run(page, until):
             if until in made:
                 break
     return made
+
+
+def draw_patches():
+    """Draw what a network gets wrong of README.md's clusters, and which expert gets each."""
+    made = run("../README.md", "search")
+    X, y, clusters, experts = (made[name] for name in ("X", "y", "clusters", "experts"))
+    *_, (features, _) = make_cluster_patches(
+        len(X), return_dictionary=True, random_state=0, **PAPER_SETTINGS[1]
+    )
+    right = cross_val_predict(MoEClassifier(n_experts=1, random_state=0), X, y, cv=2) == y
+    # Of each sample the strength of its own feature, and of the one that is noise.
+    strengths, samples = X.sum(axis=1) @ features.T, np.arange(len(X))
+    own = strengths[samples, clusters]
+    strengths[samples, clusters] = 0
+    noise = strengths[samples, np.abs(strengths).argmax(axis=1)]
+
+    figure = plt.figure(figsize=(8.4, 4.7), layout="constrained")
+    left, right_part = figure.subfigures(1, 2, wspace=0.05)
+    left.suptitle(f"One network: {right.mean():.0%} right", weight="bold", size=14)
+    right_part.suptitle("Eight experts: 100% right", weight="bold", size=14)
+    for part in (left, right_part):
+        axes = part.subplots(2, 2, sharex=True, sharey=True)
+        part.supxlabel("feature of another cluster, of either sign", size=11, color="0.3")
+        for k, ax in enumerate(axes.flat):
+            its = clusters == k
+            if part is left:
+                title, dark, colors = f"cluster {k}", "0.3", np.where(right[its], "0.8", RED)
+            else:
+                (expert,) = np.unique(experts[its])
+                color = expert_colors(expert + 1)[expert]
+                title, dark, colors = f"cluster {k}: expert {expert}", 0.6 * color, [color]
+            ax.set_title(title, size=11, color=dark, weight="normal" if part is left else "bold")
+            ax.axhline(0, c="0.6", lw=1, zorder=0)
+            ax.scatter(noise[its], own[its], c=colors, s=7, linewidths=0)
+            ax.set(xticks=[], yticks=[], xlim=(-34, 34), ylim=(-25, 25))
+            ax.spines[:].set(visible=True, color="0.85")
+        if part is left:
+            axes[0, 0].text(-32, -1.5, "wrong", color=RED, weight="bold", size=11, va="top")
+            for ax in axes[:, 0]:
+                ax.set_ylabel("own feature:\nclass 0       class 1", size=10, color="0.3")
 
 
 def draw_rules():
@@ -129,7 +172,7 @@ def draw_tabular():
 
 def draw_when():
     """Draw the log loss of the mixture over that of each other model, with intervals."""
-    text = (DOCS / "tables" / "tables.rst").read_text(encoding="utf-8")
+    text = (DOCS / "tables" / "tables.inc").read_text(encoding="utf-8")
     part = text.split("csv-table:: Classification: MoE over each model")[1].split(".. csv")[0]
     names = {
         "MLP": "MLPClassifier",
@@ -168,6 +211,7 @@ def draw_mark():
 
 
 DRAWN = {
+    "patches": draw_patches,
     **{"rules": draw_rules, "regimes": draw_regimes, "trust": draw_trust, "tabular": draw_tabular},
     **{"specialization": draw_specialization, "when": draw_when},
     # What the page itself draws.

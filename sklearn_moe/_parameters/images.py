@@ -2,7 +2,7 @@
 
 The model is one network whose last layer is a mixture of all experts. On CIFAR-10 it is half a
 point better than the network alone, and experts that are whole networks are worse than this one
-(docs/measured.md).
+(docs/measurements.rst).
 
 =====================  ============================================================================
 trunk, standardize     "cnn", or none if `expert` is set; channels get mean 0 and deviation 1

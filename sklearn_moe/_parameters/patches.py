@@ -1,7 +1,8 @@
 """What "auto" becomes for bags of patches, X of shape (n_samples, n_patches, patch_size).
 
 The model is that of the paper: a router chooses one of several patch experts. With 500 samples of
-the paper's setting 1 it is right for 99 % of new ones, as no other model is (docs/measured.md).
+the paper's setting 1 it is right for 99 % of new ones, and no other model is
+(docs/measurements.rst).
 
 =====================  ============================================================================
 trunk, standardize     none; the steps are in proportion to the scale of patches

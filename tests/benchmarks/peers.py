@@ -1,6 +1,6 @@
 """MoEClassifier and MoERegressor beside their peers, on data that needs no download.
 
-    python tests/benchmarks/peers.py [--jobs 2] [--report FILE.rst]
+    python tests/benchmarks/peers.py [--jobs 2] [--report FILE]
 
 Mixtures of experts of other packages, a mixture written by hand with skorch, and what else one
 would take: all at their defaults, on the same folds, in one thread. The data are those that

@@ -9,7 +9,7 @@ are chosen on the first half of the tables, every other one by name; the second 
 
 Results are kept in results/tables.jsonl, a line per fit, and a second start goes on with what is
 missing. A line does not know which version of a model it is of: where the code has changed, name
-another file, `--out`. `--report FOLDER` writes what is printed as tables.rst, to be
+another file, `--out`. `--report FOLDER` writes what is printed as tables.inc, to be
 included by a page, and tables.png. LightGBM, CatBoost, EBM, RealMLP, TabM, HME, soft tree,
 AutoGluon and a stack run only where --models names them, and need `pip install '.[tables]'`. For
 slow ones there are `--tables`, the names of some, and `--repeats 1 --folds 1`; `--no-fit` then

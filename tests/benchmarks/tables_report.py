@@ -266,11 +266,11 @@ def csv_table(title, rows):
 
 
 def write_report(folder, found):
-    """Write tables.rst, for a page to include, and tables.png."""
+    """Write tables.inc, for a page to include, and tables.png."""
     folder.mkdir(parents=True, exist_ok=True)
     comment = ".. Written by tests/benchmarks/tables.py --report."
     blocks = [csv_table(*table) for results in found for table in tables(results)]
-    (folder / "tables.rst").write_text("\n".join([comment + "\n", *blocks]))
+    (folder / "tables.inc").write_text("\n".join([comment + "\n", *blocks]))
     draw(found).savefig(folder / "tables.png", dpi=150)
 
 

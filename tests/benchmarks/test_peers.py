@@ -40,7 +40,7 @@ def cells(text, start):
 def test_two_peers_side_by_side(command, capsys):
     run, _, folder = command
     arguments = ("--peers", "MLP,plain mixture", "--no-checks")
-    run(*arguments, "--report", str(folder / "peers.rst"))
+    run(*arguments, "--report", str(folder / "peers.inc"))
     text = capsys.readouterr().out
     for name, dead in (("MLP", "n/a"), ("plain mixture", " of 8")):
         _, accuracy, loss, seconds, experts = cells(text, name)
@@ -48,7 +48,7 @@ def test_two_peers_side_by_side(command, capsys):
         assert float(loss.split(" ± ")[0]) < 0.3
         assert float(seconds) > 0
         assert experts.endswith(dead)
-    assert "plain mixture" in (folder / "peers.rst").read_text()
+    assert "plain mixture" in (folder / "peers.inc").read_text()
     lines = [json.loads(line) for line in (folder / "peers.jsonl").read_text().splitlines()]
     assert {line["fold"] for line in lines} == {0, 1}
 

@@ -28,7 +28,7 @@ def report(monkeypatch, tmp_path, capsys):
         options = ["--no-fit", "--repeats", "1", "--report", str(tmp_path / "report")]
         monkeypatch.setattr(sys, "argv", ["tables.py", *where, *options, "--models", models])
         module.main()
-        assert "MoE over each model" in (tmp_path / "report" / "tables.rst").read_text()
+        assert "MoE over each model" in (tmp_path / "report" / "tables.inc").read_text()
         return capsys.readouterr().out
 
     return run
