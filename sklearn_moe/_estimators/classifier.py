@@ -59,9 +59,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     max_iter : int, default="auto"
         Maximum number of epochs, over which the learning rates of the schedule "cosine" fall.
-        With "cosine", "auto" is the number of epochs with about 3,000 steps, but at least 10 and at
-        most 150 epochs, and at least 1,000 steps; for a table at most 75 epochs, and at least 500
-        steps. With other schedules it is 1000, and `tol` ends most fits far earlier.
+        With "cosine", "auto" is the number of epochs with about 3,000 steps, but at least 10, and
+        at most 75 for a table if these have 500 steps, 60 for images if these have 300, and 150
+        for patches if these have 1,000. With other schedules it is 1000, and `tol` ends most fits
+        far earlier.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
         Whether to stop when the mixture no longer improves on samples that it was not trained on,

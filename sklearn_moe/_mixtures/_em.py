@@ -308,9 +308,7 @@ def _fit_gate(problem, responsibilities, before):
     # Each sample once per component that it may belong to.
     weight = problem.unit_weight[:, None] * responsibilities
     rows, labels = np.nonzero(responsibilities > 1e-12)
-    return fit_weighted(
-        before, _safe_indexing(problem.gate.X, rows), labels, weight[rows, labels]
-    )
+    return fit_weighted(before, _safe_indexing(problem.gate.X, rows), labels, weight[rows, labels])
 
 
 def gate_shares(gate, X, n_components):

@@ -71,7 +71,9 @@ class TreeDesign:
         categories = []
         if of_splits.categories_ is not None:
             code = of_splits.encoder_.named_transformers_["categories"][-1]
-            ends = np.cumsum([1 if len(levels) == 2 else len(levels) for levels in code.categories_])
+            ends = np.cumsum(
+                [1 if len(levels) == 2 else len(levels) for levels in code.categories_]
+            )
             places = np.arange(S.shape[1])[of_splits.encoder_.output_indices_["categories"]]
             categories = [part for part in np.split(places, ends[:-1]) if len(part) > 1]
         # Once more: where y is large, slopes would be fitted to what rounding has left.

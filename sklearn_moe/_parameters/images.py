@@ -14,7 +14,7 @@ batch_size             200 images, more of uneven weight
 expert_loss_weight     0.7 for "soft", otherwise 0
 early_stopping         False
 learning rates         0.002 for the experts and twice that for the router
-max_iter               3,000 steps, at least 1,000 and 10 epochs, at most 150 epochs
+max_iter               3,000 steps, at least 300 and 10 epochs, at most 60 epochs
 =====================  ============================================================================
 """
 
@@ -55,6 +55,10 @@ def choose_training(request):
         own_loss=request.own_loss(0.7),
         rate=rate,
         router_rate=router_rate,
+        # More only overfit: 2,000 images of CIFAR-10 have a log loss of 2.7 after 40 epochs and of
+        # 3.2 after 100, 600 of four classes 1.6 after 75 and 2.1 after 250, at equal accuracy.
+        fewest_steps=300,
+        most_epochs=60,
     )
 
 
