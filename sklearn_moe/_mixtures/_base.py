@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
+from .._compat import show_progress
 from .._data import SamplesLike
 from .._data.experts import view_of
 from .._data.tables import hash_rows, is_frame, refuse_repeated_names
@@ -53,6 +54,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         "min_prior": [Interval(Real, 0, 1, closed="left")],
         "cv": ["cv_object"],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
     # What a fit and the two kinds of mixtures add.
@@ -77,6 +79,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         min_prior: float = 0.05,
         cv: Any = None,
         n_jobs: int | None = None,
+        verbose: bool | int = 0,
         random_state: int | np.random.RandomState | None = None,
     ):
         self.estimator = estimator
@@ -92,6 +95,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         self.min_prior = min_prior
         self.cv = cv
         self.n_jobs = n_jobs
+        self.verbose = verbose
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -141,7 +145,8 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
             )
         experts = self._check_parts(X)
         problem = self._state_problem(X, y, sample_weight, groups)
-        with threads_for(work_of_table(X), "blas"):
+        name = type(self).__name__
+        with threads_for(work_of_table(X), "blas"), show_progress(name, self.verbose):
             if self.method == "stack":
                 return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
             return self._fit_em(problem, experts[0], random_state)
@@ -182,7 +187,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
                 [places[part[kept[part]]] for part in split]
                 for split in splits.split(X, target, groups)
             ]
-        return replace(problem.at(np.flatnonzero(weight)), splits=splits)
+        return replace(problem.without_weightless(), splits=splits)
 
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 

@@ -86,9 +86,9 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         models and trees.
 
     n_init : int, default=10
-        Number of random starts. All run for 10 iterations. After that only those continue whose
-        log-likelihood per sample is at most .1 below that of the best one. A tree of linear models,
-        by `n_components="auto"`, has no starts, no `max_iter` and no `tol`: these are refused.
+        Number of random starts. All run for 3 iterations, the best three of them for 15 more, and
+        the best one of these to the end. A tree of linear models, by `n_components="auto"`, has no
+        starts, no `max_iter` and no `tol`: these are refused.
 
     init : {"auto", "random"}, default="auto"
         Which runs there are: "random" ones, which start from components that are drawn. "auto" adds
@@ -115,6 +115,10 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     n_jobs : int or None, default=None
         Number of starts, or of fits of a stack, that run in parallel, by joblib. None means 1, -1
         all cores.
+
+    verbose : bool or int, default=0
+        Whether a bar counts the steps of the fit: iterations, splits, or models of a stack. It says
+        which start, gate and number of experts they belong to. Files and pipes get none.
 
     random_state : int, RandomState instance or None, default=None
         Source of the starts and of every `random_state` of experts and gate that is None. Pass an

@@ -10,16 +10,14 @@ from sklearn import config_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._data.indexing import draw_rows
+from .._compat import move_on, numbered
 from .._data.tables import hash_rows
 from .._data.validation import check_groups
-from ._families import Family, LogLoss, predict_known
+from ._families import Family, predict_known
 from ._weighted import Template, fit_weighted
 
-# All starts run for 5 iterations, the best three of them for 20 more, and the best one to the end.
-_ROUNDS = ((5, 3), (20, 1))
-# The rounds are on so many rows, or more of many columns.
-_MOST_ROWS = 1000
+# All starts run for 3 iterations, the best three of them for 15 more, and the best one to the end.
+_ROUNDS = ((3, 3), (15, 1))
 # Smaller shares are 0 in predictions, and as large as this in likelihoods, which have no 0.
 LEAST_SHARE = 1e-6
 
@@ -49,18 +47,14 @@ class Problem:
             return self.weight
         return self.weight / np.bincount(self.groups, self.weight)[self.groups]
 
-    def at(self, rows):
-        """Return the problem of some samples."""
-        if len(rows) == len(self.y):
+    def without_weightless(self):
+        """Return the problem of those samples that have a weight above 0."""
+        if self.weight.all():
             return self
-        names = "y", "target", "weight", "codes"
-        parts = {name: getattr(self, name) for name in names}
-        parts = {name: part if part is None else part[rows] for name, part in parts.items()}
+        rows = np.flatnonzero(self.weight)
+        parts = {name: getattr(self, name)[rows] for name in ("y", "target", "weight")}
         groups = None if self.groups is None else check_groups(self.groups[rows], rows)
-        experts = tuple(expert.at(rows) for expert in self.experts)
-        gate = None if self.gate is None else self.gate.at(rows)
-        parts |= {"groups": groups, "experts": experts, "gate": gate}
-        return replace(self, X=_safe_indexing(self.X, rows), **parts)
+        return replace(self, X=_safe_indexing(self.X, rows), groups=groups, **parts)
 
 
 @dataclass(frozen=True)
@@ -141,6 +135,7 @@ def climb(run, step, find_alive, weight, *, max_iter, tol):
             # The likelihood of more components is not compared with that of fewer.
             best = replace(best, log_likelihood=-np.inf)
         model, responsibilities, log_density = step(components, responsibilities, model)
+        move_on()
         likelihood = float(weight @ log_density)
         bounds.append(likelihood / total)
         gain = (likelihood - best.log_likelihood) / total
@@ -164,44 +159,19 @@ def _rescaled(responsibilities):
 
 
 def fit_best(problem, runs, n_jobs=None):
-    """Return the best run, after rounds of which the better ones go on."""
+    """Return the best run: in some rounds all start, and the better ones go on."""
 
     def rank(run):
         return run.model.is_degenerate, -run.log_likelihood
 
     n_left = problem.max_iter
-    if len(runs) > 1:
-        rows = _draw_part(problem)
-        part = problem.at(rows)
-        runs = [replace(run, responsibilities=run.responsibilities[rows]) for run in runs]
-        for n_iter, n_kept in _ROUNDS:
-            n_iter = min(n_iter, n_left)
-            n_left -= n_iter
-            climbed = Parallel(n_jobs)(delayed(_climb)(part, run, n_iter) for run in runs)
-            runs = sorted(climbed, key=rank)[:n_kept]
-        if part is not problem:
-            n_left = max(n_left, 1)
-            runs = [_start_from(problem, runs[0])]
-    return _climb(problem, runs[0], n_left)
-
-
-def _draw_part(problem):
-    """Return the samples that starts learn from, with some of each class; groups stay whole."""
-    n_samples = len(problem.y)
-    if problem.groups is not None:
-        return np.arange(n_samples)
-    n_columns = sum(expert.X.shape[1] for expert in problem.experts)
-    rows = draw_rows(n_samples, max(_MOST_ROWS, 10 * n_columns))
-    if isinstance(problem.family, LogLoss):
-        rows = np.union1d(rows, np.unique(problem.y, return_index=True)[1])
-    return rows
-
-
-def _start_from(problem, run):
-    """Return a run that starts where the model of a part of the samples stands."""
-    predictions = predict_all(problem, run.components, run.model.experts)
-    responsibilities, _ = _expect(problem, run.model, predictions)
-    return Run(run.components, responsibilities, seed=run.seed)
+    for n_iter, n_kept in (*_ROUNDS, (n_left, 1)):
+        n_iter = min(n_iter if len(runs) > 1 else n_left, n_left)
+        n_left -= n_iter
+        started = numbered("start", runs)
+        runs = Parallel(n_jobs)(delayed(_climb)(problem, run, n_iter) for run in started)
+        runs = sorted(runs, key=rank)[:n_kept]
+    return runs[0]
 
 
 def _climb(problem, run, max_iter):
@@ -279,17 +249,8 @@ def complete(problem, experts, predictions, responsibilities, gate):
     scales, is_degenerate = family.bound_scales(y, scales)
     priors = problem.unit_weight @ responsibilities
     priors /= priors.sum()
-    gate = _fit_gate(problem, responsibilities, gate)
-    model = MixtureModel(experts, gate, priors, scales, is_degenerate)
-    return model, *_expect(problem, model, predictions)
-
-
-def _expect(problem, model, predictions):
-    """Return the responsibilities by a model, and the log density (the E step)."""
-    density = log_densities(problem.family, problem.y, predictions, model.scales)
-    log_gate = np.log(model.priors)
-    if model.gate is not None:
-        log_gate = log_shares(gate_shares(model.gate, problem.gate.X, len(model.priors)))
+    gate, log_gate = _fit_gate(problem, responsibilities, priors, gate)
+    density = log_densities(family, y, predictions, scales)
     joint = log_joint(log_gate, density, problem.weight, problem.groups)
     is_odd = ~np.isfinite(joint.max(axis=1))
     if is_odd.any():
@@ -297,18 +258,20 @@ def _expect(problem, model, predictions):
             f"{is_odd.sum()} of {len(is_odd)} samples have no finite log density by any component, "
             f"the first one has y={problem.target[is_odd][0]}. Leave out such samples."
         )
-    return posterior(joint)
+    return MixtureModel(experts, gate, priors, scales, is_degenerate), *posterior(joint)
 
 
-def _fit_gate(problem, responsibilities, before):
-    """Return the gate, None for constant priors."""
-    n_components = responsibilities.shape[1]
-    if problem.gate is None or n_components == 1:
-        return None
+def _fit_gate(problem, responsibilities, priors, before):
+    """Return the gate, None for constant priors, and the logarithm of its probabilities."""
+    template, n_components = problem.gate, len(priors)
+    if template is None or n_components == 1:
+        return None, np.log(priors)
     # Each sample once per component that it may belong to.
     weight = problem.unit_weight[:, None] * responsibilities
     rows, labels = np.nonzero(responsibilities > 1e-12)
-    return fit_weighted(before, _safe_indexing(problem.gate.X, rows), labels, weight[rows, labels])
+    parts = _safe_indexing(template.X, rows), labels, weight[rows, labels]
+    fitted = fit_weighted(before, *parts)
+    return fitted, log_shares(gate_shares(fitted, template.X, n_components))
 
 
 def gate_shares(gate, X, n_components):

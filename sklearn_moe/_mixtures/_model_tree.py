@@ -17,6 +17,7 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from .._compat import move_on
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, is_clearly_positive
 from ._defaults import MOST_ROWS, ColumnEncoder, encoded
@@ -296,6 +297,7 @@ def grow(design, lines, n_leaves, least_share, n_rounds=1):
             near = np.union1d(_cuts(values, part.weight, low=low, high=high), cut)
             tried = replace(part, categories=[])
             cut = _best_split(tried, lines, np.full(len(near), chosen[0]), near, least)[2]
+        move_on()
         split = Split(place, chosen, cut, ())
         is_left = split.is_left(part.S)
         sides = []
@@ -359,6 +361,7 @@ def find_regions(design, n_groups, least_share):
     some = draw_rows(len(codes), MOST_ROWS)
     small = design.at(some)
     narrow = small.narrow()
+    move_on(0, gate="tree of lines")
     penalty, parts = _fit_roots(narrow, [draw[some] for draw in draws])
     root = design.fit(design.level, penalty)
     n_leaves, n_rows_above, scores = (

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .._compat import move_on
 from ._defaults import default_gates
 from ._em import MixtureFit, fit_best, maximize, start, sum_groups
 from ._model_tree import find_regions
@@ -51,6 +52,8 @@ def fit_gates(mixture, problem, seeds, design):
     for gate in defaults or [mixture.gate]:
         parts = problem.X, problem.target, problem.weight
         template = None if gate is None else Template(gate, *parts)
+        name = "constant" if gate is None else type(template.last).__name__
+        move_on(0, experts=n_components, gate=name)
         problem = replace(problem, gate=template)
         fits.append(MixtureFit(problem, fit_best(problem, runs, mixture.n_jobs)))
         # The first gate has all starts, and the others go on from what it found.

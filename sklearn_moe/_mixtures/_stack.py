@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
+from .._compat import numbered
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.tables import hash_rows
@@ -183,7 +184,8 @@ def _fit_experts(problem, splits, experts, seed, n_jobs):
     parts = [(np.arange(n_samples), None), *splits]
     jobs = [(k, train, test) for train, test in parts for k in range(n_experts)]
     done = Parallel(n_jobs)(
-        delayed(_fit_expert)(problem, experts[k], train, test, seed + k) for k, train, test in jobs
+        delayed(_fit_expert)(problem, experts[k], train, test, seed + k)
+        for k, train, test in numbered("model", jobs)
     )
     outputs = np.full((n_samples, n_experts, *done[-1].shape[1:]), np.nan)
     folds = np.full(n_samples, -1)

@@ -7,7 +7,6 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 
 from .._validation import last_step
 from ._defaults import ColumnEncoder
@@ -48,12 +47,6 @@ class Template:
             self.inner = Template(self.pipeline.steps[-1][1], X, y)
             self.last = self.inner.last
             self.X = self.inner.X
-
-    def at(self, rows):
-        """Return the template with some of the samples."""
-        part = copy.copy(self)
-        part.X = _safe_indexing(self.X, rows)
-        return part
 
     def draw(self, seed):
         """Return a last step to begin with, in which every random state that is None is drawn."""

@@ -10,7 +10,7 @@ from sklearn.utils import _safe_indexing, check_random_state, resample
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._compat import progress_bar
+from .._compat import numbered, show_progress
 from .._validation import Count, check_same_length, final_step
 
 # A refit of which the score is larger finds the same regimes.
@@ -56,7 +56,10 @@ class RoutingStability:
         )
 
 
-@validate_params({"y": ["array-like"], "n_refits": [Count(1)]}, prefer_skip_nested_validation=True)
+@validate_params(
+    {"y": ["array-like"], "n_refits": [Count(1)], "verbose": ["verbose"]},
+    prefer_skip_nested_validation=True,
+)
 def routing_stability(
     estimator: Any,
     X: Any,
@@ -65,12 +68,12 @@ def routing_stability(
     n_refits: int = 20,
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
+    verbose: bool | int = 0,
 ) -> RoutingStability:
     """Measure how stable the split of the samples among the experts is for other samples.
 
     The estimator is fitted to all samples, and again to bootstrap samples. Each of these refits
-    splits all samples, and its split is compared with that of the first fit. A terminal or a
-    notebook shows how many fits have begun.
+    splits all samples, and its split is compared with that of the first fit.
 
     Parameters
     ----------
@@ -94,6 +97,10 @@ def routing_stability(
 
     n_jobs : int, default=None
         Number of fits at the same time. None is 1, and -1 all processors.
+
+    verbose : bool or int, default=0
+        Whether a bar tells which fit has begun, and counts the steps of those of mixtures of
+        estimators in this process. Files and pipes get none.
 
     Returns
     -------
@@ -135,9 +142,10 @@ def routing_stability(
         resample(np.arange(n_samples), random_state=generator, stratify=strata)
         for _ in range(n_refits)
     ]
-    # Samples are taken as fits begin, so that a terminal or a notebook shows how many have begun.
-    bar = progress_bar(iterable=samples, desc="fits", leave=False)
-    first, *refits = Parallel(n_jobs=n_jobs)(delayed(_split)(estimator, X, y, rows) for rows in bar)
+    with show_progress("routing_stability", verbose):
+        first, *refits = Parallel(n_jobs=n_jobs)(
+            delayed(_split)(estimator, X, y, rows) for rows in numbered("fit", samples)
+        )
     scores = np.array([adjusted_rand_score(first, split) for split in refits])
     null = [adjusted_rand_score(first, generator.permutation(split)) for split in refits]
     (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T
