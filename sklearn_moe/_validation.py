@@ -56,6 +56,15 @@ class Names(StrOptions):
 class HasNames(BaseEstimator):
     """Estimators, or parts of their parameters, that say which name was meant."""
 
+    def __new__(cls, *args, **params):
+        """Refuse a parameter that there is not."""
+        names = cls._get_param_names()
+        for name in params.keys() - {*names}:
+            other = {"n_experts": "n_components", "n_components": "n_experts"}.get(name, name)
+            hint = did_you_mean(other, names)
+            raise TypeError(f"{cls.__name__} has no parameter {name!r}.{hint}")
+        return super().__new__(cls)
+
     def _validate_params(self):
         try:
             super()._validate_params()

@@ -104,7 +104,7 @@ def view_of(mixture, X, kinds=(), **known):
         gates = np.eye(experts.max() + 1)[experts[:, 0]]
     names = tuple(f"expert {m}" for m in range(gates.shape[1]))
     if 1 < len({*kinds}) == len(kinds):
-        short = tuple(kind.split("(")[0] for kind in kinds)
+        short = tuple(kind.split("(")[0] if "=" in kind else kind for kind in kinds)
         names = short if len({*short}) == len(kinds) else tuple(kinds)
     classes = mixture.classes_ if hasattr(mixture, "expert_proba") else None
     known["responsibilities"] = getattr(mixture, "responsibilities", None)

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from .._compat import show_progress
@@ -38,7 +38,7 @@ _OF_SOME_FITS = "selection_ lower_bounds_ expert_kinds_ oof_predictions_ oof_gat
 _OF_SOME_FITS += ["_seen", "_doubt"]
 
 
-class BaseMixture(MetaEstimatorMixin, HasNames):
+class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
     """What mixtures of numbers and of classes share."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -97,6 +97,38 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.random_state = random_state
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; of a stack of pairs also the models and theirs, by their names.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to return parameters of experts and gate as well.
+
+        Returns
+        -------
+        params : dict
+        """
+        models = self.estimator if isinstance(self.estimator, list) else [None]
+        if all(isinstance(model, tuple) for model in models):
+            return self._get_params("estimator", deep)
+        return super().get_params(deep)
+
+    def set_params(self, **params: Any) -> "Self":
+        """Set parameters, by the names that `get_params` returns.
+
+        Parameters
+        ----------
+        **params : dict
+            Of a stack `ridge=Ridge()` replaces the model of this name, `ridge__alpha=3` changes it.
+
+        Returns
+        -------
+        self : object
+        """
+        self._set_params("estimator", **params)
+        return self
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -394,7 +426,8 @@ class BaseMixture(MetaEstimatorMixin, HasNames):
 
         predictions : ndarray of shape (n_samples, n_components[, n_classes])
             Of training samples those by folds, NaN of samples in no fold; of others those of
-            `experts_`.
+            `experts_`. Training samples are known by their values: if these were rounded, or
+            stored in another precision, the samples are new.
         """
         X = self._check_new(X)
         gates = self._shares(X)
@@ -508,6 +541,8 @@ def _check_X(X):
     """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
     if is_frame(X):
         refuse_repeated_names(X)
+        if not X.shape[1]:
+            raise ValueError("X has no columns. Pass a table of one column or more.")
         return X
     return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
 

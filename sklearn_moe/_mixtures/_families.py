@@ -112,13 +112,14 @@ class LogLoss(Family):
 
 
 def predict_known(family, expert, X):
-    """Return what an expert predicts of training samples, and refuse NaN."""
+    """Return what an expert predicts of training samples, and refuse what is not finite."""
     # Some experts predict a Series.
     prediction = np.asarray(family.predict(expert, X))
-    if (n_missing := np.isnan(prediction.reshape(len(prediction), -1)).any(axis=1).sum()) > 0:
+    is_odd = ~np.isfinite(prediction.reshape(len(prediction), -1)).all(axis=1)
+    if is_odd.any():
         raise ValueError(
-            f"{expert!r} predicted NaN for {n_missing} of {len(prediction)} training samples. "
-            "Leave it out, or fit it on columns that it can deal with."
+            f"{expert!r} predicted NaN or infinity for {is_odd.sum()} of {len(is_odd)} training "
+            "samples. Leave it out, or fit it on columns that it can deal with."
         )
     return prediction
 

@@ -33,8 +33,6 @@ _MAX_COLUMNS = 500
 _N_DRAWS, _FEW_COLUMNS = 3, 100
 # Thresholds of a column.
 _MAX_CUTS = 15
-# The parent's line counts as 30 or 4 rows.
-_SHRINKAGES = (30, 4)
 _ROOT_PENALTIES = (0.1, 1, 4, 16, 64, 256)
 # Of a class whose probability is nearly 0 or 1.
 _LEAST_CURVATURE = 1e-4
@@ -53,7 +51,7 @@ class TreeDesign:
     center: np.ndarray  # (n_columns,), mean and deviation of what became Z
     scale: np.ndarray
     y_scale: float
-    n_rows_above: float = _SHRINKAGES[0]  # as which the lines count that others are shrunk toward
+    n_rows_above: float = 30  # as which the lines count that others are shrunk toward
 
     @classmethod
     def of(cls, problem):
@@ -72,9 +70,8 @@ class TreeDesign:
         categories = []
         if of_splits.categories_ is not None:
             code = of_splits.encoder_.named_transformers_["categories"][-1]
-            ends = np.cumsum(
-                [1 if len(levels) == 2 else len(levels) for levels in code.categories_]
-            )
+            n_levels = np.array([len(levels) for levels in code.categories_])
+            ends = np.cumsum(np.where(n_levels == 2, 1, n_levels))
             places = np.arange(S.shape[1])[of_splits.encoder_.output_indices_["categories"]]
             categories = [part for part in np.split(places, ends[:-1]) if len(part) > 1]
         # Once more: where y is large, slopes would be fitted to what rounding has left.
@@ -364,13 +361,9 @@ def find_regions(design, n_groups, least_share):
     move_on(0, gate="tree of lines")
     penalty, parts = _fit_roots(narrow, [draw[some] for draw in draws])
     root = design.fit(design.level, penalty)
-    n_leaves, n_rows_above, scores = (
-        _choose_leaves(narrow, parts, least_share)
-        if n_groups is None
-        else (2 * n_groups, _SHRINKAGES[0], None)
-    )
-    design = replace(design, n_rows_above=n_rows_above)
-    small = replace(small, n_rows_above=n_rows_above)
+    n_leaves, scores = 2 * (n_groups or 0), None
+    if n_groups is None:
+        n_leaves, scores = _choose_leaves(narrow, parts, least_share)
     splits = grow(small, root, n_leaves, least_share, n_rounds=3)
     groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
     return TreeRegions(design, root, folds, splits, groups, scores)
@@ -397,23 +390,18 @@ def _fit_roots(design, draws):
 def _choose_leaves(design, parts, least_share):
     """Return the fewest leaves that are not clearly worse than the best number.
 
-    With them come the number of rows as which the line above counts, and the scores of all numbers
-    of leaves.
+    With them come the scores of all numbers of leaves.
     """
-    sizes = range(_MAX_LEAVES)
-    held_out = np.zeros((len(_SHRINKAGES), len(sizes), len(design.y)))
-    for k, n_rows_above in enumerate(_SHRINKAGES):
-        for is_test, test, train, of_train in parts:
-            train = replace(train, n_rows_above=n_rows_above)
-            tree = grow(train, of_train, _MAX_LEAVES, least_share)
-            losses = [_losses(test, tree[:size], of_train) for size in sizes]
-            held_out[k][:, is_test] += losses
+    held_out = np.zeros((_MAX_LEAVES, len(design.y)))
+    for is_test, test, train, of_train in parts:
+        tree = grow(train, of_train, _MAX_LEAVES, least_share)
+        sizes = range(_MAX_LEAVES)
+        held_out[:, is_test] += [_losses(test, tree[:size], of_train) for size in sizes]
     held_out /= sum(is_test[0] for is_test, *_ in parts)
-    means = held_out @ design.weight / design.weight.sum()
-    k = int(means.min(axis=1).argmin())
-    worse = held_out[k] - held_out[k][means[k].argmin()]
+    means = design.mean(held_out.T)
+    worse = held_out - held_out[means.argmin()]
     is_worse = [is_clearly_positive(losses, design.weight, n_errors=1) for losses in worse]
-    return 1 + is_worse.index(False), _SHRINKAGES[k], -means[k]
+    return 1 + is_worse.index(False), -means
 
 
 def _fold_losses(design, rows, root, folds):

@@ -58,6 +58,7 @@ def check_stack(mixture):
     expected = "method='stack' needs a list of estimators, or of pairs of names and estimators"
     if not isinstance(experts, list) or not experts:
         raise ValueError(f"{expected}, got estimator={experts!r}.")
+    mixture._validate_names([model[0] for model in experts if isinstance(model, tuple)])
     experts = models_of(experts)
     if mixture.n_components not in (1, type(mixture)().n_components, len(experts)):
         raise ValueError(
@@ -79,6 +80,11 @@ def fit_stack(mixture, problem, experts, random_state):
                 "estimators whose `fit` does, or no weights."
             )
     splits = _split(mixture, problem, random_state)
+    if is_classifier(mixture) and not all(np.ptp(problem.y[train]) for train, _ in splits):
+        raise ValueError(
+            "A fold holds all samples of a class, so that others hold one class only. Pass cv= or "
+            "groups whose folds leave samples of two classes or more."
+        )
     seed = random_state.randint(LARGEST_SEED)
     fitted, outputs, folds = _fit_experts(problem, splits, experts, seed, mixture.n_jobs)
     rows = np.flatnonzero(folds >= 0)
