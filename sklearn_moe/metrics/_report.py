@@ -250,9 +250,12 @@ def specialization_report(
     - there is one regime: the experts are interchangeable, an ensemble;
     - there are several regimes.
 
-    With few samples the verdict finds fewer regimes, rather than more. A mixture that is forced to
-    divide a smooth function into pieces has regimes in this sense; whether they are the same in a
-    refit is what :func:`~sklearn_moe.inspection.routing_stability` tells.
+    With few samples the verdict finds fewer regimes, rather than more. A mixture of estimators says
+    that there are none, and why, where the samples of its fit do not tell them: one expert is as
+    good by BIC, or, with `n_components="auto"`, one rule that bends is as good out of fold. Other
+    mixtures that are forced to divide a smooth function into pieces have regimes in this sense;
+    whether they are the same in a refit tells
+    :func:`~sklearn_moe.inspection.routing_stability`.
 
     Where each expert is used in a table :func:`~sklearn_moe.inspection.region_rules` says in words.
 

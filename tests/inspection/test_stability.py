@@ -1,5 +1,6 @@
 """Whether refits split the samples in the same way."""
 
+import re
 import sys
 from dataclasses import replace
 
@@ -8,11 +9,13 @@ import pytest
 from helpers import raises
 from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from sklearn_moe import MixtureRegressor
 from sklearn_moe.inspection import routing_stability
 
 
@@ -45,11 +48,21 @@ def test_a_split_that_is_there_is_stable(data):
     assert str(stable).startswith("20 of 20 refits agree: adjusted Rand index ")
 
 
-def test_a_terminal_shows_how_many_fits_there_are(data, capsys, monkeypatch):
+def test_a_terminal_shows_where_fits_stand(data, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    routing_stability(tree(2), *data, n_refits=3, random_state=0)
-    assert "fits:   0%" in (shown := capsys.readouterr().err)
-    assert "/4" in shown
+    mixture = MixtureRegressor(n_init=2, max_iter=30, tol=1e-2, random_state=0)
+    routing_stability(mixture, *data, n_refits=2, random_state=0)
+    assert capsys.readouterr().err == ""
+    routing_stability(mixture, *data, n_refits=2, random_state=0, verbose=1)
+    shown = capsys.readouterr().err
+    assert {f"fit={number}/3" for number in (1, 2, 3)} <= {*re.findall(r"fit=./3", shown)}
+    clone(mixture).set_params(verbose=1).fit(*data)
+    shown = capsys.readouterr().err
+    assert "MixtureRegressor: " in shown
+    for text in ("experts=2", "gate=DecisionTreeClassifier", "gate=constant", "start=3/3"):
+        assert text in shown
+    MixtureRegressor(n_components="auto", verbose=1).fit(*data)
+    assert "gate=tree of lines" in capsys.readouterr().err
 
 
 def test_no_split_in_any_refit_is_agreement(data):

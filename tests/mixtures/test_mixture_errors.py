@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import make_constraint
 
-from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoERegressor
 
 RNG = np.random.default_rng(0)
 X, NUMBERS, _ = two_lines(40)
@@ -26,7 +26,7 @@ DATES = pd.DataFrame({"age": ONES, "day": pd.date_range("2024-01-01", periods=40
 REPEATED = RepeatedKFold(random_state=0)
 WEIGHT = {"sample_weight": np.arange(40)}
 GROUPS = np.arange(40) % 3
-LINE = LinearRegression()
+LINE, LOGIT = LinearRegression(), LogisticRegression()
 KNN, KERNELS = KNeighborsRegressor(), {"estimator": KernelRidge(), "n_components": "auto"}
 of_numbers, of_classes = MixtureRegressor, MixtureClassifier
 
@@ -36,6 +36,13 @@ class Blank(LinearRegression):
 
     def predict(self, X):
         return np.full(len(X), np.nan)
+
+
+class Infinite(LinearRegression):
+    """A model that has lost its scale."""
+
+    def predict(self, X):
+        return np.full(len(X), np.inf)
 
 
 def put(array, value):
@@ -73,7 +80,14 @@ FITS = {
     "list without a stack": (by(estimator=[LINE, LINE]), "estimator.*method='stack'"),
     "name nearly": (by(criterion="BIK"), r"among \['aic', 'auto', 'bic'\].*Did you mean 'bic'\?"),
     "starts of a tree": (by(n_components="auto", n_init=3), "n_init=3 has no effect"),
-    "model of NaN": (by(estimator=Blank()), r"Blank\(.*predicted NaN for 40 of 40"),
+    "model of NaN": (by(estimator=Blank()), r"Blank\(.*predicted NaN or infinity for 40 of 40"),
+    "model of infinity": (by(estimator=Infinite()), "Infinite.*infinity for 40 of 40"),
+    "no columns": (given(X=TOWNS[[]]), "X has no columns"),
+    "name of a parameter": (stack(models=[("gate", LINE)]), r"names conflict.*\['gate'\]"),
+    "fold of one class": (
+        (of_classes([LOGIT, LOGIT], method="stack"), {"y": GROUPS == 0, "groups": GROUPS}),
+        "hold one class only.*groups",
+    ),
     "stack of NaN": (stack(models=[Blank(), KNN]), "Blank.*NaN"),
     "folds of three groups": (stack({"groups": GROUPS}, cv=5), "cv=5 needs 5 groups.*got 3"),
     "one group": (stack({"groups": ONES}), "needs 2 groups or more.*got 1"),
@@ -132,7 +146,9 @@ FITTED = of_numbers(random_state=0, n_init=2).fit(X, NUMBERS)
 OF_COUNTS = of_numbers(PoissonRegressor(), n_components=1).fit(X, COUNTS)
 OF_CLASSES = of_classes(n_components=1, random_state=0).fit(X, CLASSES)
 CALLS = {
-    "no parameter": (lambda: of_numbers(gates=2), r"'gates'"),
+    "no parameter": (lambda: of_numbers(gates=2), r"'gates'.*Did you mean 'gate'\?"),
+    "other estimator": (lambda: of_numbers(n_experts=3), r"Did you mean 'n_components'\?"),
+    "other estimators": (lambda: MoERegressor(n_components=3), r"Did you mean 'n_experts'\?"),
     "y of NaN": (lambda: FITTED.score_samples(X, NUMBERS * np.nan), "y contains NaN"),
     "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
     "class not seen": (lambda: OF_CLASSES.score_samples(X, put(CLASSES, "maybe")), "y.*'maybe'"),

@@ -26,6 +26,7 @@ from sklearn_moe import MixtureClassifier, MixtureRegressor
 from sklearn_moe._mixtures._model_tree import _cuts
 from sklearn_moe._mixtures._weighted import last_step
 from sklearn_moe.inspection import explain, region_rules
+from sklearn_moe.metrics import specialization_report
 
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
@@ -261,6 +262,47 @@ def test_a_tree_of_lines_tells_how_many_rules_there_are(kind):
     linear = X["heat"] + 0.5 * X["open"] + np.random.default_rng(0).normal(size=len(X))
     alone = clone(mixture).fit(X, linear > 0 if kind == "classes" else linear)
     assert (alone.n_components_, alone.gate_) == (1, None)
+
+
+@pytest.mark.parametrize("by", ["number", "category", "both"])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+def test_regimes_are_found_by_numbers_and_groups_of_levels(by, seed):
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(rng.normal(size=(900, 7))).add_prefix("x")
+    X["town"] = rng.choice(list("abcdef"), 900)
+    is_north, is_late = X["town"].isin(["b", "d", "e"]), X["x0"] > 0.3
+    rule = {"number": 1 * is_late, "category": 1 * is_north, "both": np.where(is_north, 2, is_late)}
+    slopes = rng.normal(0, 2, size=(3, 3))
+    y = (X[["x1", "x2", "x3"]] * slopes[rule[by]]).sum(axis=1) + rng.normal(size=900)
+    auto = MixtureRegressor(n_components="auto").fit(X[:500], y[:500])
+    assert auto.n_components_ == len(np.unique(rule[by]))
+    assert adjusted_rand_score(rule[by][500:], auto.apply(X[500:])) > 0.9
+    assert region_rules(auto, X[:500], y[:500]).verdict.startswith("Regimes")
+
+
+@pytest.mark.parametrize("shape", ["bend", "jump", "product"])
+def test_pieces_of_a_curve_are_no_regimes(shape):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 4))
+    parts = {"bend": X[:, 0] ** 2, "jump": 3 * (X[:, 0] > 0.3), "product": X[:, 0] * X[:, 1]}
+    y = X[:, 1] + parts[shape] + 0.5 * rng.normal(size=500)
+    auto = MixtureRegressor(n_components="auto").fit(X, y)
+    assert auto.n_components_ > 1
+    report = specialization_report(auto, X, y)
+    assert report.verdict.startswith(f"A curve in {auto.n_components_} lines")
+    assert report.regimes.max() == 0
+
+
+def test_regimes_that_the_rows_do_not_pay_for_are_not_said():
+    verdicts, stump = [], DecisionTreeClassifier(max_leaf_nodes=2)
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(80, 2))
+        y = X[:, 0] + rng.normal(size=80)
+        mixture = MixtureRegressor(gate=stump, n_init=2, random_state=0)
+        verdicts.append(specialization_report(mixture.fit(X, y), X, y).verdict)
+    assert sum(verdict.startswith("Regimes") for verdict in verdicts) <= 1
+    assert any("by BIC: no regimes found" in verdict for verdict in verdicts)
 
 
 @brief_fits

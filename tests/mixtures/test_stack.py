@@ -232,6 +232,19 @@ def test_a_weight_of_two_is_the_sample_twice_and_groups_are_in_one_fold(kind):
     assert np.isfinite(stack.fit(X[rows], y[rows], groups=rows % 3).oof_predictions_).all()
 
 
+def test_models_are_searched_by_their_names():
+    X, y, _ = thirds(0, "numbers", 200)
+    pairs = [("ridge (old)", Ridge()), ("tree", DecisionTreeRegressor(max_depth=2))]
+    stack = MixtureRegressor(pairs, method="stack", random_state=0)
+    grid = {"ridge (old)__alpha": [1e6, 1.0], "tree": [KNeighborsRegressor(2)]}
+    search = GridSearchCV(stack, grid, cv=2).fit(X, y)
+    assert search.best_params_["ridge (old)__alpha"] == 1
+    named = search.best_estimator_.get_params()
+    assert named["ridge (old)__alpha"] == named["ridge (old)"].alpha == 1
+    rules = region_rules(search.best_estimator_, X, y)
+    assert rules.expert_names == ("ridge (old)", "tree")
+
+
 def test_stack_of_frames_in_a_search_with_folds_of_time():
     X, y, third = thirds(0, n=600)
     frame = pd.DataFrame(X, columns=list("abcd")).assign(town=np.array(["A", "B", "C"])[third])
