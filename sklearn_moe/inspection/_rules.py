@@ -440,8 +440,7 @@ def region_rules(
     power = 0.5 if scores.name == "RMSE" else 1
     weights = sample_weight[:, np.newaxis]
     about = _describe(view, getattr(y, "name", None), scores)
-    options = {"share": assigned.share, "about": about}
-    write = partial(write_code, view, table, assigned.regions.parts, functions, **options)
+    known = estimator, view, table, assigned.regions.parts, functions
     right = assigned.regions.right
     owners = shares.argmax(axis=1) if view.is_constant else view.experts[:, 0]
     owners = owners[:, np.newaxis] == np.arange(view.n_experts)
@@ -468,7 +467,7 @@ def region_rules(
         half_width=half_width,
         weight=view.gates.mean(axis=0),
         is_stack=view.is_stack,
-        _write=write,
+        _write=partial(write_code, *known, about=about),
         _draw=partial(draw_rules, estimator, view, table, y, owners),
     )
 
@@ -530,11 +529,9 @@ def _assign_stack(assigned, view):
 
 def _describe(view, target, scores):
     """Return what code says of itself: what is predicted by which model, and how well."""
-    about = f"Predict {target or 'y'!r} by the words of {type(view.mixture).__name__}"
-    if not np.isnan(scores.by_words):
-        name = scores.name.replace("RMSE", "R2")
-        about += f": {name} {scores.by_words:.3f} (model {scores.by_model:.3f})"
-    return about.replace('"', "'")
+    what = f"Predict {target or 'y'!r} as {type(view.mixture).__name__} does"
+    score = f" ({scores.name.replace('RMSE', 'R2')} {scores.by_model:.3f})"
+    return what.replace('"', "'"), score * (not np.isnan(scores.by_model))
 
 
 class _Scores(NamedTuple):
