@@ -1,16 +1,29 @@
 """The rules of a mixture as code: a Python function that imports nothing, or SQL."""
 
+import warnings
 from itertools import groupby, starmap
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import _safe_indexing
 
 from .._compat import __version__
+from .._data.indexing import draw_rows
+from .._data.tables import is_frame
+from ..metrics._words import find_regions
 
 _TINY = 1e-300
+# A category that no table has.
+_NEW = "\0 new"
 # In unfinished code: where a line ends, if it is not the only one.
 _BREAK = "\0"
 # Categories of one of these types are compared as they are, those of others as texts.
 _PLAIN = ({str}, {bool}, {int}, {float})
+# Gates below, and differences of predictions in standard deviations, are none.
+_NOTHING = 1e-6
+# Mixtures of experts that have a formula each.
+_MOST_FORMULAS = 32
 # What Python and SQL say.
 _FORMS = {
     "missing": ("missing({})", "{} is null"),
@@ -25,7 +38,7 @@ _FORMS = {
     "float": ("float({})", "{}"),
     "one if missing": ("missing({})", "case when {} is null then 1 else 0 end"),
     "effect": ("{}: {},", "when {} then {}"),
-    "effects": ("{{{1}}}.get({0}, 0)", "case {} {} else 0 end"),
+    "effects": ("{{{1}}}.get({0}, {2})", "case {} {} else {} end"),
     "exp": ("2.718281828459045 ** ({})", "exp({})"),
 }
 # What Python code calls. Of pandas' NA it is not known whether it equals itself.
@@ -33,8 +46,19 @@ _HELPERS = """
 def number(value, other=float("nan")):
     return other if missing(value) else float(value)
 
+def fill(row, means):
+    row = dict(row) if hasattr(row, "keys") else [*row]
+    for place, mean in means.items():
+        row[place] = mean if missing(row[place]) else row[place]
+    return row
+
 def missing(value):
     return value is None or str(value == value) != "True"
+
+def records(table):
+    if hasattr(table, "to_dicts"):
+        return table.to_dicts()
+    return table.to_dict("records") if hasattr(table, "to_dict") else table.tolist()
 
 def refuse(odd):
     if names := [name for name, is_odd in odd.items() if is_odd]:
@@ -42,19 +66,20 @@ def refuse(odd):
 """
 
 
-def write_code(view, table, parts, functions, language, share, about):
+def write_code(estimator, view, table, parts, functions, language, about):
     """Return the rules of a mixture as code.
 
     Parameters
     ----------
+    estimator : estimator
+        The mixture, or the pipeline that ends in it.
     view : ExpertView
     table : Wording
     parts : list of tuples or None
-        Those of `Regions`. None: each expert counts by its share, for all rows.
+        Those of `Regions`. None: all experts count for all rows.
     functions : LinearFunctions
     language : Python or SQL
-    share : ndarray of shape (n_experts,)
-    about : str
+    about : tuple of two str
         What is predicted by which model, and how well.
 
     Raises
@@ -63,37 +88,104 @@ def write_code(view, table, parts, functions, language, share, about):
         If an expert is not linear, classes or logarithms are mixed, dates or durations are used, or
         SQL is to predict several numbers.
     """
-    is_class = view.classes is not None
-    # The gates of some models never say 0.
-    used = np.argsort(-share, kind="stable")[: np.count_nonzero(share > 1e-6)]
-    names = [" ".join(view.names[k].split()) for k in used]
-    coef = functions.coef[used]
-    for k in np.flatnonzero(np.isnan(coef).any(axis=(1, 2))):
-        raise ValueError(f"Code needs experts that are linear in the columns: {names[k]} is not.")
-    if parts is None and (is_class or functions.is_log) and len(used) > 1:
+    is_sum = view.classes is None and not functions.is_log
+    n_used = np.count_nonzero(view.gates.max(axis=0) > _NOTHING)
+    if parts is None and not is_sum and n_used > 1:
         mixed = "exponential functions" if functions.is_log else "classes' probabilities"
         raise ValueError(
             "Code needs a gate that depends on the row, or linear functions to mix: here all rows "
-            f"mix the {mixed} of {len(used)} experts."
+            f"mix the {mixed} of {n_used} experts."
         )
+    experts = view.experts[:, 0]
     if parts is None:
-        coef = np.tensordot(share[used], coef, 1)[np.newaxis]
-    boxes = [[box for m, box in parts or () if m == k] for k in used]
-    chosen = np.zeros(len(functions.design), int)
-    # Where the words of several experts hold, the first of these counts, but the largest expert
-    # only where no others do.
-    for rank in range(len(coef) - 1, 0, -1):
-        for box in boxes[rank]:
-            chosen[table.holds(box)] = rank
-    coef, digits = _shorten(coef, functions, chosen)
-    writer = language(view, table, functions, digits)
-    formulas = [writer.predict(of_expert) for of_expert in coef]
+        options = np.zeros(len(experts), int), view.gates[:1], [(0, ())]
+    else:
+        options = experts, np.eye(view.n_experts), parts
+    plan = _Plan.of(view, table, functions, *options)
+    if is_sum and plan.gap:
+        # A gate that has few values, such as a tree, may mix the experts in each of its leaves.
+        first, groups = np.unique(view.gates.round(6), True, True, axis=0)[1:]
+        groups = groups.ravel()
+        if len(first) <= _MOST_FORMULAS:
+            leaves = find_regions(table, groups, len(first), max_conditions=8).parts
+            of_leaves = _Plan.of(view, table, functions, groups, view.gates[first], leaves)
+            plan = plan if of_leaves.gap else of_leaves
+    for name, coef in zip(plan.names, plan.coef, strict=True):
+        if np.isnan(coef).any():
+            raise ValueError(f"Code needs experts that are linear in the columns: {name} is not.")
+    coef, digits = _shorten(plan.coef, functions, plan.chosen)
+    writer = language(estimator, view, table, functions, digits)
+    formulas = [writer.predict(of_one) for of_one in coef]
     branches = [
-        (names[rank], writer.find_test(boxes[rank]), formulas[rank])
+        (plan.names[rank], writer.find_test(plan.boxes[rank]), formulas[rank])
         for rank in range(1, len(coef))
-        if boxes[rank] and formulas[rank] != formulas[0]
+        if plan.boxes[rank] and formulas[rank] != formulas[0]
     ]
-    return writer.write(f"{about}, sklearn_moe {__version__}.", branches, formulas[0])
+    gap = f"{plan.gap:.2g} on average" if view.classes is None else f"{plan.gap:.1%} of the rows"
+    what, score = about
+    what += f", but for {gap}" * bool(plan.gap)
+    about = f"{what}{score}; sklearn_moe {__version__}."
+    return writer.write(about, branches, formulas[0])
+
+
+class _Plan(NamedTuple):
+    """Linear functions and where they hold, that of most samples first.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (n_functions, n_terms, n_outputs)
+    names : list of str
+    boxes : list of lists
+        The parts of the table for each of them.
+    chosen : ndarray of int of shape (n_samples,)
+        The function of each sample.
+    gap : float
+        Mean difference to the predictions of the model, or share of other classes.
+    """
+
+    coef: Any
+    names: list
+    boxes: list
+    chosen: np.ndarray
+    gap: float
+
+    @classmethod
+    def of(cls, view, table, functions, groups, gates, parts):
+        """Return the plan for groups of samples, each of which has the same gates.
+
+        Parameters
+        ----------
+        groups : ndarray of int of shape (n_samples,)
+        gates : ndarray of shape (n_groups, n_experts)
+        parts : list of tuples
+            Of the groups, as those of the experts in `Regions`.
+        """
+        size = np.bincount(groups, minlength=len(gates))
+        order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+        coef, names = [], []
+        for gate in gates[order]:
+            used = np.flatnonzero(gate > _NOTHING)
+            coef.append(np.tensordot(gate[used], functions.coef[used], 1))
+            named = [f"{gate[k]:.2f} {view.names[k]}" for k in used if gate[k] >= 0.005]
+            named = named if len(named) > 1 else [view.names[gate.argmax()]]
+            names.append(" ".join(" + ".join(named).split()))
+        coef = np.array(coef)
+        boxes = [[box for m, box in parts if m == group] for group in order]
+        chosen = np.zeros(len(groups), int)
+        # Where the words of several groups hold, the first of these counts, but the largest one
+        # only where no others do.
+        for rank in range(len(coef) - 1, 0, -1):
+            for box in boxes[rank]:
+                chosen[table.holds(box)] = rank
+        found = _values(functions, coef)[chosen, np.arange(len(chosen))]
+        predicted = np.reshape(view.mixture.predict(view.X), (len(found), -1))
+        if view.classes is not None:
+            best = np.pad(found, [(0, 0), (1, 0)]).argmax(axis=1)
+            gap = np.mean(view.classes[best, np.newaxis] != predicted)
+        else:
+            gaps = np.abs((np.exp(found) if functions.is_log else found) - predicted)
+            gap = gaps.mean() * (gaps.max() > _NOTHING * predicted.std())
+        return cls(coef, names, boxes, chosen, np.nan_to_num(gap, nan=np.inf))
 
 
 def _shorten(coef, functions, chosen):
@@ -112,18 +204,36 @@ def _shorten(coef, functions, chosen):
     digits : int
         Digits of the outputs after the point.
     """
-    design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
-    outputs = (design @ coef)[chosen, np.arange(len(design))]
+    outputs = _values(functions, coef)[chosen, np.arange(len(chosen))]
     spread = np.maximum(outputs.std(axis=0), 1e-12 * np.abs(outputs).max(axis=0)) + _TINY
     # What is constant on the rows of an expert may differ in other rows of its region.
-    center = design.mean(axis=0)
-    scale = np.append(np.abs(design - center).max(axis=0)[:-1], 1)[:, np.newaxis]
+    center = np.append(functions.design.mean(axis=0), 1)
+    apart = np.abs(functions.design - center[:-1]).max(axis=0)
+    scale = np.append(apart, 1)[:, np.newaxis]
     # The exponential function makes errors of large outputs larger.
     digits = np.ceil(7 + functions.is_log - np.log10(spread / scale))
     short = _round(coef, digits)
     # The intercept makes up for what rounding changes at the mean.
     short[:, -1] += np.tensordot(center, coef - short, (0, 1))
     return _round(short, digits), digits[-1].max()
+
+
+def _values(functions, coef):
+    """Return what linear functions predict of all samples, (n_functions, n_samples, n_outputs)."""
+    return functions.design @ coef[:, :-1] + coef[:, -1:]
+
+
+def _with(X, place, values):
+    """Return a copy of a table with other values of a column."""
+    if issparse(X):
+        raise TypeError("Sparse matrices have no missing values.")
+    if is_frame(X):
+        columns = {name: X[name] for name in X.columns}
+        columns[[*columns][place]] = values
+        return type(X)(columns)
+    X = X.astype(object if X.dtype == object else np.float64)
+    X[:, place] = values
+    return X
 
 
 _round = np.vectorize(lambda number, digits: round(float(number), int(digits)), [float])
@@ -146,13 +256,53 @@ def _wrap(start, text, end=""):
 class _Writer:
     """Writes rules in a language, that of a column of the forms."""
 
-    def __init__(self, view, table, functions, digits):
+    def __init__(self, estimator, view, table, functions, digits):
+        self.estimator = estimator
         self.table = table
         self.functions = functions
         self.digits = digits
         self.read = set()
         self.classes = [] if view.classes is None else view.classes.tolist()
         self.categories = {}
+        self.stand_ins = {}
+
+    def stand_in(self, place):
+        """Return what the model takes for values that X has not: a label, or a number.
+
+        Categories are then the most frequent one, or missing, and missing numbers are the mean or
+        the median. None if it predicts something else, or nothing.
+        """
+        if place not in self.stand_ins:
+            column = self.table[place]
+            options = [self.other(place)] if column.labels else []
+            if not column.labels and column.last + 1 == len(column.distinct):
+                # As many digits as make no difference.
+                digits = 8 - np.log10(column.values.std() + _TINY)
+                options = [float(_round(f(column.values), digits)) for f in (np.mean, np.median)]
+            same = (option for option in options if self.is_taken_for(place, option))
+            self.stand_ins[place] = next(same, None)
+        return self.stand_ins[place]
+
+    def is_taken_for(self, place, option):
+        """Tell whether the model predicts the same of new values of a column as of another one."""
+        column = self.table[place]
+        values = self.table.columns[place].values
+        rows = draw_rows(len(values), 1000)
+        new = [np.nan] * len(rows)
+        if column.labels:
+            is_number = values.dtype != object and not is_frame(self.table.X)
+            new = [np.nan if is_number else None] * len(rows)
+            new[::2] = [np.nanmax(values) + 1 if is_number else _NEW] * len(new[::2])
+            option = values[column.values == column.labels.index(option)][0]
+        predict = getattr(self.estimator, "predict_proba", self.estimator.predict)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                some = _safe_indexing(self.table.X, rows)
+                found, other = (predict(_with(some, place, v)) for v in (new, [option] * len(new)))
+        except (TypeError, ValueError):
+            return False
+        return bool(np.allclose(found, other, rtol=0, atol=_NOTHING * np.std(other) + _TINY))
 
     def say(self, form, *parts):
         """Return a form with its parts."""
@@ -189,6 +339,8 @@ class _Writer:
         odd = {}
         for place in sorted(self.read):
             column, value = self.table[place], self.value(place)
+            if self.stand_in(place) is not None:
+                continue
             if column.labels:
                 text, by_label = self.read_categories(place)
                 is_new = self.say("none of", text, ", ".join(by_label.values()))
@@ -212,15 +364,13 @@ class _Writer:
         is_missing = self.say("missing", value)
         is_known = self.say("known", value)
         if column.labels:
-            is_one_of, labels = column.listed(condition)
             text, by_label = self.read_categories(place)
-            listed = ", ".join(by_label[label] for label in labels if label in by_label)
-            test = self.say("one of" if is_one_of else "none of", text, listed)
-            # Missing values are a category that has a label, and no value.
-            if "missing" not in labels:
-                return test
-            joint, of_missing = ("or", is_missing) if is_one_of else ("and", is_known)
-            return f"({test} {joint} {of_missing})" if listed else of_missing
+            # What has no label is another one, and so are missing values that X has not.
+            other = self.other(place)
+            inside = [label for code, label in enumerate(column.labels) if code in condition]
+            form = "none of" if other in inside else "one of"
+            listed = [label for label in column.labels if (label in inside) != (other in inside)]
+            return self.say(form, text, ", ".join(by_label[label] for label in listed))
         if column.is_only_missing(condition):
             return is_missing
         low, high = column.thresholds(condition)
@@ -250,17 +400,30 @@ class _Writer:
         terms = zip(self.functions.owners.tolist(), self.functions.labels, slopes, strict=True)
         for place, group in groupby(terms, key=lambda term: term[0]):
             effects = {label: slope for _, label, slope in group if slope}
+            if effects and (labels := self.table[place].labels):
+                value, by_label = self.read_categories(place)
+                effects = dict.fromkeys(labels[:1], 0.0) | effects
+                of_other = effects.get(self.other(place), 0.0)
+                items = [
+                    self.say("effect", by_label[label], _text(effect))
+                    for label, effect in effects.items()
+                    if effect != of_other
+                ]
+                items = _BREAK.join(items).rstrip(",")
+                text += f"{_BREAK}+ {self.say('effects', value, items, _text(of_other))}"
+                continue
             slope = effects.pop(None, 0)
             of_missing = effects.pop("missing", 0)
             if slope:
                 text += self.product(slope, self.number(place, slope, of_missing))
             elif of_missing:
                 text += self.product(of_missing, self.say("one if missing", self.value(place)))
-            if effects:
-                value, by_label = self.read_categories(place)
-                items = [self.say("effect", by_label[k], _text(e)) for k, e in effects.items()]
-                text += f"{_BREAK}+ {self.say('effects', value, _BREAK.join(items).rstrip(','))}"
         return text
+
+    def other(self, place):
+        """Return the label of the categories that are not told apart from all that X has not."""
+        labels = self.table[place].labels
+        return "missing" if "missing" in labels else labels[0]
 
     def product(self, slope, value):
         """Return what is added to a sum."""
@@ -310,12 +473,18 @@ class Python(_Writer):
     def write(self, about, branches, last):
         """Return the text of the function."""
         lines = ["def predict(row):", f'    """{about}"""']
-        odd = [
-            f"{_BREAK}{self.table.columns.names[place]!r}: {test},"
-            for place, test in self.find_odd().items()
-        ]
-        if odd:
-            lines.append(_wrap("    refuse", "{" + "".join(odd) + f"{_BREAK}}}"))
+        lines.append('    if len(getattr(row, "shape", "1")) > 1:')
+        lines.append("        return [predict(each) for each in records(row)]")
+        means = {
+            self.table.columns.names[place]: self.stand_in(place)
+            for place in sorted(self.read)
+            if not self.table[place].labels and self.stand_in(place) is not None
+        }
+        items = [f"        {name!r}: {_text(mean)}," for name, mean in means.items()]
+        lines += ["    row = fill(row, {", *items, "    })"] * bool(items)
+        names = self.table.columns.names
+        items = [f"        {names[place]!r}: {test}," for place, test in self.find_odd().items()]
+        lines += ["    refuse({", *items, "    })"] * bool(items)
         for name, test, formula in branches:
             lines += [f"    # {name}", _wrap("    if ", test, ":")]
             lines.append(_wrap("        return ", formula))
@@ -340,6 +509,8 @@ class SQL(_Writer):
         self.read.add(place)
         column = self.table.columns[place]
         text = self.quote(column.label, '"')
+        if not self.table[place].labels and self.stand_in(place) is not None:
+            return f"coalesce({text}, {_text(self.stand_in(place))})"
         # Databases do not compute with bools.
         return self.say("flag", text) if column.is_numeric and "bool" in column.kind else text
 

@@ -205,7 +205,14 @@ class DecisionRegionDisplay:
                 axes = _get_column_indices(X, list(columns))
         if len(axes) != 2 or not {*axes} <= {*numbers}:
             raise ValueError(f"columns must be two columns of numbers, got {columns!r}.")
-        points = np.column_stack([table.columns[place].as_floats() for place in axes])
+        # Times are days, which is what matplotlib takes dates for.
+        kinds = [table.columns[place].typed.dtype.kind for place in axes]
+        points = np.column_stack(
+            [
+                table[place].values if kind in "mM" else table.columns[place].as_floats()
+                for place, kind in zip(axes, kinds, strict=True)
+            ]
+        )
         known = np.isfinite(points).all(axis=1)
         predict, y_pred = view.mixture.predict, view.mixture.predict(view.X)
         # Numbers, and several labels per sample, are no classes.
@@ -221,11 +228,14 @@ class DecisionRegionDisplay:
         display = cls(
             points[known],
             *shown,
-            axis_labels=[table.columns[place].label for place in axes],
+            axis_labels=[table[place].name for place in axes],
             surface=surface.reshape(grid_resolution, grid_resolution, -1)[..., 0],
             expert_names=view.names if view.are_kinds else None,
-        )
-        return display.plot(**plot_options)
+        ).plot(**plot_options)
+        for kind, axis in zip(kinds, (display.ax_.xaxis, display.ax_.yaxis), strict=True):
+            if kind == "M":
+                axis.axis_date()
+        return display
 
     @classmethod
     def from_predictions(
@@ -412,11 +422,17 @@ def _rows_at(table, given):
         # The most frequent category has code 0. Missing numbers are sorted to the end.
         order = np.argsort(values, kind="stable")
         row = order[0 if table[place].labels else (np.isfinite(values).sum() - 1) // 2]
+        kind = table.columns[place].typed.dtype.kind
+        if place in given and kind in "mM":
+            times = (86_400e6 * given[place]).astype("m8[us]")
+            given[place] = times if kind == "m" else np.datetime64(0, "us") + times
         typical = [table.columns[place].values[row]] * len(next(iter(given.values())))
         columns.append(given.get(place, typical))
     if hasattr(X, "columns"):
         rows = type(X)(dict(zip(X.columns, columns, strict=True)))
-        kept = {name: X[name].dtype for k, name in enumerate(X.columns) if k not in given}
+        # Numbers of the axes are between those of X, and times have the unit of X.
+        numbers = {place for place in given if table.columns[place].typed.dtype.kind not in "mM"}
+        kept = {name: X[name].dtype for k, name in enumerate(X.columns) if k not in numbers}
         return rows.astype(kept) if hasattr(rows, "astype") else rows.cast(kept)
     rows = np.array(columns, dtype=np.result_type(float, getattr(X, "dtype", float))).T
     return csr_matrix(rows) if issparse(X) else rows

@@ -11,7 +11,7 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import apart_from
-from .._data.validation import check_groups, check_weight
+from .._data.validation import as_row_counts, check_groups, check_weight
 from .._validation import Count, check_named, check_same_length, warning_once
 from ..metrics._ensemble import count_in_words, describe_gates, find_gate_share
 from ..metrics._experts import class_scores
@@ -93,8 +93,8 @@ class RegionRules:
         intercept.
 
     half_width : ndarray of shape (n_experts, n_terms)
-        Half the width of their 95 % intervals, NaN without `y`, and of logarithms that are not
-        those of counts.
+        Half the width of their 95 % intervals, NaN without `y`, of logarithms that are not those of
+        counts, and where the samples or weights are known not to be those of the fit.
 
     weight : ndarray of shape (n_experts,)
         Mean gate of each expert.
@@ -123,6 +123,8 @@ class RegionRules:
     half_width: np.ndarray
     weight: np.ndarray
     is_stack: bool
+    # Whether the rows may be others than those of the fit.
+    _may_be_new: bool = False
     # Returns the text in a language.
     _write: Any = None
     # Returns the picture of these rules.
@@ -237,7 +239,8 @@ class RegionRules:
         """Return where each expert holds, and a table of the coefficients."""
         lines = wrap(self._title(), 100)
         is_constant = np.isnan(self.fidelity)
-        if self.is_stack or not is_constant:
+        # Of a single expert the title says all.
+        if self.is_stack or not (is_constant or self.n_experts == 1):
             for k, words in enumerate(self.where):
                 words = list(words) or ["no simple words"] * int(self.share[k] > 0)
                 if words[_SHOWN_PARTS:]:
@@ -260,13 +263,15 @@ class RegionRules:
         models = f"{self.n_experts} models"
         counted = models if self.is_stack else count_in_words(self.expert_names)
         title = f"{self.verdict} {counted}, {self.n_samples} rows."
-        if not np.isnan(self.fidelity):
+        has_words = self.n_experts > 1 and not np.isnan(self.fidelity)
+        if has_words:
             rows = "every row" if self.fidelity == 1 else f"{self.fidelity:.1%} of the rows"
-            title += f" The rules in words send {rows} where the model does."
+            title += f" The printed rules assign {rows} to the same expert as the model."
         if not np.isnan(self.model_score):
-            has_words = not np.isnan(self.words_score)
-            by_words = f"{self.words_score:.3f} by the words alone, " * has_words
-            title += f" {self.total_name} {by_words}{self.model_score:.3f} by the model."
+            has_words &= not np.isnan(self.words_score)
+            by_rules = f" by the printed rules, {self.model_score:.3f} by the model" * has_words
+            score = self.words_score if has_words else self.model_score
+            title += f" {self.total_name} {score:.3f}{by_rules}."
         return title.lstrip()
 
     def _figures(self, k):
@@ -274,14 +279,14 @@ class RegionRules:
         text = f"{self.share[k]:.1%} of the rows"
         if self.is_stack:
             text = f"weight {self.weight[k]:.2f}" + f"; {text}" * (not np.isnan(self.fidelity))
-        if not np.isnan(self.expert_fidelity[k]):
+        if self.fidelity < 1 and not np.isnan(self.expert_fidelity[k]):
             text += f", words right for {self.expert_fidelity[k]:.1%}"
-        if not np.isnan(self.own_score[k]):
-            text += f"; {self.score_name} {_number(self.own_score[k])}"
-        if not np.isnan(self.other_score[k]):
-            name = f"; {self.score_name}" if np.isnan(self.own_score[k]) else ","
-            text += f"{name} on other rows {_number(self.other_score[k])}"
-        return text
+        own, other = self.own_score[k], self.other_score[k]
+        scores = [f"{_number(own)} on its own rows"] * (not np.isnan(own))
+        scores += [f"{_number(other)} on the others"] * (not np.isnan(other))
+        if np.isnan(other) and scores:
+            scores = [f"{_number(own)}"]
+        return text + f"; {self.score_name} {', '.join(scores)}" * bool(scores)
 
     def _note(self, linear):
         """Return what the coefficients are of the experts that are linear."""
@@ -289,7 +294,9 @@ class RegionRules:
             return f"No coefficients: no expert is linear in the columns ({MOST_TERMS} at most)."
         note = f"Change of {self.outcome} per unit"
         if not np.isnan(self.half_width).all():
-            note += ", with 95 % interval"
+            note += ", with 95 % interval" + " if these are the rows of the fit" * self._may_be_new
+        elif self._may_be_new:
+            note += ", no intervals: these are not the rows, or not the weights, of the fit"
         if np.isnan(self.coef[linear]).any():
             note += ", - for none"
         if linear.size > 1:
@@ -343,8 +350,8 @@ def region_rules(
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         True targets, class labels, or zeros and ones of several labels, for the scores and
-        intervals. For the intervals X, y, weights and groups should be those that `estimator` was
-        fitted on.
+        intervals. The intervals need X, y, weights and groups that `estimator` was fitted on; the
+        text says so where these are unknown.
 
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples in scores and intervals; no factor of all of them counts. None: all
@@ -408,12 +415,12 @@ def region_rules(
     >>> X = np.arange(20.0).reshape(-1, 1)
     >>> tree = Tree(max_depth=1).fit(X, X[:, 0] > 7)
     >>> print(region_rules(tree, X))
-    2 experts, 20 rows. The rules in words send every row where the model does.
+    2 experts, 20 rows. The printed rules assign every row to the same expert as the model.
     <BLANKLINE>
-    Expert 0: 40.0% of the rows, words right for 100.0%
+    Expert 0: 40.0% of the rows
         x0 <= 7
     <BLANKLINE>
-    Expert 1: 60.0% of the rows, words right for 100.0%
+    Expert 1: 60.0% of the rows
         x0 > 7
     <BLANKLINE>
     No coefficients: no expert is linear in the columns (500 at most).
@@ -435,13 +442,14 @@ def region_rules(
     functions = find_linear(estimator, view, table, outputs)
     shares = _find_shares(view, y, assigned, groups)
     of_samples = assigned.trained, shares, sample_weight, groups
-    numbers = coefficients(view, functions, outputs, scores.target, *of_samples)
+    is_of_fit = _are_of_fit(view, y, sample_weight)
+    target = None if is_of_fit is False else scores.target
+    numbers = coefficients(view, functions, outputs, target, *of_samples)
     outcome, terms, coef, half_width = _ordered(functions, assigned.share, view.classes, *numbers)
     power = 0.5 if scores.name == "RMSE" else 1
     weights = sample_weight[:, np.newaxis]
     about = _describe(view, getattr(y, "name", None), scores)
-    options = {"share": assigned.share, "about": about}
-    write = partial(write_code, view, table, assigned.regions.parts, functions, **options)
+    known = estimator, view, table, assigned.regions.parts, functions
     right = assigned.regions.right
     owners = shares.argmax(axis=1) if view.is_constant else view.experts[:, 0]
     owners = owners[:, np.newaxis] == np.arange(view.n_experts)
@@ -468,7 +476,8 @@ def region_rules(
         half_width=half_width,
         weight=view.gates.mean(axis=0),
         is_stack=view.is_stack,
-        _write=write,
+        _may_be_new=not is_of_fit and y is not None,
+        _write=partial(write_code, *known, about=about),
         _draw=partial(draw_rules, estimator, view, table, y, owners),
     )
 
@@ -530,11 +539,18 @@ def _assign_stack(assigned, view):
 
 def _describe(view, target, scores):
     """Return what code says of itself: what is predicted by which model, and how well."""
-    about = f"Predict {target or 'y'!r} by the words of {type(view.mixture).__name__}"
-    if not np.isnan(scores.by_words):
-        name = scores.name.replace("RMSE", "R2")
-        about += f": {name} {scores.by_words:.3f} (model {scores.by_model:.3f})"
-    return about.replace('"', "'")
+    what = f"Predict {target or 'y'!r} as {type(view.mixture).__name__} does"
+    score = f" ({scores.name.replace('RMSE', 'R2')} {scores.by_model:.3f})"
+    return what.replace('"', "'"), score * (not np.isnan(scores.by_model))
+
+
+def _are_of_fit(view, y, weight):
+    """Tell whether samples and weights are those of the fit: their likelihood is. None: unknown."""
+    mixture = view.mixture
+    if y is None or view.is_stack or view.has_groups or not hasattr(mixture, "log_likelihood_"):
+        return None
+    found = as_row_counts(weight) @ mixture.score_samples(view.X, y)
+    return bool(np.isclose(found, mixture.log_likelihood_, rtol=1e-6))
 
 
 class _Scores(NamedTuple):

@@ -82,4 +82,4 @@ def describe_gates(view, gate_share, ensemble):
 def count_in_words(names):
     """Return how many experts there are."""
     kinds = f"kinds of experts ({', '.join(names)})" if are_kinds(names) else "experts"
-    return f"{len(names)} {kinds}"
+    return f"{len(names)} {kinds}" if len(names) > 1 else "1 expert"

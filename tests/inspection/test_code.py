@@ -13,7 +13,10 @@ import pytest
 from made_up import shops
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from sklearn.linear_model import LinearRegression, PoissonRegressor
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, __version__
@@ -227,8 +230,9 @@ def test_numbers_have_few_digits_and_no_formula_is_written_twice(X):
     tree = ast.parse(text)
     numbers = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert max(len(repr(number)) for number in numbers if isinstance(number, float)) <= 10
-    # The regions at the sides have one function, beside a helper; 1e-9 is below all digits.
-    assert [text.count("return"), text.count("0.3333"), text.count("row[1]")] == [3, 1, 0]
+    # The regions at the sides have one function, beside that of tables; 1e-9 is below all digits.
+    rules = text.partition("def predict(")[2]
+    assert [rules.count("return"), text.count("0.3333"), text.count("row[1]")] == [3, 1, 0]
 
 
 def test_lines_of_code_have_a_length_that_can_be_read():
@@ -253,15 +257,60 @@ def test_the_header_says_target_model_scores_and_version(X):
     assert "R2" not in region_rules(model, X).to_python()
 
 
-def test_values_that_were_not_there_before_are_refused_by_name():
-    X, y = shops(kinds=("shop", "flat", None))
-    rules = region_rules(MixtureRegressor(random_state=0).fit(X, y), X)
-    row = {"size": 50, "age": pd.NA, "kind": None}
+@pytest.mark.parametrize("kinds", [("shop", "flat"), ("shop", "flat", None)])
+def test_values_that_were_not_there_before_are_what_the_model_takes_them_for(kinds):
+    """The default parts take the mean, the most frequent category, or a missing one if some are."""
+    X, y = shops(kinds=kinds)
+    model = MixtureRegressor(random_state=0).fit(X, y)
+    rules = region_rules(model, X)
+    odd = pd.concat([X[:9].assign(**{name: value}) for name, value in ODD], ignore_index=True)
+    expected = model.predict(odd)
+    assert_same(by_python(rules.to_python(), odd.to_dict("records")), expected)
+    assert_same(by_sql(rules.to_sql(), odd), expected)
+    # A table is read row by row.
+    assert_same(by_python(rules.to_python(), [odd])[0], expected)
+    assert_same(by_python(rules.to_python(), [polars_of(odd)])[0], expected)
+
+
+ODD = [("kind", "hut"), ("kind", None), ("size", np.nan), ("age", np.nan)]
+
+
+def polars_of(frame):
+    return pytest.importorskip("polars").from_pandas(frame)
+
+
+def test_values_that_the_model_refuses_are_refused_by_name():
+    X, y = shops()
+    expert = make_pipeline(
+        make_column_transformer((OneHotEncoder(), ["kind"]), ("passthrough", ["size"])),
+        LinearRegression(),
+    )
+    model = MixtureRegressor(expert, 1, random_state=0).fit(X, y)
+    rules = region_rules(model, X)
+    row = {"size": 50, "age": None, "kind": "flat"}
     assert np.isfinite(by_python(rules.to_python(), [row])).all()
     for odd in ({"kind": "hut"}, {"size": None}, {"size": np.nan}):
         with pytest.raises(ValueError, match=f"columns {[*odd]}".replace("[", r"\[")):
             by_python(rules.to_python(), [row | odd])
         assert by_sql(rules.to_sql(), pd.DataFrame([row | odd])).tolist() == [None]
+
+
+def test_a_gate_that_mixes_experts_in_its_leaves_is_written_as_it_predicts(X):
+    rng = np.random.default_rng(0)
+    is_up = (X[:, 0] > 0) ^ (rng.random(200) < 0.2)
+    y = np.where(is_up, X[:, 1], -X[:, 1]) + 0.1 * rng.normal(size=200)
+    gate = DecisionTreeClassifier(max_leaf_nodes=2, random_state=0)
+    model = MixtureRegressor(LinearRegression(), 2, gate=gate, random_state=0).fit(X, y)
+    assert (np.abs(model.gate_proba(X) - 0.5) < 0.49).all()
+    text = region_rules(model, X, y).to_python()
+    assert_same(by_python(text, [X])[0], model.predict(X))
+    assert "as MixtureRegressor does (R2" in text
+    # A gate with as many values as rows is not: the words say which expert counts.
+    gate = LogisticRegression()
+    model = MixtureRegressor(LinearRegression(), 2, gate=gate, random_state=0).fit(X, y)
+    text = region_rules(model, X, y).to_python()
+    gap = np.abs(by_python(text, [X])[0] - model.predict(X)).mean()
+    assert f"as MixtureRegressor does, but for {gap:.2g} on average" in text
 
 
 def test_what_is_constant_in_the_rows_of_an_expert_may_move(X):

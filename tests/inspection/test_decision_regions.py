@@ -9,6 +9,7 @@ import pytest
 from helpers import legend_texts, make_table, raises
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix, issparse
+from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -244,3 +245,25 @@ def test_what_has_not_two_columns_of_numbers_is_refused(pyplot):
         (patches, rows),
     ):
         raises(ValueError, "two columns.*from_predictions", from_estimator, estimator, samples)
+
+
+def test_an_axis_of_dates(pyplot):
+    rng = np.random.default_rng(0)
+    start = pd.Timestamp("2024-01-01")
+    X = pd.DataFrame({"day": start + pd.to_timedelta(rng.integers(0, 300, 200), unit="D")})
+    X["x"], X["wait"] = rng.normal(size=200), X["day"] - start
+    is_late = X["day"] > pd.Timestamp("2024-06-01")
+
+    def read(frame):
+        return frame.assign(day=frame["day"].astype("int64"), wait=frame["wait"].astype("int64"))
+
+    gate = DecisionTreeClassifier(max_depth=1, random_state=0)
+    model = MixtureRegressor(LinearRegression(), 2, gate=gate, random_state=0)
+    model = make_pipeline(FunctionTransformer(read), model)
+    model.fit(X, np.where(is_late, X["x"], -X["x"]))
+    for columns in (("day", "x"), ("x", "wait")):
+        display = from_estimator(model, X, columns=columns, grid_resolution=40)
+        split = (display.surface != display.surface[0, 0]).mean()
+        assert_allclose(split, is_late.mean(), atol=0.1)
+    start, end = from_estimator(model, X, columns=("x", "day")).ax_.get_ylim()
+    assert [matplotlib.dates.num2date(day).year for day in (start + 30, end)] == [2024, 2024]

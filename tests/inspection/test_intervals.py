@@ -118,3 +118,23 @@ def test_an_interval_reaches_beyond_what_a_penalty_has_moved(expert):
         expected = np.maximum(two_sided, moved + ratio * two_sided)
         assert_allclose(width[k], expected, rtol=1e-4)
     assert (expected > two_sided + 0.01).any() == (not isinstance(expert, LinearRegression))
+
+
+@pytest.mark.parametrize("weight", [None, np.tile([1.0, 2.5], 100)])
+def test_rows_that_are_not_those_of_the_fit_have_no_intervals(weight):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y = X[:, 0] + rng.normal(size=200)
+    model = one(LinearRegression(), X, y, sample_weight=weight)
+    rules = region_rules(model, X, y, weight)
+    assert (rules.half_width > 0).all()
+    assert "with 95 % interval\n" in str(rules)
+    others = [(X[1:], y[1:], None if weight is None else weight[1:]), (X, y, np.arange(200) + 1.0)]
+    for other in others:
+        rules = region_rules(model, *other)
+        assert np.isnan(rules.half_width).all()
+        assert "no intervals: these are not the rows, or not the weights, of the fit" in str(rules)
+    # Of other mixtures it is not known.
+    stack = MixtureRegressor([LinearRegression(), Ridge()], method="stack", random_state=0)
+    rules = region_rules(stack.fit(X, y), X, y)
+    assert "with 95 % interval if these are the rows of the fit" in str(rules)

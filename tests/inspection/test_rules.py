@@ -89,7 +89,7 @@ def test_text_frame_and_html_show_the_same():
     assert "<heat>" not in html
     assert "&lt;heat&gt; &lt;=" in html
     assert html.startswith('<pre style="overflow-x: auto">')  # a page does not scroll sideways
-    assert "send every row where the model does" in text
+    assert "assign every row to the same" in text
     assert frame["where"].tolist() == [" or ".join(parts) for parts in rules.where]
     assert_array_equal(frame[list(rules.terms)], rules.coef)
     assert (frame["own RMSE"] < 0.25).all()
