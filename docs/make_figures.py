@@ -104,9 +104,11 @@ def draw_regimes():
     model, rules, X, kw = made["model"], made["rules"], made["X"], made["kw"]
     experts = model.apply(X)
     _, ax = plt.subplots(figsize=(6.2, 4.4), layout="constrained")
-    places = [(-8, 385, "left"), (34.5, 385, "right"), (-8, -12, "left")]
-    for k, (color, (x, y, side)) in enumerate(zip(expert_colors(3), places, strict=True)):
-        own = X[experts == k]
+    # From the one that falls most to the one that rises.
+    places = [(-8, 385, "left"), (-8, -12, "left"), (34.5, 385, "right")]
+    order = rules.coef[:, list(rules.terms).index("outside_c")].argsort()
+    for k, (x, y, side) in zip(order, places, strict=True):
+        own, color = X[experts == k], expert_colors(3)[k]
         ax.scatter(own["outside_c"], kw[experts == k], color=color, s=14, linewidths=0, alpha=0.8)
         slope = dict(zip(rules.terms, rules.coef[k], strict=True))["outside_c"]
         # A condition a line, or all alternatives in one.
