@@ -70,7 +70,7 @@ def _parser(prog):
     parser = argparse.ArgumentParser(
         prog,
         description=f"{main.__doc__} `table2`, `sentiment`, `check` and `redraw` "
-        "have an own --help. Finished runs are kept: the same command goes on where it was "
+        "have an own --help. Finished runs are kept: the same command resumes where it was "
         "interrupted.",
     )
     text = "seeds of each cell; by default as each experiment says"
@@ -89,7 +89,7 @@ def _run(experiments, options, command):
         how = {name: getattr(options, name) for name in ("runs", "seed", "jobs", "device")}
         results = run_experiments(experiments, options.out, **how)
     except KeyboardInterrupt:
-        sys.exit(f"Stopped. What is finished is in {options.out}/runs; the same command goes on.")
+        sys.exit(f"Stopped. What is finished is in {options.out}/runs; the same command resumes.")
     paths = write_report(results, options.out, command)
     print(*paths, sep="\n")
     if len(paths) == 1:

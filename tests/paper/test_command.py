@@ -102,7 +102,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Run, "perform", interrupt)
-    with pytest.raises(SystemExit, match="the same command goes on"):
+    with pytest.raises(SystemExit, match="the same command resumes"):
         command.main(["fig1", "--jobs", "1", "--out", str(tmp_path)])
 
 

@@ -168,7 +168,7 @@ def add_arguments(parser):
         metavar="FOLDER",
         type=Path,
         default=Path("results/paper/unfinished"),
-        help="state of unfinished runs: the same command goes on after their last epoch",
+        help="state of unfinished runs: the same command resumes after their last epoch",
     )
 
 
