@@ -39,10 +39,10 @@ STYLE = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False}
 GRAY, RED = "0.72", "#c1272d"
 
 
-def run(page, until):
+def run(page, until, begin=""):
     """Run the code of a page until it has made something of this name; return all it has made."""
-    made = {}
-    examples = DocTestParser().get_examples((DOCS / page).read_text(encoding="utf-8"))
+    made, text = {}, (DOCS / page).read_text(encoding="utf-8")
+    examples = DocTestParser().get_examples(text[text.index(begin) :])
     with redirect_stdout(StringIO()):
         for example in examples:
             exec(compile(example.source, page, "single"), made)
@@ -93,7 +93,7 @@ def draw_patches():
 
 def draw_rules():
     """Draw the two regimes of README.md by the line of code that it names."""
-    made = run("../README.md", "model")
+    made = run("../README.md", "model", begin="## Find regimes")
     code = re.search(r"`(region_rules\(.+\.plot\(\))`", (DOCS / "../README.md").read_text("utf-8"))
     return eval(code[1], made)
 

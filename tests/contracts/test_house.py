@@ -11,9 +11,9 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_330,
+    "lines of code outside paper": 12_760,
     "lines of code of paper": 4_175,
-    "lines of code of tests": 12_290,
+    "lines of code of tests": 12_690,
     "lines of the largest file": 650,
     "constants that are numbers": 100,
     "rooms": 20,

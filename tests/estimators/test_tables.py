@@ -194,7 +194,7 @@ def test_defaults_of_pictures():
     shape = (80, 3, 8, 8)
     shared = {"trunk": "cnn", "expert": "mlp", "router": "soft", "expert_loss_weight": 0.7}
     trained = {"solver": "adamw", "solver__schedule": "cosine", "learning_rate_init": 0.002}
-    trained |= {"standardize": True, "early_stopping": False, "tol": None, "max_iter": 1000}
+    trained |= {"standardize": True, "early_stopping": False, "tol": None, "max_iter": 300}
     for model in BOTH:
         assert (shared | trained).items() <= plan_for(shape, model).resolved.items()
     whole = plan_for(shape, expert="cnn").resolved
