@@ -34,8 +34,7 @@ test-recipes: $(VENV)/test $(VENV)/works-with
 
 # Products round as on another processor: no word of a report, and no figure of a page, depends on it.
 KERNEL = $(if $(shell grep -s avx512f /proc/cpuinfo),Haswell,Sandybridge)
-ROUNDED = $(REPORTS:%=inspection/test_%.py) estimators/test_linear_experts.py \
-	metrics/test_specialization.py mixtures/test_mixture_estimators.py mixtures/test_stack.py
+ROUNDED = $(REPORTS:%=inspection/test_%.py) metrics/test_specialization.py
 REPORTS = code explain rules stability
 test-kernels: export OPENBLAS_CORETYPE = $(KERNEL)
 test-kernels: $(VENV)/test-all
