@@ -62,6 +62,7 @@ TESTS = {
     "_validation": ["contracts/bad_parameters", "contracts/plugins", "data/frames", "metrics"],
     "callbacks": ["training/callbacks", "training/checkpoint"],
     "datasets": ["datasets", "contracts/bad_parameters"],
+    "distributed": ["training/process_group"],
     "inspection": ["inspection"],
     "metrics": ["metrics", "inspection", "contracts/bad_parameters"],
     "nn": ["nn", "contracts/plugins", "contracts/bad_parameters"],

@@ -45,6 +45,7 @@ from .._training.loop import Training
 from .._training.net import MoENet, place
 from .._training.out_of_bag import hide_rows
 from .._training.pool import fit_pool, train_pool_further
+from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture
 from ..nn.heads import choose_head, learn_scale
@@ -268,7 +269,8 @@ class Fit:
         self.learned = Fitted.of(estimator) if goes_on else Fitted()
         seed = estimator._next_seed if goes_on else estimator.random_state
         self.random_state = check_random_state(seed)
-        if estimator.verbose:
+        # The first process shows what all do.
+        if estimator.verbose and not getattr(CURRENT_GROUP.get(), "rank", 0):
             self.progress = show_progress(type(estimator).__name__, estimator.verbose)
 
     def hurry(self):

@@ -183,13 +183,13 @@ class Checkpoint:
         net.history = History(json.loads(stored["history"]))
         training.n_done, training.stopped = stored["n_done"], stored["stopped"]
         training.n_steps_done = stored["n_steps_done"]
-        # A generator of another kind of device cannot go on with its draws.
+        # On another kind of device, and in further processes, others are drawn.
         is_same = stored["device"] == torch.device(net.device).type
-        for generator, state in zip(training.generators, stored["draws"], strict=False):
-            if is_same:
-                generator.set_state(state)
-            else:
-                generator.manual_seed(generator.initial_seed() + stored["n_done"])
+        known = training.generators if is_same else []
+        for generator, state in zip(known, stored["draws"], strict=False):
+            generator.set_state(state)
+        for generator in {*training.generators, *training.draws}.difference(known):
+            generator.manual_seed(generator.initial_seed() + stored["n_done"])
 
     def epoch_ended(self, training):
         """Write the state, unless that was done just now."""
@@ -203,6 +203,9 @@ class Checkpoint:
 
     def _write(self, training):
         """Store the state of a training in the file, which is whole at any moment."""
+        # The first process stores what all have.
+        if getattr(training.group, "rank", 0):
+            return
         net = training.net
         state = {name: getattr(net, name).state_dict() for name in net.with_state}
         state |= {

@@ -3,7 +3,7 @@
 import math
 from contextlib import contextmanager, nullcontext
 from functools import reduce
-from itertools import islice
+from itertools import islice, repeat
 
 import torch
 from skorch.dataset import Dataset
@@ -14,9 +14,10 @@ from .._registry import call_factory
 from .._threads import threads_for
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
-from ..nn.functional import mixture_loss
+from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from .callbacks import Interrupts, StopTraining, check_callbacks, has_batch_hooks
+from .process_group import CURRENT_GROUP
 
 # Largest block that glibc keeps for reuse, in bytes.
 _LARGEST_BLOCK = 31 * 2**20
@@ -38,7 +39,8 @@ def set_cosine_rates(optimizer, n_done, n_steps):
 class Training:
     """One training of a net, from the first epoch or from where it was stopped.
 
-    It is `training_` of the net while it lasts.
+    It is `training_` of the net while it lasts. Within `data_parallel` it is shared by the
+    processes of `group`, which is None otherwise.
 
     Parameters
     ----------
@@ -87,10 +89,12 @@ class Training:
         self.validation = validation
         self.epochs = epochs
         self.checkpoint = checkpoint
+        self.group = CURRENT_GROUP.get()
         # Transforms of torchvision draw on the CPU.
         devices = dict.fromkeys((str(net.device), "cpu"))
         self.generators = [torch.Generator(device).manual_seed(seed) for device in devices]
-        self.generator = self.generators[0]
+        self.generator, group = self.generators[0], self.group
+        self.draws = self.generators if group is None else group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
         self.is_weighted = rows.is_weighted
         self.n_done, self.stopped = 0, False
@@ -126,6 +130,7 @@ class Training:
         net, self.step = self.net, self.make_step(self)
         try:
             with (
+                self.group or nullcontext(),
                 Interrupts() as interrupts,
                 threads_for(net.work_of_a_row_ * self.batch_size, "openmp"),
                 explained_errors(self.batch_size, net.device),
@@ -150,6 +155,8 @@ class Training:
             self.checkpoint.restore(self)
         self.notify("on_train_begin", **known)
         n_epochs = (self.epochs - self.n_done) * (not self.stopped)
+        if self.group is not None:
+            self.group.begin(self, n_epochs, interrupts)
         try:
             self._run_epochs(n_epochs)
         except StopTraining:
@@ -206,6 +213,8 @@ class Training:
                 stop = error
                 if method_name != "on_epoch_end":
                     raise
+        if method_name == "on_epoch_end" and self.group is not None:
+            stop = self.group.end_epoch(self, stop)
         if stop is not None:
             raise StopTraining from stop
 
@@ -223,22 +232,28 @@ class Training:
 
     def _run_batches(self, rows, cuts, *, training=True):
         """Return the metrics of every step, which stay where they were computed."""
-        net, prefix = self.net, "train" if training else "valid"
+        net, group, prefix = self.net, self.group, "train" if training else "valid"
         if self.module.training != training:
             net._set_training(training)
             self.module.train(training)
         run_step = self.step if training else self._validate
         device = torch.device(net.device)
+        if group is None:
+            batches = zip((rows.take(cut, device) for cut in cuts), repeat(nullcontext()))
+        else:
+            batches = group.shards(rows, cuts, device)
         steps = []
-        for cut in cuts:
-            batch = rows.take(cut, device)
+        for batch, sharding in batches:
             if self.has_batch_hooks:
                 # As skorch's callbacks unpack it.
                 xy = (batch.x, batch.y)
                 self.notify("on_batch_begin", batch=xy, training=training)
-            step = run_step(batch)
+            with sharding:
+                step = run_step(batch)
             steps.append({name: step[name] for name in _STEP_METRICS if name in step})
             if self.has_batch_hooks:
+                if group is not None:
+                    (step["loss"],) = group.all_reduce(step["loss"])
                 net.history.record_batch(prefix + "_loss", step["loss"].item())
                 net.history.record_batch(prefix + "_batch_size", len(batch.y))
                 self.notify("on_batch_end", batch=xy, training=training, **step)
@@ -250,7 +265,7 @@ class Training:
         net, head = self.net, self.net.criterion_
         with fixed_draws(self.module, net.device) if net.draws_ else nullcontext():
             output = self.module(net.as_input(batch.x)).output
-        weight = batch.weight.sum()
+        weight = batch_weight(batch.weight)
         loss = batch.weight @ head.loss(output, batch.y) / weight
         # In float64 a sum of hits is exact, however they fall into batches.
         score = batch.weight.double() @ head.score(output, batch.y).double()
@@ -263,6 +278,8 @@ class Training:
             values = [step[name] for step in steps if name in step]
             are_tensors = isinstance(values[0], torch.Tensor)
             metrics[name] = torch.stack(values) if are_tensors else losses.new_tensor(values)
+        if self.group is not None:
+            metrics = self.group.collect(metrics)
         weight = metrics["weight"]
         share = weight / weight.sum()
         loss = float(share @ metrics["loss"])
@@ -335,7 +352,7 @@ class Step:
         if training.n_steps:
             training.n_steps_done += 1
             set_cosine_rates(net.optimizer_, training.n_steps_done, training.n_steps)
-        metrics = {"loss": loss, "weight": len(batch.weight)}
+        metrics = {"loss": loss, "weight": batch_size(batch.weight)}
         if oob_loss is not None:
             metrics["oob_loss"] = oob_loss
         if mixed.output is not None:
@@ -355,7 +372,7 @@ class Step:
         if net.train_transform is not None:
             # X is not ours to change.
             x, has_new_nan = self._transform(x.clone() if x is batch.x else x)
-        draws = use_generator(*self.training.generators) if self.is_stochastic else nullcontext()
+        draws = use_generator(*self.training.draws) if self.is_stochastic else nullcontext()
         is_mixed = net.precision == "bf16"
         precision = torch.autocast(x.device.type, torch.bfloat16) if is_mixed else nullcontext()
         with precision, draws:
@@ -374,7 +391,7 @@ class Step:
             "train_transform must return a tensor of the shape and type of the batch that it is "
             f"given, {tuple(shape)}, {dtype}"
         )
-        with use_generator(*self.training.generators):
+        with use_generator(*self.training.draws):
             x = call_factory(expected, torch.Tensor, self.net.train_transform, x)
         if (x.shape, x.dtype) != (shape, dtype):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
@@ -409,10 +426,10 @@ class Step:
         return self.net.criterion_.mix(log_gate, outputs.detach())
 
     def backward(self, mixed, losses, batch):
-        """Compute the gradients; return the loss."""
+        """Compute the gradients of all processes; return the loss."""
         net, training = self.net, self.training
         # Not over the weight of the batch, see `weighted_mean`.
-        loss = batch.weight / len(batch.weight) @ losses
+        loss = batch.weight / batch_size(batch.weight) @ losses
         total = loss
         if self.module.router is not None and mixed.route is not None:
             balance = self.module.router.balance_loss(mixed.route, batch.weight)
@@ -420,6 +437,8 @@ class Step:
         # Not so where the gradients are set already.
         if total.requires_grad:
             total.backward()
+        if training.group is not None:
+            training.group.all_reduce_gradients(training.parameters)
         if training.has_batch_hooks:
             training.notify(
                 "on_grad_computed",
@@ -438,7 +457,7 @@ class Step:
         """
         net, experts, factors = self.net, self.module.experts, []
         if self.training.is_weighted:
-            factors.append(batch.weight.mean())
+            factors.append(batch_weight(batch.weight) / batch_size(batch.weight))
         if net.schedule == "residual":
             error = net.criterion_.error(mixed.output, batch.y)
             residual = mixed.route.expert_means(error, batch.weight)

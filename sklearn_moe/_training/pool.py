@@ -25,6 +25,7 @@ from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
 from ..nn.experts.mlp import MLPStack
 from ..nn.experts.trees import BoostedTrees
+from ..nn.functional import batch_size, sum_over_shards
 from ..nn.mixture import MixtureOutput
 from .estimators import fit_members, fit_members_further
 from .linear import fit_line
@@ -196,7 +197,7 @@ class BagStep(Step):
             in_bag = batch.in_bag.to(losses.dtype)
         share = in_bag / in_bag.sum(1, keepdim=True)
         if self.is_traced:
-            weight = (batch.weight / len(batch.weight)).unsqueeze(1)
+            weight = (batch.weight / batch_size(batch.weight)).unsqueeze(1)
             experts.set_gradients(inputs, gradients * (share * weight).T.unsqueeze(1))
         mixed = MixtureOutput(None, None, outputs)
         if training.needs_outputs:
@@ -206,7 +207,7 @@ class BagStep(Step):
         if batch.in_bag is not None:
             # Some rows may be hidden from none.
             weight = batch.weight.unsqueeze(1) * (1 - in_bag)
-            total = weight.sum().clamp(min=1e-12)
+            total = sum_over_shards(weight.sum()).clamp(min=1e-12)
             oob_loss = (losses.detach() * weight).sum() / total
         return mixed, (losses * share).sum(1), oob_loss
 

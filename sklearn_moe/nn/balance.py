@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .._registry import Registry
-from .functional import softmax, weighted_mean
+from .functional import softmax, sum_over_shards, weighted_mean
 from .router_parts import Route
 
 
@@ -78,7 +78,7 @@ class ImportanceBalance(Balance):
 
     def loss(self, router, route, weight):
         """Return cv(P)^2."""
-        shares = _importance(route, weight)
+        shares = sum_over_shards(_importance(route, weight))
         return shares.var(correction=0) / shares.mean().square()
 
 

@@ -1,8 +1,10 @@
 """Functions that several parts of a mixture use: softmax, activations, checks, sums and losses."""
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +149,78 @@ def evaluate(module: nn.Module, x: Tensor) -> Any:
     return output
 
 
+# -- sums over a batch of which this process may hold only a shard -------------------------
+
+# A loss computed from such sums is the loss of the whole batch, or this process's part of it. In
+# both cases its gradients must be summed over the processes once. A single process needs none of
+# this.
+
+
+class BatchShard(NamedTuple):
+    """The shard of a batch that this process holds."""
+
+    rows: slice  # of the batch
+    n_samples: int  # in the whole batch
+    weight: Tensor  # of the whole batch, ()
+    all_reduce: Callable[[Tensor], Tensor]  # the sum over the processes
+
+
+_SHARD: ContextVar[BatchShard | None] = ContextVar("shard", default=None)
+
+
+@contextmanager
+def using_shard(shard: BatchShard) -> Iterator[None]:
+    """Within this context the samples at hand are a shard of a batch."""
+    token = _SHARD.set(shard)
+    try:
+        yield
+    finally:
+        _SHARD.reset(token)
+
+
+def sum_over_shards(value: Tensor) -> Tensor:
+    """Return the sum over a whole batch, given the sum over the samples at hand.
+
+    Its gradient is that of the samples at hand; the other processes compute theirs.
+    """
+    shard = _SHARD.get()
+    if shard is None:
+        return value
+    return _AllReduce.apply(value, shard.all_reduce)
+
+
+def batch_weight(weight: Tensor) -> Tensor:
+    """Return the total weight of a whole batch, given the weights of the samples at hand."""
+    shard = _SHARD.get()
+    if shard is None:
+        return weight.sum()
+    return shard.weight.to(weight.dtype)
+
+
+def batch_size(weight: Tensor) -> int:
+    """Return the number of samples of a whole batch, given the weights of those at hand."""
+    shard = _SHARD.get()
+    return len(weight) if shard is None else shard.n_samples
+
+
+def draw_for_samples(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Draw `draw(shape)` for the whole batch and return the rows of the samples at hand."""
+    shard = _SHARD.get()
+    if shard is None:
+        return draw(shape)
+    return draw((shard.n_samples, *shape[1:]))[shard.rows]
+
+
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, all_reduce):
+        return all_reduce(value)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
 # -- losses of a batch --------------------------------------------------------------------
 
 
@@ -156,8 +230,11 @@ def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
     The weights of all training samples have mean 1, so that the expectation over batches is the
     weighted mean over all samples. Division by sum(w) of the batch would not have that property:
     it would take away most of what a heavy sample weighs more than the others of its batch.
+
+    Where several processes share a batch, each gets the contribution of its own samples: the sum
+    over the processes is the weighted mean of the batch.
     """
-    return weight @ values / len(weight)
+    return weight @ values / batch_size(weight)
 
 
 def mixture_loss(

@@ -8,6 +8,7 @@ the weights of all experts. Noise is added to the scores that choose the experts
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,11 @@ from .._registry import Registry, accepts_argument, require_override
 from .dispatch import is_exporting
 from .functional import (
     Shape,
+    batch_size,
+    batch_weight,
+    draw_for_samples,
     softmax,
+    sum_over_shards,
 )
 from .seeding import current_generator, hash_rows
 
@@ -267,7 +272,7 @@ class Route(NamedTuple):
         """
         shares = self.shares()
         weight = weight.to(shares.dtype)
-        total, load = torch.stack([weight * values, weight]) @ shares
+        total, load = sum_over_shards(torch.stack([weight * values, weight]) @ shares)
         return total / load.clamp(min=torch.finfo(load.dtype).tiny)
 
     def load(self, weight: Tensor) -> Tensor:
@@ -276,10 +281,10 @@ class Route(NamedTuple):
         By weight: the shares of a heavy batch are larger, so that the mean over several batches is
         the share of all samples. Samples without an expert are divided among all in proportion.
         """
-        load = self.per_expert(weight)
+        load = sum_over_shards(self.per_expert(weight))
         if self.chosen is None:
-            load = load / load.sum().clamp(min=1e-12) * weight.sum().to(load.dtype)
-        return load / len(weight)
+            load = load / load.sum().clamp(min=1e-12) * batch_weight(weight).to(load.dtype)
+        return load / batch_size(weight)
 
 
 # -- gates --------------------------------------------------------------------------------
@@ -359,7 +364,7 @@ class Noise:
             u = hash_rows(x, scores.shape[1], generator).to(scores.dtype)
         else:
             options = {"generator": generator, "dtype": scores.dtype, "device": scores.device}
-            u = torch.rand(scores.shape, **options)
+            u = draw_for_samples(partial(torch.rand, **options), scores.shape)
         return self.quantile(u)
 
     @staticmethod

@@ -11,7 +11,7 @@ from house import FILES, PACKAGE, arrows, imports, room, tree
 LAYERS = [
     ["paper"],
     ["__init__"],
-    ["_estimators", "callbacks"],
+    ["_estimators", "callbacks", "distributed"],
     ["_parameters", "_training", "inspection"],
     ["metrics", "preprocessing", "_mixtures"],
     ["_data"],

@@ -11,13 +11,13 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_760,
+    "lines of code outside paper": 13_060,
     "lines of code of paper": 4_175,
-    "lines of code of tests": 12_690,
+    "lines of code of tests": 12_980,
     "lines of the largest file": 650,
     "constants that are numbers": 100,
-    "rooms": 20,
-    "arrows between rooms": 58,
+    "rooms": 21,
+    "arrows between rooms": 60,
     "files of a fit": 36,
     "functions of a fit": 248,
     "files of a prediction": 12,
