@@ -30,6 +30,11 @@ def named(options):
     return re.sub(r" at 0x[0-9a-f]+", "", str(options))
 
 
+def slow(names, *those):
+    """Return names for the parameters of a test, of which those take long."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in those)) for name in names]
+
+
 def brief(model=MoEClassifier, **parameters):
     """Return an estimator for a brief fit."""
     options = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}

@@ -30,9 +30,9 @@ TREE, STUMP = DecisionTreeClassifier(max_leaf_nodes=4), DecisionTreeClassifier(m
 EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are rows to all digits
 FAST = [
     MoEClassifier(3, max_iter=N_EPOCHS[MoEClassifier], **BRIEF),
-    MixtureRegressor(n_init=1, max_iter=2),
 ]
 MIXTURES = [
+    MixtureRegressor(n_init=1, max_iter=2),
     MixtureClassifier(n_init=1, max_iter=1),
     MixtureRegressor(Ridge(), gate=TREE, n_init=1, max_iter=5),
     MixtureRegressor(Ridge(), n_components="auto", gate=EXACT, n_init=1, max_iter=2),

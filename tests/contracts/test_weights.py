@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import brief_fits, predictions, weights_of
+from helpers import brief_fits, predictions, slow, weights_of
 from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 
@@ -120,7 +120,7 @@ def said(model, X, y, weight=None, at=None):
 
 
 @brief_fits
-@pytest.mark.parametrize("name", ANY_MODEL)
+@pytest.mark.parametrize("name", slow(ANY_MODEL, "model tree", "MixtureClassifier"))
 def test_the_scale_of_weights_changes_nothing_and_up_to_five_are_repetitions(name):
     X, y, rng = bent(name, 120)
     nearly_equal = np.where(np.arange(120) == 3, 999, 1000)

@@ -169,6 +169,7 @@ def test_columns_that_told_nothing_have_no_effect():
         np.testing.assert_array_equal(model.predict_proba(asked), model.predict_proba(given))
 
 
+@pytest.mark.slow
 def test_containers_that_are_set_for_steps_of_pipelines_change_nothing():
     frame, price = shops(200)
     sparse = csr_array(frame[["size"]])

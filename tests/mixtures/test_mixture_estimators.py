@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import brief_fits, predictions
+from helpers import brief_fits, predictions, slow
 from joblib import parallel_config
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
@@ -201,7 +201,7 @@ def test_frames_of_other_kinds_and_weights_are_the_same_table(of_shops):
 
 
 @pytest.mark.parametrize("parameters", [{"n_init": 1}, {"n_components": "auto"}])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow(KINDS, "classes"))
 def test_a_weight_of_two_is_the_sample_twice_where_values_are_missing(kind, parameters):
     X, y, _ = shops(0, n=150)
     if kind == "classes":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits
+from helpers import brief_fits, slow
 
 from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run_experiment
 from sklearn_moe.paper.__main__ import stored_result
@@ -47,7 +47,7 @@ def keys_of(cells):
     return {run.key for cell in cells for run in cell.runs}
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", slow(EXPERIMENTS, "phases", "scaling", "bound"))
 def test_every_experiment_is_sound(name):
     for protocol, data in (("code", "fixed"), ("ours" if name == "table2" else "paper", "fresh")):
         experiment = get_experiment(name, protocol, data)

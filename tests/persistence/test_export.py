@@ -188,9 +188,8 @@ CATEGORIES = category_cases()
 
 
 @pytest.mark.filterwarnings(r"ignore:Column 'c' of X. \d+ of \d+ values:UserWarning")
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "300 texts")) for n in CATEGORIES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CATEGORIES)
 def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
     learned, X, given, chosen = CATEGORIES[name]
     y = np.random.default_rng(1).integers(3, size=len(X))
