@@ -219,7 +219,13 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
                 [places[part[kept[part]]] for part in split]
                 for split in splits.split(X, target, groups)
             ]
-        return replace(problem.without_weightless(), splits=splits)
+        problem = replace(problem.without_weightless(), splits=splits)
+        if is_classifier(self) and not np.ptp(problem.y):
+            raise ValueError(
+                f"y holds one class only, {problem.target.tolist()[0]!r}, in samples of weight "
+                "above 0. A classifier needs samples of two classes or more."
+            )
+        return problem
 
     # -- by EM, or as a tree of linear models ----------------------------------------------------
 

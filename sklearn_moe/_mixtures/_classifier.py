@@ -247,11 +247,6 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         refuse_missing("y", y, "Leave these samples out.")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"y holds one class only, {classes.tolist()[0]!r}. A classifier needs samples of "
-                "two classes or more."
-            )
         return codes, y, LogLoss(classes)
 
     def _encode_y(self, y):
