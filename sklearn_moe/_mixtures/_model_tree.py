@@ -445,15 +445,16 @@ def is_curve(regions):
     some = draw_rows(len(folds), MOST_ROWS)
     design, folds, groups = design.at(some), folds[some], groups[some]
     columns = [design.Z[:, :-1]]
+    # Two values are a category: slopes that differ by one are regimes.
+    slopes = np.column_stack([z for z in design.Z.T if len(np.unique(z)) > 2] or [design.Z[:, -1]])
     numbers = {split.columns for split in splits if len(split.columns) == 1}
     for values in (design.S[:, number] for number in numbers):
         values = (values - design.mean(values)) / values.std()
         knots = np.unique(np.quantile(values, np.linspace(0, 1, 9)))[:-1]
-        # Two values are a category.
         if len(np.unique(values)) > 2:
             columns.append(np.maximum(values - knots, 0))
-            if design.Z.shape[1] * len(numbers) <= _MAX_COLUMNS:
-                columns.append(values * design.Z[:, :-1])
+            if slopes.shape[1] * len(numbers) <= _MAX_COLUMNS:
+                columns.append(values * slopes)
     columns += [~split.is_left(design.S)[:, np.newaxis] for split in splits]
     if len(columns) == 1 + len(splits):
         return False

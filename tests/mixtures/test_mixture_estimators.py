@@ -256,7 +256,8 @@ def test_a_tree_of_lines_tells_how_many_rules_there_are(kind):
     assert rules.fidelity == 1
     assert_allclose([rules.words_score, rules.model_score], mixture.score(new, expected), atol=1e-4)
     words = " ".join(str(rules).split())
-    assert f"{rules.total_name} {rules.words_score:.3f} by the words alone" in words
+    assert f"{rules.total_name} {rules.words_score:.3f} by the printed rules" in words
+    assert rules.verdict.startswith("Regimes")
     again = clone(mixture).set_params(random_state=5).fit(X, y)  # nothing is drawn
     assert_allclose(again.score_samples(new, expected), mixture.score_samples(new, expected))
     linear = X["heat"] + 0.5 * X["open"] + np.random.default_rng(0).normal(size=len(X))
