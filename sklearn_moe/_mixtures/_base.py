@@ -75,7 +75,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         n_init: int = 10,
         init: str = "auto",
         max_iter: int = 500,
-        tol: float = 1e-5,
+        tol: float = 1e-6,
         min_prior: float = 0.05,
         cv: Any = None,
         n_jobs: int | None = None,

@@ -99,7 +99,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     max_iter : int, default=500
         Maximum number of iterations of a run.
 
-    tol : float, default=1e-5
+    tol : float, default=1e-6
         A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
         does not improve by more than `tol` in ten iterations: with experts or gates that do not
         maximize the likelihood, such as trees, it may also fall.

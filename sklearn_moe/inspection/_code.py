@@ -1,17 +1,15 @@
 """The rules of a mixture as code: a Python function that imports nothing, or SQL."""
 
 import warnings
-from itertools import groupby, starmap
-from typing import Any, NamedTuple
+from contextlib import suppress
+from itertools import chain, groupby, starmap
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.utils import _safe_indexing
 
 from .._compat import __version__
-from .._data.indexing import draw_rows
 from .._data.tables import is_frame
 from ..metrics._words import find_regions
+from ._linear import mix_rows, open_table
 
 _TINY = 1e-300
 # A category that no table has.
@@ -66,7 +64,17 @@ def refuse(odd):
 """
 
 
-def write_code(estimator, view, table, parts, functions, language, about):
+def describe(view, target, scores):
+    """Return what code says of itself, if it is nearly and if it is exactly the model."""
+    target = repr(target or "y").replace('"', "'")
+    model, name = type(view.mixture).__name__, scores.name.replace("RMSE", "R2")
+    by_words = f" ({name} {scores.by_words:.3f} in place of {scores.by_model:.3f})"
+    by_model = f" ({name} {scores.by_model:.3f})" * (not np.isnan(scores.by_model))
+    nearly = f"nearly as {model} does" + by_words * (not np.isnan(scores.by_words))
+    return f"Predict {target} {nearly}", f"Predict {target} as {model} does{by_model}"
+
+
+def write_code(estimator, view, table, regions, functions, language, about):
     """Return the rules of a mixture as code.
 
     Parameters
@@ -75,12 +83,12 @@ def write_code(estimator, view, table, parts, functions, language, about):
         The mixture, or the pipeline that ends in it.
     view : ExpertView
     table : Wording
-    parts : list of tuples or None
-        Those of `Regions`. None: all experts count for all rows.
+    regions : Regions
+        Where each expert holds. If they have no parts, all experts count for all rows.
     functions : LinearFunctions
     language : Python or SQL
     about : tuple of two str
-        What is predicted by which model, and how well.
+        What code says of itself, if it is nearly and if it is exactly the model.
 
     Raises
     ------
@@ -89,103 +97,62 @@ def write_code(estimator, view, table, parts, functions, language, about):
         SQL is to predict several numbers.
     """
     is_sum = view.classes is None and not functions.is_log
+    is_mixed = view.gates.max(axis=1).min() < 1 - _NOTHING
     n_used = np.count_nonzero(view.gates.max(axis=0) > _NOTHING)
-    if parts is None and not is_sum and n_used > 1:
+    if regions.parts is None and not is_sum and n_used > 1:
         mixed = "exponential functions" if functions.is_log else "classes' probabilities"
         raise ValueError(
             "Code needs a gate that depends on the row, or linear functions to mix: here all rows "
             f"mix the {mixed} of {n_used} experts."
         )
-    experts = view.experts[:, 0]
-    if parts is None:
-        options = np.zeros(len(experts), int), view.gates[:1], [(0, ())]
-    else:
-        options = experts, np.eye(view.n_experts), parts
-    plan = _Plan.of(view, table, functions, *options)
-    if is_sum and plan.gap:
-        # A gate that has few values, such as a tree, may mix the experts in each of its leaves.
-        first, groups = np.unique(view.gates.round(6), True, True, axis=0)[1:]
-        groups = groups.ravel()
+    groups, gates, parts = view.experts[:, 0], np.eye(view.n_experts), regions.parts
+    is_exact = parts is None
+    if is_exact:
+        groups, gates, parts = np.zeros_like(groups), view.gates[:1], [(0, ())]
+    elif is_sum or not is_mixed:
+        # A gate of few values, such as a tree, may mix the experts in each of its leaves. Rows in
+        # which values are combined in other ways tell where these end.
+        rows = np.tile(np.arange(len(groups))[:, np.newaxis], (2 + 4000 // len(groups), 1))
+        rows = np.tile(rows, table.n_columns)
+        rows[len(groups) :] = np.random.default_rng(0).permuted(rows[len(groups) :], axis=0)
+        every, combined = open_table(estimator, mix_rows(table.X, rows))
+        first, leaves = np.unique(every.gates.round(6), True, True, axis=0)[1:]
+        leaves = leaves.ravel()
         if len(first) <= _MOST_FORMULAS:
-            leaves = find_regions(table, groups, len(first), max_conditions=8).parts
-            of_leaves = _Plan.of(view, table, functions, groups, view.gates[first], leaves)
-            plan = plan if of_leaves.gap else of_leaves
-    for name, coef in zip(plan.names, plan.coef, strict=True):
-        if np.isnan(coef).any():
+            of_leaves = find_regions(combined, leaves, len(first), max_conditions=8)
+            if is_exact := of_leaves.right.all():
+                groups, gates = leaves[: len(groups)], every.gates[first]
+                parts = of_leaves.parts
+    size = np.bincount(groups, minlength=len(gates))
+    largest, *others = np.argsort(-size, kind="stable")
+    order = [largest, *(group for group in others if group in {m for m, _ in parts})]
+    coef, names = [], []
+    for gate in gates[order]:
+        used = np.flatnonzero(gate > _NOTHING)
+        for k in used[np.isnan(functions.coef[used]).any(axis=(1, 2))]:
+            name = view.names[k]
             raise ValueError(f"Code needs experts that are linear in the columns: {name} is not.")
-    coef, digits = _shorten(plan.coef, functions, plan.chosen)
-    writer = language(estimator, view, table, functions, digits)
-    formulas = [writer.predict(of_one) for of_one in coef]
+        coef.append(np.tensordot(gate[used], functions.coef[used], 1))
+        shares = ["" if share > 0.995 else f"{share:.2f} " for share in gate]
+        shown = [shares[k] + view.names[k] for k in used if gate[k] >= 0.005]
+        names.append(" ".join(" + ".join(shown).split()))
+    boxes = [[box for m, box in parts if m == group] for group in order]
+    chosen = np.zeros(len(groups), int)
+    # Where the words of several groups hold, the first of these counts, but the largest one only
+    # where no others do.
+    for rank in range(len(coef) - 1, 0, -1):
+        for box in boxes[rank]:
+            chosen[table.holds(box)] = rank
+    coef, digits = _shorten(np.array(coef), functions, chosen)
+    writer = language(estimator, view, table, functions, digits, boxes)
+    formulas = [writer.predict(of_group) for of_group in coef]
     branches = [
-        (plan.names[rank], writer.find_test(plan.boxes[rank]), formulas[rank])
+        (names[rank], writer.find_test(boxes[rank]), formulas[rank])
         for rank in range(1, len(coef))
-        if plan.boxes[rank] and formulas[rank] != formulas[0]
+        if boxes[rank] and formulas[rank] != formulas[0]
     ]
-    gap = f"{plan.gap:.2g} on average" if view.classes is None else f"{plan.gap:.1%} of the rows"
-    what, score = about
-    what += f", but for {gap}" * bool(plan.gap)
-    about = f"{what}{score}; sklearn_moe {__version__}."
+    about = f"{about[bool(is_exact)]}; sklearn_moe {__version__}."
     return writer.write(about, branches, formulas[0])
-
-
-class _Plan(NamedTuple):
-    """Linear functions and where they hold, that of most samples first.
-
-    Attributes
-    ----------
-    coef : ndarray of shape (n_functions, n_terms, n_outputs)
-    names : list of str
-    boxes : list of lists
-        The parts of the table for each of them.
-    chosen : ndarray of int of shape (n_samples,)
-        The function of each sample.
-    gap : float
-        Mean difference to the predictions of the model, or share of other classes.
-    """
-
-    coef: Any
-    names: list
-    boxes: list
-    chosen: np.ndarray
-    gap: float
-
-    @classmethod
-    def of(cls, view, table, functions, groups, gates, parts):
-        """Return the plan for groups of samples, each of which has the same gates.
-
-        Parameters
-        ----------
-        groups : ndarray of int of shape (n_samples,)
-        gates : ndarray of shape (n_groups, n_experts)
-        parts : list of tuples
-            Of the groups, as those of the experts in `Regions`.
-        """
-        size = np.bincount(groups, minlength=len(gates))
-        order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
-        coef, names = [], []
-        for gate in gates[order]:
-            used = np.flatnonzero(gate > _NOTHING)
-            coef.append(np.tensordot(gate[used], functions.coef[used], 1))
-            named = [f"{gate[k]:.2f} {view.names[k]}" for k in used if gate[k] >= 0.005]
-            named = named if len(named) > 1 else [view.names[gate.argmax()]]
-            names.append(" ".join(" + ".join(named).split()))
-        coef = np.array(coef)
-        boxes = [[box for m, box in parts if m == group] for group in order]
-        chosen = np.zeros(len(groups), int)
-        # Where the words of several groups hold, the first of these counts, but the largest one
-        # only where no others do.
-        for rank in range(len(coef) - 1, 0, -1):
-            for box in boxes[rank]:
-                chosen[table.holds(box)] = rank
-        found = _values(functions, coef)[chosen, np.arange(len(chosen))]
-        predicted = np.reshape(view.mixture.predict(view.X), (len(found), -1))
-        if view.classes is not None:
-            best = np.pad(found, [(0, 0), (1, 0)]).argmax(axis=1)
-            gap = np.mean(view.classes[best, np.newaxis] != predicted)
-        else:
-            gaps = np.abs((np.exp(found) if functions.is_log else found) - predicted)
-            gap = gaps.mean() * (gaps.max() > _NOTHING * predicted.std())
-        return cls(coef, names, boxes, chosen, np.nan_to_num(gap, nan=np.inf))
 
 
 def _shorten(coef, functions, chosen):
@@ -204,12 +171,12 @@ def _shorten(coef, functions, chosen):
     digits : int
         Digits of the outputs after the point.
     """
-    outputs = _values(functions, coef)[chosen, np.arange(len(chosen))]
+    design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
+    outputs = (design @ coef)[chosen, np.arange(len(design))]
     spread = np.maximum(outputs.std(axis=0), 1e-12 * np.abs(outputs).max(axis=0)) + _TINY
     # What is constant on the rows of an expert may differ in other rows of its region.
-    center = np.append(functions.design.mean(axis=0), 1)
-    apart = np.abs(functions.design - center[:-1]).max(axis=0)
-    scale = np.append(apart, 1)[:, np.newaxis]
+    center = design.mean(axis=0)
+    scale = np.append(np.abs(design - center).max(axis=0)[:-1], 1)[:, np.newaxis]
     # The exponential function makes errors of large outputs larger.
     digits = np.ceil(7 + functions.is_log - np.log10(spread / scale))
     short = _round(coef, digits)
@@ -218,20 +185,11 @@ def _shorten(coef, functions, chosen):
     return _round(short, digits), digits[-1].max()
 
 
-def _values(functions, coef):
-    """Return what linear functions predict of all samples, (n_functions, n_samples, n_outputs)."""
-    return functions.design @ coef[:, :-1] + coef[:, -1:]
-
-
 def _with(X, place, values):
     """Return a copy of a table with other values of a column."""
-    if issparse(X):
-        raise TypeError("Sparse matrices have no missing values.")
     if is_frame(X):
-        columns = {name: X[name] for name in X.columns}
-        columns[[*columns][place]] = values
-        return type(X)(columns)
-    X = X.astype(object if X.dtype == object else np.float64)
+        return type(X)({name: X[name] for name in X.columns} | {X.columns[place]: values})
+    X = X.astype(np.result_type(X.dtype, float))
     X[:, place] = values
     return X
 
@@ -256,11 +214,12 @@ def _wrap(start, text, end=""):
 class _Writer:
     """Writes rules in a language, that of a column of the forms."""
 
-    def __init__(self, estimator, view, table, functions, digits):
+    def __init__(self, estimator, view, table, functions, digits, boxes):
         self.estimator = estimator
         self.table = table
         self.functions = functions
         self.digits = digits
+        self.conditions = [*chain(*chain(*boxes))]
         self.read = set()
         self.classes = [] if view.classes is None else view.classes.tolist()
         self.categories = {}
@@ -269,40 +228,36 @@ class _Writer:
     def stand_in(self, place):
         """Return what the model takes for values that X has not: a label, or a number.
 
-        Categories are then the most frequent one, or missing, and missing numbers are the mean or
-        the median. None if it predicts something else, or nothing.
+        A category is then the most frequent one, or if X has these a missing one; a missing number
+        is the mean. None if it predicts something else, or refuses them.
         """
-        if place not in self.stand_ins:
-            column = self.table[place]
-            options = [self.other(place)] if column.labels else []
-            if not column.labels and column.last + 1 == len(column.distinct):
-                # As many digits as make no difference.
-                digits = 8 - np.log10(column.values.std() + _TINY)
-                options = [float(_round(f(column.values), digits)) for f in (np.mean, np.median)]
-            same = (option for option in options if self.is_taken_for(place, option))
-            self.stand_ins[place] = next(same, None)
-        return self.stand_ins[place]
-
-    def is_taken_for(self, place, option):
-        """Tell whether the model predicts the same of new values of a column as of another one."""
-        column = self.table[place]
-        values = self.table.columns[place].values
-        rows = draw_rows(len(values), 1000)
-        new = [np.nan] * len(rows)
+        if place in self.stand_ins:
+            return self.stand_ins[place]
+        column, values = self.table[place], self.table.columns[place].values
+        self.stand_ins[place] = None
         if column.labels:
-            is_number = values.dtype != object and not is_frame(self.table.X)
-            new = [np.nan if is_number else None] * len(rows)
-            new[::2] = [np.nanmax(values) + 1 if is_number else _NEW] * len(new[::2])
-            option = values[column.values == column.labels.index(option)][0]
+            found, new = self.other(place), [_NEW, None]
+            value = values[column.values == column.labels.index(found)][0]
+        elif column.last + 1 == len(column.distinct):
+            # Of as many digits as make a difference.
+            digits = 8 - np.log10(column.values.std() + _TINY)
+            found = value = float(_round(column.values.mean(), digits))
+            new = [np.nan, np.nan]
+            cuts = [c for p, pair in self.conditions if p == place for c in pair]
+            cuts = np.array([cut for cut in cuts if 0 <= cut < column.last], int)
+            # The model parts its rows somewhere between two values, on either side of the mean.
+            if ((column.distinct[cuts] < value) & (value < column.distinct[cuts + 1])).any():
+                return None
+        else:
+            return None
         predict = getattr(self.estimator, "predict_proba", self.estimator.predict)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                some = _safe_indexing(self.table.X, rows)
-                found, other = (predict(_with(some, place, v)) for v in (new, [option] * len(new)))
-        except (TypeError, ValueError):
-            return False
-        return bool(np.allclose(found, other, rtol=0, atol=_NOTHING * np.std(other) + _TINY))
+        each = (new * len(values))[: len(values)], [value] * len(values)
+        with warnings.catch_warnings(), suppress(Exception):
+            warnings.simplefilter("ignore")
+            of_new, of_value = (predict(_with(self.table.X, place, column)) for column in each)
+            if np.allclose(of_new, of_value, rtol=0, atol=_NOTHING * np.std(of_value) + _TINY):
+                self.stand_ins[place] = found
+        return self.stand_ins[place]
 
     def say(self, form, *parts):
         """Return a form with its parts."""

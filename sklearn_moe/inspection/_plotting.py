@@ -37,7 +37,7 @@ def panels(owner, ax, n_panels, height):
         grid = {"layout": "constrained", "figsize": size, "squeeze": False}
         return import_pyplot(owner).subplots(1, n_panels, **grid)[1][0]
     if n_panels > 1:
-        raise ValueError(f"{n_panels} panels do not fit in one ax: choose an output.")
+        raise ValueError(f"{n_panels} panels do not fit in one ax: leave ax out.")
     return [ax]
 
 

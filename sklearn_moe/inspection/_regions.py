@@ -205,14 +205,10 @@ class DecisionRegionDisplay:
                 axes = _get_column_indices(X, list(columns))
         if len(axes) != 2 or not {*axes} <= {*numbers}:
             raise ValueError(f"columns must be two columns of numbers, got {columns!r}.")
-        # Times are days, which is what matplotlib takes dates for.
-        kinds = [table.columns[place].typed.dtype.kind for place in axes]
+        # Times are days, which is what matplotlib takes dates for; bools are numbers.
         points = np.column_stack(
-            [
-                table[place].values if kind in "mM" else table.columns[place].as_floats()
-                for place, kind in zip(axes, kinds, strict=True)
-            ]
-        )
+            [table.columns[p].as_floats() if table[p].labels else table[p].values for p in axes]
+        ).astype(float)
         known = np.isfinite(points).all(axis=1)
         predict, y_pred = view.mixture.predict, view.mixture.predict(view.X)
         # Numbers, and several labels per sample, are no classes.
@@ -225,15 +221,15 @@ class DecisionRegionDisplay:
         pixels = _pixels(points[known], grid_resolution)
         rows = _rows_at(table, dict(zip(axes, pixels.T, strict=True)))
         surface = predict(final_step(estimator, rows)[1])
-        display = cls(
+        display: Any = cls(
             points[known],
             *shown,
             axis_labels=[table[place].name for place in axes],
             surface=surface.reshape(grid_resolution, grid_resolution, -1)[..., 0],
             expert_names=view.names if view.are_kinds else None,
         ).plot(**plot_options)
-        for kind, axis in zip(kinds, (display.ax_.xaxis, display.ax_.yaxis), strict=True):
-            if kind == "M":
+        for place, axis in zip(axes, (display.ax_.xaxis, display.ax_.yaxis), strict=True):
+            if table.columns[place].typed.dtype.kind == "M":
                 axis.axis_date()
         return display
 

@@ -17,7 +17,7 @@ from ..metrics._ensemble import count_in_words, describe_gates, find_gate_share
 from ..metrics._experts import class_scores
 from ..metrics._report import report_on
 from ..metrics._words import SAME_WEIGHTS, Regions, find_regions
-from ._code import SQL, Python, write_code
+from ._code import SQL, Python, describe, write_code
 from ._linear import MOST_TERMS, TINY, coefficients, find_linear, linear_outputs, open_table
 from ._picture import draw_rules
 
@@ -133,21 +133,22 @@ class RegionRules:
     def to_python(self) -> str:
         """Return the rules as Python: a function `predict(row)` that imports nothing.
 
-        It returns what the expert predicts whose words hold for the row: a number, a list of
-        numbers, or a class. Elsewhere it is the largest expert. Where the words of several others
-        hold it is the largest of these. So it is equal to the model's prediction where the words
-        are right and the gate gives all weight to one expert.
+        Where the gate has few values, as that of a tree, it predicts what the model predicts, and
+        its first line says so. Otherwise it is what the expert predicts whose words hold: a number,
+        a list of numbers, or a class. Where there is none it is the largest expert, and where there
+        are several others the largest of these.
 
         Numbers have as many digits as change the predictions for X by about a millionth of their
         standard deviation. A category that X does not hold, and a missing number where X has none,
-        are refused by the name of the column: it is not known what the model makes of them.
+        are what the model takes them for, if this is the most frequent category, or a missing one,
+        and the mean of X. If not, they are refused by the name of the column.
 
         Returns
         -------
         text : str
             `exec(text, scope)` defines `scope["predict"]`. A row is a mapping from the names of a
             data frame's columns to values, otherwise a sequence. None, NaN and pandas' NA are
-            missing.
+            missing. Of a data frame or array it returns a list.
 
         Raises
         ------
@@ -175,35 +176,27 @@ class RegionRules:
         """
         return self._write(SQL)
 
-    def plot(self, *, column: Any = None, output: Any = None, ax: Any = None) -> Any:
+    def plot(self, *, column: Any = None, ax: Any = None) -> Any:
         """Draw what each expert says along a column, with its words, and the rows in its color.
 
         The line of an expert is drawn where it has rows: at each value of the column the mean of
         what it says of these rows, if all had this value. Of numbers a dashed line is that of least
-        squares through all rows. Of classes lines are probabilities, and the rows lie at 0 and 1.
+        squares through all rows. Of classes lines are probabilities, and the rows lie at 0 and 1:
+        of two classes of the second one, of several in a panel for each.
 
         Parameters
         ----------
         column : str or int, default=None
             A column of numbers or dates. None: the one that changes most what the experts say.
 
-        output : int or class, default=None
-            Which of several targets, or the class whose probability is drawn. None: of two classes
-            the second one, else a panel each.
-
         ax : matplotlib Axes, default=None
-            Where to draw. None: a new figure.
+            Where to draw, if there is one panel. None: a new figure.
 
         Returns
         -------
         figure : matplotlib Figure
-
-        Raises
-        ------
-        ValueError
-            If there is no such column or output, or the experts tell nothing.
         """
-        return self._draw(self, column, output, ax)
+        return self._draw(self, column, ax)
 
     def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
@@ -448,8 +441,8 @@ def region_rules(
     outcome, terms, coef, half_width = _ordered(functions, assigned.share, view.classes, *numbers)
     power = 0.5 if scores.name == "RMSE" else 1
     weights = sample_weight[:, np.newaxis]
-    about = _describe(view, getattr(y, "name", None), scores)
-    known = estimator, view, table, assigned.regions.parts, functions
+    about = describe(view, getattr(y, "name", None), scores)
+    known = estimator, view, table, assigned.regions, functions
     right = assigned.regions.right
     owners = shares.argmax(axis=1) if view.is_constant else view.experts[:, 0]
     owners = owners[:, np.newaxis] == np.arange(view.n_experts)
@@ -535,13 +528,6 @@ def _assign_stack(assigned, view):
         by_model = (gates[..., np.newaxis] * outputs).sum(axis=1)
     regions, share = assigned.regions, assigned.share
     return _Assignment(regions, share, holds, trained, outputs, by_words, by_model)
-
-
-def _describe(view, target, scores):
-    """Return what code says of itself: what is predicted by which model, and how well."""
-    what = f"Predict {target or 'y'!r} as {type(view.mixture).__name__} does"
-    score = f" ({scores.name.replace('RMSE', 'R2')} {scores.by_model:.3f})"
-    return what.replace('"', "'"), score * (not np.isnan(scores.by_model))
 
 
 def _are_of_fit(view, y, weight):

@@ -64,8 +64,6 @@ def test_probabilities_of_the_second_class_or_a_panel_for_each(pyplot):
     y = np.where(X[:, 2] > 1, "maybe", y)
     rules = region_rules(model.fit(X, y), X, y)
     assert [ax.get_ylabel()[15:] for ax in rules.plot().axes] == ["'maybe'", "'no'", "'yes'"]
-    assert [ax.get_ylabel()[15:] for ax in rules.plot(output="no").axes] == ["'no'"]
-    raises(ValueError, "output must be one of", rules.plot, output="perhaps")
     raises(ValueError, "3 panels do not fit", rules.plot, ax=ax)
 
 
