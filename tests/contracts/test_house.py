@@ -11,15 +11,15 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 13_060,
+    "lines of code outside paper": 13_010,
     "lines of code of paper": 4_175,
     "lines of code of tests": 12_980,
     "lines of the largest file": 650,
-    "constants that are numbers": 100,
+    "constants that are numbers": 105,
     "rooms": 21,
     "arrows between rooms": 60,
     "files of a fit": 36,
-    "functions of a fit": 248,
+    "functions of a fit": 251,
     "files of a prediction": 12,
     "functions of a prediction": 25,
 }
