@@ -16,8 +16,9 @@ from .._data.validation import check_groups
 from ._families import Family, predict_known
 from ._weighted import Template, fit_weighted
 
-# All starts run for 3 iterations, the best three of them for 15 more, and the best one to the end.
-_ROUNDS = ((3, 3), (15, 1))
+# Iterations of all starts, and how many of them go on: to the next round, or to the end. Few rows
+# without a gate have many maxima of the likelihood, and iterations cost little.
+_FEW_ROWS, _ROUNDS_OF_FEW, _ROUNDS = 500, ((50, 4),), ((3, 3), (15, 1))
 # Smaller shares are 0 in predictions, and as large as this in likelihoods, which have no 0.
 LEAST_SHARE = 1e-6
 
@@ -165,7 +166,9 @@ def fit_best(problem, runs, n_jobs=None):
         return run.model.is_degenerate, -run.log_likelihood
 
     n_left = problem.max_iter
-    for n_iter, n_kept in (*_ROUNDS, (n_left, 1)):
+    is_cheap = problem.gate is None and len(problem.y) <= _FEW_ROWS
+    rounds = _ROUNDS_OF_FEW if is_cheap else _ROUNDS
+    for n_iter, n_kept in (*rounds, (n_left, 1)):
         n_iter = min(n_iter if len(runs) > 1 else n_left, n_left)
         n_left -= n_iter
         started = numbered("start", runs)

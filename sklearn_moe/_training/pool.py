@@ -107,7 +107,9 @@ def _bags(fit, kind):
     n_members = fit.plan.model.n_members[kind]
     if fit.rows.in_bag is None:
         return np.ones((len(fit.rows.y), n_members), dtype=bool)
-    return fit.rows.in_bag[:, :n_members].cpu().numpy()
+    in_bag = fit.rows.in_bag[:, :n_members].cpu().numpy()
+    # Of a single row, which is out of a bag, the bag would be empty.
+    return in_bag | ~in_bag.any(axis=0)
 
 
 @torch.no_grad()

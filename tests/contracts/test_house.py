@@ -15,7 +15,7 @@ LIMITS = {
     "lines of code of paper": 4_175,
     "lines of code of tests": 12_980,
     "lines of the largest file": 650,
-    "constants that are numbers": 105,
+    "constants that are numbers": 107,
     "rooms": 21,
     "arrows between rooms": 60,
     "files of a fit": 36,

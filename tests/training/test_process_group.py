@@ -383,7 +383,7 @@ def test_trouble_ends_all_and_a_process_that_dies_is_noticed(processes):
 def test_a_group_of_dask_workers(table):
     dask = pytest.importorskip("dask.distributed")
     page = (Path(__file__).parents[2] / "docs" / "distributed.rst").read_text()
-    section = page[page.index("A group of dask workers") : page.index("\nRay\n")]
+    section = page[page.index("A group of dask workers") :]
     code = textwrap.dedent(section[section.index("   import socket") : section.index("\n`fit_on")])
     names = {"__name__": "page"}
     exec(compile(code, "distributed.rst", "exec"), names)
