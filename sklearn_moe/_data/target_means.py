@@ -1,14 +1,17 @@
-"""Columns of many categories as numbers: what y is on average, for rows of each category."""
+"""Columns of many categories as numbers: means of y, and slopes of numbers, in each category."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from .router import N_FOLDS
+from .statistics import describe_columns
 from .tables import hash_rows
 
 # Columns with more categories are read as numbers, the others as a column for each.
 _MOST_ONE_HOT = 30
+# Slopes are read where they differ more than by chance: in deviations of a sum of squares.
+_LEAST_DIFFERENCE = 4
 
 
 class _Sums(NamedTuple):
@@ -29,11 +32,12 @@ class _Sums(NamedTuple):
             )
         )
 
-    def deviations(self):
+    def deviations(self, least=0):
         """Return the shrunk distances of the means from that of all rows.
 
         Both variances are estimated by the method of moments. Where most rows have a category of
-        their own, nothing is known of either.
+        their own, nothing is known of either. The distances are 0 unless the squares between
+        categories exceed by `least` deviations what they are by chance.
         """
         n_rows, n_categories = self.weight.sum(), np.count_nonzero(self.weight)
         if n_rows < 1.5 * n_categories:
@@ -42,6 +46,7 @@ class _Sums(NamedTuple):
         within = (self.squares - self.y**2 / count).sum(0) / (n_rows - n_categories)
         distance = np.where(self.weight > 0, self.y / count - self.y.sum(0) / n_rows, 0)
         between = (self.weight * distance**2).sum(0) - (n_categories - 1) * within
+        between[between < least * np.sqrt(2 * (n_categories - 1)) * within] = 0
         between = between.clip(0) / max(n_rows - (self.weight**2).sum() / n_rows, 1e-12)
         known = self.weight * between
         return distance * known / np.maximum(known + within, np.finfo(float).tiny)
@@ -54,18 +59,33 @@ class TargetMeans:
     rare categories are close to it, unknown ones equal it. What is missing is a category of its
     own. Training rows get the means of the other folds, which do not know their own y.
 
+    Where y follows a number with another slope in each category, there are further columns: the
+    differences of these slopes from that of all rows, shrunk alike, times the numbers, added up.
+
     Parameters
     ----------
     columns : list of int
+        Of many categories.
+    categorical : list of int
+        All columns of categories, the others are numbers.
 
     Attributes
     ----------
     tables : list of ndarray of shape (n_categories + 1, n_means)
         Of each column; the last row is for missing and for unknown categories.
+    slopes : list of dict
+        Of each column: by the column of a number the mean of the number and the slopes, an ndarray
+        of shape (n_categories + 1, 1 + n_means).
+    units : dict
+        Center and scale of each column of numbers.
     """
 
-    def __init__(self, columns):
+    # Of the numbers that have slopes, in standard deviations.
+    bound = 3.0
+
+    def __init__(self, columns, categorical):
         self.columns = columns
+        self.categorical = categorical
 
     @classmethod
     def of(cls, categories):
@@ -74,7 +94,7 @@ class TargetMeans:
             return None
         pairs = zip(categories.columns, categories.values, strict=True)
         columns = [column for column, values in pairs if len(values) > _MOST_ONE_HOT]
-        return cls(columns) if columns else None
+        return cls(columns, categories.columns) if columns else None
 
     def fit_transform(self, X, y, n_targets, weight, groups):
         """Learn the means, and return X with those of other folds.
@@ -94,40 +114,81 @@ class TargetMeans:
         if y.ndim == 1:
             # Of two classes one says it all.
             y = np.eye(n_targets)[y][:, int(n_targets == 2) :]
+        scales = describe_columns(X, weight, self.categorical)
+        units = zip(scales.numeric, scales.center, scales.scale, strict=True)
+        self.units = {column: (center, scale) for column, center, scale in units}
         weight = weight[:, np.newaxis]
         folds = _draw_folds(X, groups)[:, np.newaxis] == np.arange(N_FOLDS)
-        self.tables, found = [], []
+        mean = (weight * y).sum(0) / weight.sum()
+        self.tables, self.slopes, found = [], [], []
         for column in self.columns:
             codes = X[:, column]
             n_categories = 1 + int(np.nanmax(codes, initial=0))
             codes = np.where(np.isnan(codes), n_categories, codes).astype(int)
-            each = [
-                _Sums.of(codes, y, weight * part[:, np.newaxis], n_categories) for part in folds.T
-            ]
-            total = _Sums(*map(sum, zip(*each, strict=True)))
-            mean = total.y.sum(0) / total.weight.sum()
-            self.tables.append(mean + total.deviations())
-            of_rows = np.empty((len(X), y.shape[1]))
-            for part, fold in zip(folds.T, each, strict=True):
-                others = _Sums(*(a - b for a, b in zip(total, fold, strict=True)))
-                of_rows[part] = mean + others.deviations()[codes[part]]
-            found.append(of_rows)
+            rows = codes, weight, folds, n_categories
+            table, of_rows = _find_deviations(y, *rows)
+            slopes, products = {}, np.zeros(y.shape)
+            for number in self.units:
+                z = self._standardize(X, number)
+                sums = _Sums.of(codes, z, weight, n_categories)
+                center = sums.y / np.where(sums.weight > 0, sums.weight, 1)
+                z = z - center[codes]
+                differences, of_others = _find_deviations((y - mean) * z, *rows, _LEAST_DIFFERENCE)
+                if differences.any():
+                    slopes[number] = np.column_stack([center, differences])
+                    products += of_others * z
+            self.tables.append(mean + table)
+            self.slopes.append(slopes)
+            found.append(np.column_stack([mean + of_rows, products]) if slopes else mean + of_rows)
         return self._put(X, found)
 
     def transform(self, X):
-        """Return X with the means, (n_samples, n_features + n_columns * (n_means - 1))."""
+        """Return X with the first mean in place of a code, and the others behind all columns."""
         found = []
-        for column, table in zip(self.columns, self.tables, strict=True):
+        for column, table, slopes in zip(self.columns, self.tables, self.slopes, strict=True):
             codes = X[:, column]
             is_known = (codes >= 0) & (codes < len(table) - 1)
-            found.append(table[np.where(is_known, codes, len(table) - 1).astype(int)])
+            places = np.where(is_known, codes, len(table) - 1).astype(int)
+            parts = [table[places]]
+            for number, known in slopes.items():
+                z = self._standardize(X, number) - known[places, :1]
+                parts.append(known[places, 1:] * z)
+            found.append(np.column_stack([parts[0], sum(parts[1:])]) if slopes else parts[0])
         return self._put(X, found)
+
+    def _standardize(self, X, column):
+        """Return a column of numbers, (n_samples, 1), at 0 where it is missing."""
+        center, scale = self.units[column]
+        z = (X[:, [column]].astype(float) - center) / scale
+        return np.nan_to_num(z).clip(-self.bound, self.bound)
 
     def _put(self, X, found):
         X = np.concatenate([X, *(means[:, 1:] for means in found)], axis=1, dtype=X.dtype)
         for column, means in zip(self.columns, found, strict=True):
             X[:, column] = means[:, 0]
         return X
+
+
+def _find_deviations(y, codes, weight, folds, n_categories, least=0):
+    """Return the deviations of each category, and for each row those that other folds know.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples, n_means)
+    codes : ndarray of shape (n_samples,)
+    weight : ndarray of shape (n_samples, 1)
+    folds : ndarray of shape (n_samples, n_folds), bool
+    n_categories : int
+    least : float, default=0
+        See `_Sums.deviations`: of all rows.
+    """
+    each = [_Sums.of(codes, y, weight * part[:, np.newaxis], n_categories) for part in folds.T]
+    total = _Sums(*map(sum, zip(*each, strict=True)))
+    of_rows = np.empty(y.shape)
+    for part, fold in zip(folds.T, each, strict=True):
+        others = _Sums(*(a - b for a, b in zip(total, fold, strict=True)))
+        of_rows[part] = others.deviations()[codes[part]]
+    return total.deviations(least), of_rows
 
 
 def _draw_folds(X, groups):

@@ -346,7 +346,7 @@ class Fit:
         self.samples = samples._replace(X=self._replace_categories(samples))
 
     def _replace_categories(self, samples):
-        """Return X with means of y in place of categories where there are many."""
+        """Return X with means of y, and slopes, in place of categories where there are many."""
         learned, found = self.learned, self.learned._format
         if self.goes_on and self.is_chunk:
             return samples.X if found.means is None else found.means.transform(samples.X)

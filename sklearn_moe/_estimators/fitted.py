@@ -264,7 +264,7 @@ class FittedMoE(EstimatorParams):
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_columns)])
         if scales is None:
             return np.array(names, dtype=object)
-        # Means of y of further classes stand behind all columns.
+        # Means of y of further classes, and slopes, stand behind all columns.
         n_more = self._format.input_shape[0] - n_columns
         names = [*names, *(f"mean {k}" for k in range(n_more))]
         found = [names[column] for column in scales.numeric]
@@ -469,5 +469,5 @@ def _category_codes(found):
             names[column] = values
     codes = CategoryCodes(known.columns, places, getattr(torch, found.dtype))
     if found.means is not None:
-        codes = torch.nn.Sequential(codes, CategoryMeans(found.means.columns, found.means.tables))
+        codes = torch.nn.Sequential(codes, CategoryMeans(found.means))
     return {"categories": codes, "category_names": names}

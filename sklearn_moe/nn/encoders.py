@@ -275,17 +275,18 @@ class CategoryMeans(FixedTypes):
 
     Parameters
     ----------
-    columns : sequence of int
-        Of X.
-    tables : sequence of arrays of shape (n_categories + 1, n_means)
-        The means of each category; the last ones are for missing and unknown categories.
+    means : TargetMeans
+        What was learned of these columns.
     """
 
-    def __init__(self, columns: Sequence[int], tables: Sequence[Any]):
+    def __init__(self, means: Any):
         super().__init__()
-        self.columns = [*columns]
-        for i, table in enumerate(tables):
+        self.columns, self.bound = means.columns, means.bound
+        self.units = [{j: means.units[j] for j in slopes} for slopes in means.slopes]
+        for i, (table, slopes) in enumerate(zip(means.tables, means.slopes, strict=True)):
             self.register_buffer(f"table_{i}", torch.from_numpy(table))
+            for j, known in slopes.items():
+                self.register_buffer(f"slopes_{i}_{j}", torch.from_numpy(known))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return X with the first mean in place of a code, and others behind all columns."""
@@ -293,7 +294,16 @@ class CategoryMeans(FixedTypes):
         for i, column in enumerate(self.columns):
             table, codes = self.get_buffer(f"table_{i}").to(x.dtype), x[:, column]
             is_known = (codes >= 0) & (codes < len(table) - 1)
-            means = table[torch.where(is_known, codes, len(table) - 1).long()]
-            parts[column], *more = means.unbind(1)
+            places = torch.where(is_known, codes, len(table) - 1).long()
+            parts[column], *more = table[places].unbind(1)
             parts += more
+            products = []
+            for j, (center, scale) in self.units[i].items():
+                z = ((x[:, j] - center) / scale).nan_to_num(0.0).clamp(-self.bound, self.bound)
+                mean, slopes = (
+                    self.get_buffer(f"slopes_{i}_{j}").to(x.dtype)[places].tensor_split([1], 1)
+                )
+                products.append(slopes * (z[:, None] - mean))
+            if products:
+                parts += sum(products).unbind(1)
         return torch.stack(parts, 1)

@@ -38,7 +38,7 @@ def test_means_are_shrunk():
     rng = np.random.default_rng(0)
     codes = rng.integers(40, size=500)
     y = rng.normal(size=40)[codes] + rng.normal(size=500)
-    means = TargetMeans([0])
+    means = TargetMeans([0], [0])
     X = np.column_stack([codes, rng.normal(size=500)]).astype(float)
     trained = means.fit_transform(X, y[:, np.newaxis], 1, np.ones(500), None)
     expected = shrunk(codes, y)
@@ -53,13 +53,54 @@ def test_no_row_knows_its_own_y():
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.integers(40, size=500), rng.normal(size=500)]).astype(float)
     y = rng.normal(size=(500, 1))
-    before = TargetMeans([0]).fit_transform(X, y, 1, np.ones(500), None)[:, 0] - y.mean()
+    before = TargetMeans([0], [0]).fit_transform(X, y, 1, np.ones(500), None)[:, 0] - y.mean()
     for row in range(5):
         other = y.copy()
         other[row] += 10
-        after = TargetMeans([0]).fit_transform(X, other, 1, np.ones(500), None)[:, 0]
+        after = TargetMeans([0], [0]).fit_transform(X, other, 1, np.ones(500), None)[:, 0]
         assert abs(after[row] - other.mean() - before[row]) < 1e-9
         assert np.abs(after - other.mean() - before).max() > 1e-3
+
+
+def crossed(n=4000, n_categories=40, seed=0):
+    """Return a frame and y: the slope of a number differs between the categories."""
+    rng = np.random.default_rng(seed)
+    codes, a, b = rng.integers(n_categories, size=n), *rng.normal(size=(2, n))
+    y = np.random.default_rng(1).normal(size=n_categories)[codes] * a + 0.5 * b
+    frame = pd.DataFrame({"a": 1e3 * a, "b": b, "town": [f"t{code:02}" for code in codes]})
+    frame.loc[:50, "a"] = np.nan
+    return frame, y + rng.normal(size=n) / 3, codes
+
+
+def test_slopes_that_differ_are_those_of_least_squares():
+    frame, y, codes = crossed()
+    X, means = np.column_stack([frame["a"], frame["b"], codes]), TargetMeans([2], [2])
+    trained = means.fit_transform(X, y[:, np.newaxis], 1, np.ones(len(X)), None)
+    assert trained.shape == (len(X), 4)
+    (slopes,) = means.slopes
+    assert [*slopes] == [0]
+    known = ~np.isnan(X[:, 0])
+    of_each = [
+        np.polyfit(*X[known & (codes == code)][:, :1].T, y[known & (codes == code)], 1)[0]
+        for code in range(40)
+    ]
+    assert np.corrcoef(of_each, slopes[0][:-1, 1])[0, 1] > 0.99
+    unknown = np.array([[1e3, 0, 99.0], [1e3, 0, np.nan], [np.nan, 0, np.nan]])
+    assert not means.transform(unknown)[:, 3].any()
+
+
+def test_slopes_help_and_are_exported():
+    frame, y, codes = crossed()
+    for model, target in (
+        (MoERegressor(expert="linear", n_experts=1, random_state=0), y),
+        (MoEClassifier(expert="linear", n_experts=1, random_state=0), np.digitize(y, [-1, 1])),
+    ):
+        score = model.fit(frame[:3000], target[:3000]).score(frame[3000:], target[3000:])
+        assert score > (0.8 if target is y else 0.7)
+        module, answer = model.to_torch(), getattr(model, "predict_proba", model.predict)
+        X = frame.assign(town=codes).to_numpy(float)
+        found = module(torch.tensor(X).to(module.x_dtype)).detach()
+        np.testing.assert_allclose(found, answer(frame), atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Column 'noise':UserWarning")
