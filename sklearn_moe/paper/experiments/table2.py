@@ -9,8 +9,10 @@ import numpy as np
 
 from ..._estimators.classifier import MoEClassifier
 from ..._training import LRScheduler
+from ...callbacks import FreezeRouter
 from .._experiment import Experiment, Finding
 from .._image_runs import TASKS, ImageRun, Images, Precision
+from .._protocols import NOISY_AT_TEST
 from .._published import TABLE_2
 from .._run import LIVE
 from .drawing import draw_curves, draw_dispatch, labelled, legend, panels
@@ -28,6 +30,8 @@ _GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
+    # The same with a router that stays at 0: noise selects, at prediction, too.
+    "random": {"n_experts": 4, "router": NOISY_AT_TEST},
     # The default for images: one network, whose last layer is a mixture. That of "wide" is as
     # wide as all experts together.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
@@ -133,9 +137,10 @@ def _classifier(protocol, architecture, model, epochs, width, precision):
             raise ValueError(f"A width is that of whole networks, which {model!r} has none of.")
         common["expert_width"] = width
     clf = MoEClassifier().set_params(**common | solver | trunk | own)
+    added = [FreezeRouter()] if model == "random" else []
     if precision != "auto":
-        clf.set_params(callbacks=[*(clf.callbacks or []), Precision(precision)])
-    return clf
+        added.append(Precision(precision))
+    return clf.set_params(callbacks=[*(clf.callbacks or []), *added]) if added else clf
 
 
 def add_arguments(parser):
