@@ -48,6 +48,15 @@ def test_a_mixture_is_read_from_the_curve_of_a_single_network(stored):
     assert found.runs[0].key != found.runs[1].key
 
 
+def test_a_mixture_that_noise_routes_is_read_beside_the_cnn_of_all_epochs(stored):
+    stored("table2-cnn", cell("single", [10, 20, 30, 40]), cell("mixture", [1] * 4, load=[[1]] * 2))
+    stored("table2-random", cell("random", [5, 22], seeds=[1, 2], load=[[0.5, 0.5]] * 2))
+    _, found = get_experiment("shares").cells()
+    assert found.labels["result"] == "table2-random"
+    (run,) = (run.perform() for run in found.runs if run.seed == 1)
+    assert (run["predicted_accuracy"], run["at_equal_epochs"]) == (10, 2)
+
+
 def test_without_stored_results_it_says_where_they_are(stored):
     raises(ValueError, "docs/results of a checkout", get_experiment, "shares")
 

@@ -17,6 +17,8 @@ from .drawing import COLORS, draw_runs, labelled, legend, panels
 _FOLDER = Path(__file__).parents[3] / "docs" / "results"
 _GAPS = {"at_equal_epochs": "at equal epochs", "at_equal_images": "at equal images per expert"}
 _SHOWN = {"setting": "cifar10", "result": "table2-cnn"}  # whose whole curve is looked at
+_CONTROL = "table2-random"  # mixtures whose router stays at 0, beside the single networks of _SHOWN
+_MIXTURES = ("mixture", "random")  # of whole networks, among the models of Table 2
 _FIRST = 6  # epoch from which on every predicted point lies after the first one of the curve
 
 
@@ -30,10 +32,14 @@ class Pair:
     @property
     def settings(self):
         """Return what identifies the pair: all that is stored of it."""
-        data = json.loads((_FOLDER / self.result / "table2.json").read_text(encoding="utf-8"))
+        singles = _SHOWN["result"] if self.result == _CONTROL else self.result
+        cells = [self._cell(singles, ("single",)), self._cell(self.result, _MIXTURES)]
+        return dict(zip(("single", "mixture"), cells, strict=True))
+
+    def _cell(self, result, kinds):
+        data = json.loads((_FOLDER / result / "table2.json").read_text(encoding="utf-8"))
         cells = [c for c in data["cells"] if c["labels"]["setting"] == self.setting]
-        by_kind = {cell["labels"]["model"].split()[-1]: cell for cell in cells}
-        return {kind: by_kind[kind] for kind in ("single", "mixture")}
+        return next(c for c in cells if c["labels"]["model"].endswith(kinds))
 
     @property
     def network(self):
@@ -53,17 +59,17 @@ class ShareRun(Run):
         """Return the model as it is, and what the stored runs of this seed show."""
         single, mixture = (self._stored(cell) for cell in self.problem.settings.values())
         share = float(np.square(mixture["load"]).sum())
-        epochs = np.arange(1, len(mixture["accuracy_curve"]) + 1)
+        got = mixture["accuracy_curve"]
+        points = share * np.arange(1, len(got) + 1)
         curve, loss = (
-            np.interp(share * epochs, epochs, single[name])
+            np.interp(points, np.arange(1, len(single[name]) + 1), single[name])
             for name in ("accuracy_curve", "loss_curve")
         )
-        got = mixture["accuracy_curve"]
         return model, {
             "share": share,
             "accuracy": got[-1],
             "predicted_accuracy": float(curve[-1]),
-            "at_equal_epochs": got[-1] - single["accuracy_curve"][-1],
+            "at_equal_epochs": got[-1] - single["accuracy_curve"][len(got) - 1],
             "at_equal_images": got[-1] - float(curve[-1]),
             "loss": mixture["loss_curve"][-1],
             "predicted_loss": float(loss[-1]),
@@ -77,14 +83,15 @@ class ShareRun(Run):
 
 
 class StoredPairs(Experiment):
-    """An experiment whose seeds are those that are stored of each pair."""
+    """An experiment whose seeds are those that are stored of each mixture."""
 
     def cells(self, runs=None, seed=0, device="auto"):
         """Return the cells with the runs whose seed is stored."""
-        cells = zip(super().cells(runs, seed, device), self.problems, strict=True)
+        stored = (pair.settings["mixture"]["seeds"] for pair in self.problems)
+        cells = zip(super().cells(runs, seed, device), stored, strict=True)
         return [
-            replace(cell, runs=[r for r in cell.runs if r.seed in pair.settings["single"]["seeds"]])
-            for cell, pair in cells
+            replace(cell, runs=[run for run in cell.runs if run.seed in seeds])
+            for cell, seeds in cells
         ]
 
 
@@ -97,7 +104,9 @@ def shares(protocol="code", data="fixed"):
     network after S E epochs. The curve of the single network with the same seed is read there,
     linear between two epochs; nothing is fitted, and nothing is trained: curves and loads are those
     of all stored results of Table 2 with mixtures of whole networks by the code's protocol, whose
-    rates are (nearly) constant. Loads are those of the end of the training.
+    rates are (nearly) constant. Loads are those of the end of the training. In `table2-random` the
+    router stays at 0, so that noise sends a quarter of the images to each network. This control is
+    beside the single networks of `table2-cnn`, and is left out where intervals are counted.
     """
     found = [(path.parent.name, json.loads(path.read_text())) for path in _paths()]
     pairs = tuple(
@@ -105,7 +114,7 @@ def shares(protocol="code", data="fixed"):
         for name, result in found
         if "--protocol ours" not in result["command"]
         for cell in result["cells"]
-        if cell["labels"]["model"].endswith("mixture")
+        if cell["labels"]["model"].endswith(_MIXTURES)
     )
     return StoredPairs(
         name="shares",
@@ -137,8 +146,9 @@ def _paths():
 
 
 def _findings(results):
+    compared = [cell for cell in results.cells if cell.labels["result"] != _CONTROL]
     for name, text in _GAPS.items():
-        gaps = [cell.interval(name) for cell in results.cells]
+        gaps = [cell.interval(name) for cell in compared]
         n_level = sum(not gap.low > 0 and not gap.high < 0 for gap in gaps)
         size = np.mean([abs(gap.mean) for gap in gaps])
         yield Finding(

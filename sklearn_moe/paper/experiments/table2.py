@@ -19,7 +19,7 @@ from .drawing import draw_curves, draw_dispatch, labelled, legend, panels
 
 _EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 _SOFT = {"expert": "mlp", "router": "soft", "balance": None}
-_GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
+_GRADIENT_DESCENT = {  # near the authors' code for images, which has no small CNN
     "learning_rate_init": 0.01,
     "router__learning_rate": 1e-4,
     "solver__schedule": "constant",
@@ -40,7 +40,7 @@ MODELS = {  # parameters of MoEClassifier, on top of the protocol's
 
 
 def _code(architecture, n_experts):
-    """Return the paper's solvers (its section 5, appendix A and code)."""
+    """Return solvers near the paper's (its section 5, appendix A and code)."""
     if architecture == "cnn":
         return {"solver": "adam", "learning_rate_init": 0.001, "standardize": False}
     solver = "sgd" if n_experts == 1 else "normalized_sgd"
@@ -152,7 +152,7 @@ def add_arguments(parser):
         metavar="FOLDER",
         help="with train/<class>/*.jpg and test/; without it, CIFAR-10 is downloaded",
     )
-    text = "training as in the authors' code, or by adamw with a cosine"
+    text = "training near that of the authors' code, or by adamw with a cosine"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="code", help=text)
     defaults = table2.__kwdefaults__
     for name, known in (("task", TASKS), ("arch", _EPOCHS), ("model", MODELS)):
