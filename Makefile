@@ -33,12 +33,15 @@ test-recipes: $(VENV)/test $(VENV)/works-with
 		tests/contracts/test_documentation.py docs/saving.rst
 
 # Products round as on another processor: no word of a report, and no figure of a page, depends on it.
+# Of the pages these are those that print what was computed, and no others.
 KERNEL = $(if $(shell grep -s avx512f /proc/cpuinfo),Haswell,Sandybridge)
-ROUNDED = $(REPORTS:%=inspection/test_%.py) metrics/test_specialization.py
-REPORTS = code explain rules stability
+ROUNDED = $(REPORTS:%=tests/inspection/test_%.py) tests/metrics/test_specialization.py \
+	$(PAGES:%=docs/%.rst)
+REPORTS = explain rules stability
+PAGES = explain probabilities quickstart regimes regression searches specialization tabular trust
 test-kernels: export OPENBLAS_CORETYPE = $(KERNEL)
 test-kernels: $(VENV)/test-all
-	$(VENV)/bin/python -m pytest $(PARALLEL) $(ROUNDED:%=tests/%) docs
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(ROUNDED)
 
 # On a GPU: what is true of CUDA alone, and every part of a fit.
 test-gpu: $(VENV)/test-all
