@@ -54,8 +54,10 @@ test-gpu: $(VENV)/test-all
 ANYWAY = estimators/test_parameters.py persistence/test_persistence.py training/test_net.py \
 	contracts/test_sklearn_checks.py
 test-newest: TOUCHING = $(ANYWAY)
-test-lowest: TOUCHING = $(ANYWAY) estimators/test_tables.py persistence/test_export.py \
-	preprocessing training/test_callbacks.py
+test-lowest: TOUCHING = $(ANYWAY) $(FRAMES:%=estimators/test_tables.py::test_%) \
+	persistence/test_export.py preprocessing training/test_callbacks.py
+FRAMES = a_frame_from_end_to_end a_sparse_table_is_the_same_table \
+	categories_of_an_array_are_named_by_index what_differs_from_the_frame_of_the_fit_is_named
 test-lowest: WARNINGS = -W ignore::DeprecationWarning
 test-lowest test-newest: export PYTHONPATH = $(CURDIR)
 test-lowest test-newest: test-%: $(VENV)/%/installed
