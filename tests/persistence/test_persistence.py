@@ -103,6 +103,7 @@ def test_a_copy_answers_and_trains_on_bit_by_bit(samples, options):
 BAYES = {"expert": ["deep", GaussianNB(), "linear"], "n_experts": "auto"}
 
 
+@brief_fits
 @pytest.mark.parametrize(
     ("expert", "model"),
     [
