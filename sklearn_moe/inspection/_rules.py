@@ -16,7 +16,7 @@ from .._validation import Count, check_named, check_same_length, warning_once
 from ..metrics._ensemble import count_in_words, describe_gates, find_gate_share
 from ..metrics._experts import class_scores
 from ..metrics._report import report_on
-from ..metrics._words import SAME_WEIGHTS, Regions, find_regions
+from ..metrics._words import SAME_WEIGHTS, Regions, find_regions, number_text
 from ._code import SQL, Python, describe, write_code
 from ._linear import MOST_TERMS, TINY, coefficients, find_linear, linear_outputs, open_table
 from ._picture import draw_rules
@@ -282,10 +282,10 @@ class RegionRules:
         if self.fidelity < 1 and not np.isnan(self.expert_fidelity[k]):
             text += f", words right for {self.expert_fidelity[k]:.1%}"
         own, other = self.own_score[k], self.other_score[k]
-        scores = [f"{_number(own)} on its own rows"] * (not np.isnan(own))
-        scores += [f"{_number(other)} on the others"] * (not np.isnan(other))
+        scores = [f"{number_text(own)} on its own rows"] * (not np.isnan(own))
+        scores += [f"{number_text(other)} on the others"] * (not np.isnan(other))
         if np.isnan(other) and scores:
-            scores = [f"{_number(own)}"]
+            scores = [f"{number_text(own)}"]
         return text + f"; {self.score_name} {', '.join(scores)}" * bool(scores)
 
     def _note(self, linear):
@@ -307,7 +307,7 @@ class RegionRules:
         """Yield the lines of a table of the coefficients, some experts beside each other."""
         table = [["", *(self.expert_names[k] for k in linear)]]
         for name, *values in zip(self.terms, self.coef.T, self.half_width.T, strict=True):
-            table.append([name, *map(_number, *(value[linear] for value in values))])
+            table.append([name, *map(number_text, *(value[linear] for value in values))])
         n_last = sum(term.split(",")[0] == "intercept" for term in self.terms)
         n_more = len(self.terms) - n_last - _SHOWN_TERMS
         if n_more > 1:
@@ -643,17 +643,3 @@ def _ordered(functions, share, classes, coef, half_width, scale):
     names = [name + suffix for name in functions.names for suffix in suffixes]
     coef, half_width = (numbers.reshape(len(coef), -1)[:, order] for numbers in (coef, half_width))
     return outcome, tuple(names[place] for place in order), coef, half_width
-
-
-def _number(value, half_width=np.nan):
-    """Return a number as text, to the digits that its interval tells, or to three of them."""
-    if np.isnan(value):
-        return "-"
-    if not half_width > 0:
-        return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
-    digits = 1 - int(np.floor(np.log10(half_width)))
-    # Such numbers have exponents.
-    if digits > 6 or max(abs(value), half_width) >= 1e6:
-        return f"{value:.3g} ± {half_width:.2g}"
-    rounded = (np.round(number, digits) + 0.0 for number in (value, half_width))
-    return " ± ".join(f"{number:.{max(digits, 0)}f}" for number in rounded)
