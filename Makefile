@@ -33,12 +33,15 @@ test-recipes: $(VENV)/test $(VENV)/works-with
 		tests/contracts/test_documentation.py docs/saving.rst
 
 # Products round as on another processor: no word of a report, and no figure of a page, depends on it.
+# Of the pages these are those that print what was computed, and no others.
 KERNEL = $(if $(shell grep -s avx512f /proc/cpuinfo),Haswell,Sandybridge)
-ROUNDED = $(REPORTS:%=inspection/test_%.py) metrics/test_specialization.py
-REPORTS = code explain rules stability
+ROUNDED = $(REPORTS:%=tests/inspection/test_%.py) tests/metrics/test_specialization.py \
+	$(PAGES:%=docs/%.rst)
+REPORTS = explain rules stability
+PAGES = explain probabilities quickstart regimes regression searches specialization tabular trust
 test-kernels: export OPENBLAS_CORETYPE = $(KERNEL)
 test-kernels: $(VENV)/test-all
-	$(VENV)/bin/python -m pytest $(PARALLEL) $(ROUNDED:%=tests/%) docs
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(ROUNDED)
 
 # On a GPU: what is true of CUDA alone, and every part of a fit.
 test-gpu: $(VENV)/test-all
@@ -51,8 +54,10 @@ test-gpu: $(VENV)/test-all
 ANYWAY = estimators/test_parameters.py persistence/test_persistence.py training/test_net.py \
 	contracts/test_sklearn_checks.py
 test-newest: TOUCHING = $(ANYWAY)
-test-lowest: TOUCHING = $(ANYWAY) estimators/test_tables.py persistence/test_export.py \
-	preprocessing training/test_callbacks.py
+test-lowest: TOUCHING = $(ANYWAY) $(FRAMES:%=estimators/test_tables.py::test_%) \
+	persistence/test_export.py preprocessing training/test_callbacks.py
+FRAMES = a_frame_from_end_to_end a_sparse_table_is_the_same_table \
+	categories_of_an_array_are_named_by_index what_differs_from_the_frame_of_the_fit_is_named
 test-lowest: WARNINGS = -W ignore::DeprecationWarning
 test-lowest test-newest: export PYTHONPATH = $(CURDIR)
 test-lowest test-newest: test-%: $(VENV)/%/installed

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .router import N_FOLDS
-from .statistics import describe_columns
 from .tables import hash_rows
 
 # Columns with more categories are read as numbers, the others as a column for each.
@@ -114,6 +113,9 @@ class TargetMeans:
         if y.ndim == 1:
             # Of two classes one says it all.
             y = np.eye(n_targets)[y][:, int(n_targets == 2) :]
+        # Mixtures read this module, and do without torch.
+        from .statistics import describe_columns
+
         scales = describe_columns(X, weight, self.categorical)
         units = zip(scales.numeric, scales.center, scales.scale, strict=True)
         self.units = {column: (center, scale) for column, center, scale in units}

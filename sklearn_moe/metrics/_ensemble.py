@@ -37,6 +37,8 @@ def find_gate_share(view):
     # Otherwise only the first expert of a sample counts, whatever the gates are.
     is_pool = view.are_kinds and not view.is_stack
     is_mixed = is_pool or difference > 1e-3 * np.ptp(outputs, axis=1).max()
+    # A model of a stack may have all the weight, of every sample.
+    is_mixed |= view.is_stack and view.is_constant
     gates = view.gates[rows].astype(np.float64) if is_mixed else np.eye(view.n_experts)[first]
     load = gates.mean(axis=0)
     # Predictions by the mean gates, and what the dependence of the gates changes.
@@ -53,7 +55,7 @@ def describe_gates(view, gate_share, ensemble):
     """Return what the gates alone say in one sentence, empty if that is nothing."""
     if not ensemble:
         leads = np.unique(view.experts[:, 0])
-        if not view.is_stack:
+        if not view.is_stack or view.n_experts == 1:
             return ""
         if len(leads) > 1:
             return "Which model to trust depends on the row."

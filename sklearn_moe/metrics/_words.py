@@ -365,3 +365,17 @@ def _join(names, joint):
     if len(names) > _MOST_LABELS:
         names[_MOST_LABELS - 1 :] = [f"{len(names) - _MOST_LABELS + 1} others"]
     return f" {joint} ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def number_text(value, half_width=np.nan):
+    """Return a number as text, to the digits that its interval tells, or to three of them."""
+    if np.isnan(value):
+        return "-"
+    if not half_width > 0:
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    digits = 1 - int(np.floor(np.log10(half_width)))
+    # Such numbers have exponents.
+    if digits > 6 or max(abs(value), half_width) >= 1e6:
+        return f"{value:.3g} ± {half_width:.2g}"
+    rounded = (np.round(number, digits) + 0.0 for number in (value, half_width))
+    return " ± ".join(f"{number:.{max(digits, 0)}f}" for number in rounded)

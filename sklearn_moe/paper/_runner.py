@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from .._compat import progress_bar
 from .._training.callbacks import Interrupts
 from ._experiment import Results
 from ._provenance import origin
+
+_PAUSE = 60  # seconds, at least, between two lines of progress
 
 
 class RunStore:
@@ -86,7 +90,7 @@ def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto
     device : str, default="auto"
         For the models that have the parameter.
     progress : bool, default=True
-        Whether to show a bar.
+        Whether to show a bar; where there is no terminal, at most a line a minute on stderr.
 
     Returns
     -------
@@ -118,19 +122,28 @@ def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto
 def _perform_missing(runs, store, jobs, progress):
     """Perform runs that are not stored."""
     missing = [run for run in runs if store.get(run) is None]
+    n_stored = len(runs) - len(missing)
     bar = progress_bar(
         total=len(runs),
-        initial=len(runs) - len(missing),
+        initial=n_stored,
         unit="run",
         disable=not progress,
         # Runs differ in length: their mean predicts best how long the rest takes.
         smoothing=0,
     )
     failures = []
+    start = told = time.monotonic()
     with bar, Parallel(jobs, return_as="generator_unordered", batch_size=1) as parallel:
-        for failure in parallel(delayed(_perform)(run, store) for run in missing):
+        finished = parallel(delayed(_perform)(run, store) for run in missing)
+        for n, failure in enumerate(finished, start=n_stored + 1):
             failures += failure
             bar.update()
+            now = time.monotonic()
+            if progress and bar.disable and now - told >= _PAUSE:  # a log keeps no bar
+                told = now
+                how = {"ncols": 0, "unit": "run", "initial": n_stored}
+                line = bar.format_meter(n, len(runs), now - start, **how)
+                print(line, file=sys.stderr, flush=True)
     if failures:
         raise RuntimeError(
             f"{len(failures)} of {len(runs)} runs failed; the others are kept in {store.folder}. "

@@ -151,6 +151,7 @@ UNFIT = [  # functions, and what is seen of them
     ("trunk", Returning(lambda x: x.repeat(2, 1)), r"\(2, 3\)"),
     ("router__network", lambda s, n: linear(3, n + 1), ""),
     ("router__network", lambda s, n: n, "returned int"),
+    ("router__network", lambda s, n: nn.LSTM(*s, n), "'tuple'"),
     ("router__noise", lambda x, s, g: s[:, :1], "shape"),
     ("router__noise", Thing, ""),
     ("router__gate", lambda s, n, c: s, r"\(1, 1\)"),
@@ -187,7 +188,12 @@ def test_what_goes_wrong_inside_a_factory_is_its_own_matter():
 
 # The last of the parameters is named.
 CONTRADICTIONS = [{"router": "top1", "top_k": 2}, {"router": "soft", "balance": "bias"}]
+CONTRADICTIONS += [{"router": "soft", "top_k": 2}, {"router": "topk", "top_k": 5}]
+CONTRADICTIONS += [{"router": "random", "balance": "switch"}]
 CONTRADICTIONS += [{"router": "topk", "router__gate": "renormalized"}]
+CONTRADICTIONS += [{"router": "soft", "router__gate": "sigmoid"}]
+CONTRADICTIONS += [{"router": "soft", "router__noise": "uniform"}]
+CONTRADICTIONS += [{"router__noise": None, "router": "noisy_topk"}]
 CONTRADICTIONS += [{"router": "random", "router__network": "mlp"}]
 CONTRADICTIONS += [{"router": "soft", "router__n_shared_experts": 1}]
 CONTRADICTIONS += [{"router": "top1", "early_stopping": "out_of_bag"}]

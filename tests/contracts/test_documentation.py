@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from house import ROOT
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, __version__
@@ -70,6 +71,7 @@ def test_every_example_and_page_has_its_place(tool):
 FEW = {"max_iter": 8}
 BRIEF = dict.fromkeys([MoEClassifier, MoERegressor, MLPClassifier, MLPRegressor], FEW)
 BRIEF[MixtureRegressor] = FEW | {"n_init": 1}
+BRIEF[RandomForestClassifier] = {"n_estimators": 10}
 
 
 def briefly(fit, **options):

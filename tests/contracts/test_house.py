@@ -11,11 +11,11 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 13_010,
-    "lines of code of paper": 4_175,
-    "lines of code of tests": 12_980,
+    "lines of code outside paper": 13_080,
+    "lines of code of paper": 4_190,
+    "lines of code of tests": 13_020,
     "lines of the largest file": 650,
-    "constants that are numbers": 107,
+    "constants that are numbers": 108,
     "rooms": 21,
     "arrows between rooms": 60,
     "files of a fit": 36,

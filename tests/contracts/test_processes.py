@@ -64,12 +64,12 @@ clf = MoEClassifier(2, **parts, max_iter=2, tol=None, random_state=0)
 def test_processes_of_a_search_score_as_one_also_with_parts_of_a_notebook():
     names = {"__name__": "__main__"}
     exec(NOTEBOOK, names)
-    X, y = bags(90)
+    X, y = bags(60)
     X, clf = X[:, 0], names["clf"]
     fitted = clone(clf).fit(X, y)
 
     def answers(backend, **options):
-        search = GridSearchCV(clf, {"n_experts": [2, 3]}, cv=3, error_score="raise")
+        search = GridSearchCV(clf, {"n_experts": [2, 3]}, cv=2, error_score="raise")
         with joblib.parallel_config(backend, **options):
             search.set_params(scoring="neg_log_loss", refit=False).fit(X, y)
             proba = joblib.Parallel()([joblib.delayed(fitted.predict_proba)(X)] * 2)

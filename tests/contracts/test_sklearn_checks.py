@@ -26,20 +26,18 @@ from sklearn_moe import (
 # max_iter=1000, where `tol` ends the fit.
 BRIEF = {"learning_rate_init": 0.05, "tol": 0.05}
 N_EPOCHS = {MoEClassifier: 6, MoERegressor: 15}
-TREE, STUMP = DecisionTreeClassifier(max_leaf_nodes=4), DecisionTreeClassifier(max_depth=1)
+TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are rows to all digits
 FAST = [
     MoEClassifier(3, max_iter=N_EPOCHS[MoEClassifier], **BRIEF),
 ]
 MIXTURES = [
     MixtureRegressor(n_init=1, max_iter=2),
-    MixtureClassifier(n_init=1, max_iter=1),
-    MixtureRegressor(Ridge(), gate=TREE, n_init=1, max_iter=5),
+    MixtureClassifier(gate=None, n_init=1, max_iter=1),
     MixtureRegressor(Ridge(), n_components="auto", gate=EXACT, n_init=1, max_iter=2),
     MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=1, max_iter=2),
-    MixtureClassifier(STUMP, gate=EXACT, n_init=1, max_iter=5),
     MixtureRegressor(
-        [Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack", gate=TREE, cv=2
+        [Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack", gate=None, cv=2
     ),
     MixtureClassifier([EXACT, GaussianNB()], method="stack", gate=TREE, cv=2),
 ]

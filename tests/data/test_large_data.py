@@ -95,7 +95,6 @@ def trunk(input_shape):  # cheap
 OPTIONS = {
     "table": dict(expert_width=8, batch_size=1000),
     "patches": {},
-    "images": dict(trunk=trunk, batch_size=20),
     "rows": dict(trunk=trunk, batch_size=20, sample_shape=(3, 128, 128)),
 }
 
@@ -133,7 +132,6 @@ for kind in OPTIONS:
 LARGE = {
     "table": ((1024,), np.float32, 192),
     "patches": ((16, 128), np.float32, 96),
-    "images": ((3, 128, 128), np.uint8, 96),
     "rows": ((3 * 128 * 128,), np.uint8, 96),
 }
 

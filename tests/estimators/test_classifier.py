@@ -269,16 +269,6 @@ def test_a_transform_of_torchvision_is_cloned_and_draws_from_the_seed(images):
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
 
 
-def test_the_type_of_X_decides_that_of_the_weights(patches):
-    (X, y, _), _ = patches
-    for dtype in (np.float16, np.int64, np.uint8, np.float32, np.float64):
-        Z = np.abs(X[:50]).astype(dtype)
-        clf = fit_on(Z, y[:50])
-        expected = np.float64 if dtype == np.float64 else np.float32
-        assert next(clf.module_.parameters()).detach().numpy().dtype == expected
-        assert clf.predict_proba(Z).dtype == expected
-
-
 # -- several labels -----------------------------------------------------------------------
 
 

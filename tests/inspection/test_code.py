@@ -175,7 +175,7 @@ def assert_same(found, expected):
         assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(19))
 def test_code_predicts_what_the_words_do(seed):
     X, model = frame(seed)
     rules, expected = region_rules(model, X), by_words(model, X)
@@ -272,7 +272,7 @@ def test_values_that_were_not_there_before_are_what_the_model_takes_them_for(kin
     assert_same(by_python(rules.to_python(), [polars_of(odd)])[0], expected)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(5))
 def test_code_of_a_fitted_mixture_predicts_what_it_does_or_refuses_by_name(seed):
     rng = np.random.default_rng(seed)
     X = pd.DataFrame({"float": rng.normal(size=150), "int": rng.integers(0, 9, 150)})
@@ -283,9 +283,9 @@ def test_code_of_a_fitted_mixture_predicts_what_it_does_or_refuses_by_name(seed)
     X.loc[part, "bool"] = True
     y = np.where(part, 3 * X["gap"].fillna(1) + X["bool"], X["int"] - 2 * (X["kind"] == "b"))
     y = y + 0.1 * rng.normal(size=150)
-    model = MixtureRegressor(n_init=2, random_state=0)
-    if seed > 3:
-        model, y = MixtureClassifier(n_init=2, random_state=0), np.where(y > 1, "yes", "no")
+    model = MixtureRegressor(n_init=1, random_state=0)
+    if seed > 2:
+        model, y = MixtureClassifier(n_init=1, random_state=0), np.where(y > 1, "yes", "no")
     rules = region_rules(model.fit(X, y), X, y)
     text, n_refused = rules.to_python(), 0
     mixed = X.apply(lambda column: rng.permutation(column)).astype(X.dtypes)

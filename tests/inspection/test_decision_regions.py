@@ -202,8 +202,7 @@ def test_two_columns_of_a_table_with_the_others_held(pyplot, container):
     assert axis_labels(display) == tuple(columns if named else [f"x{i}" for i in columns])
 
 
-@pytest.mark.parametrize("piped", [False, True])
-def test_a_wide_table_is_shown_by_two_of_its_columns(pyplot, piped):
+def test_a_wide_table_is_shown_by_two_of_its_columns(pyplot):
     names = ["a", "b", "noise", "load", "hour", "level"]
     X = np.random.default_rng(0).uniform(-1, 1, size=(400, 6))
     X = pd.DataFrame(X, columns=names)
@@ -212,7 +211,7 @@ def test_a_wide_table_is_shown_by_two_of_its_columns(pyplot, piped):
     y = np.array([5, -5, 2, -2])[rule] * (X["a"] + 1)
     gate = DecisionTreeClassifier(max_leaf_nodes=4, criterion="log_loss")
     model = MixtureRegressor(n_components=4, gate=gate, n_init=1, random_state=0)
-    model = make_pipeline(FunctionTransformer(), model) if piped else model
+    model = make_pipeline(FunctionTransformer(), model)
     display = from_estimator(model.fit(X, y), X, grid_resolution=20)
     assert axis_labels(display) == ("load", "hour")
     assert len(np.unique(regions(display))) == 4

@@ -50,7 +50,6 @@ MODELS = {
     "classes": (mixture(MixtureClassifier, gate=STUMP), numbers, classes),
     "three classes": (mixture(MixtureClassifier, n_components=1), numbers, three_classes),
     "pool": (MoERegressor(**BRIEF), numbers, np.array),
-    "pool of classes": (MoEClassifier(**BRIEF), shops, classes),
 }
 
 
@@ -107,7 +106,7 @@ def test_outputs_of_experts_are_computed_of_some_rows_only(monkeypatch):
 
 def test_of_rates_the_logarithm_is_explained():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(600, 3))
+    X = rng.normal(size=(300, 3))
     y = rng.poisson(np.exp(0.5 + X @ [0.6, -0.3, 0]))
     one = MixtureRegressor(PoissonRegressor(), 1, random_state=0)
     two = MixtureRegressor(PoissonRegressor(), 2, gate=None, random_state=0)

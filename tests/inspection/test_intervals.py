@@ -5,7 +5,10 @@ import pytest
 from helpers import raises
 from numpy.testing import assert_allclose
 from scipy import stats
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import GammaRegressor, LinearRegression, PoissonRegressor, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureRegressor
 from sklearn_moe.inspection import region_rules
@@ -138,3 +141,25 @@ def test_rows_that_are_not_those_of_the_fit_have_no_intervals(weight):
     stack = MixtureRegressor([LinearRegression(), Ridge()], method="stack", random_state=0)
     rules = region_rules(stack.fit(X, y), X, y)
     assert "with 95 % interval if these are the rows of the fit" in str(rules)
+
+
+def test_intervals_say_that_the_border_is_taken_as_known_where_there_is_one():
+    words = "Intervals take the border between the experts as known."
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y = np.where(X[:, 0] > 0, X[:, 1], 5 - X[:, 1]) + 0.1 * rng.normal(size=200)
+    line = LinearRegression()
+    model = MixtureRegressor(line, 2, random_state=0).fit(X, y)
+    assert str(region_rules(model, X, y)).endswith(words)
+    assert words not in str(region_rules(model, X))
+    assert words not in str(region_rules(one(line, X, y), X, y))
+    # Constant shares have no border, and models of a stack are fitted to the rows of both sides.
+    constant = MixtureRegressor(line, 2, gate=None, random_state=0).fit(X, y)
+    gate = DecisionTreeClassifier(max_leaf_nodes=2, random_state=0)
+    lines = [line, make_pipeline(SelectKBest(f_regression, k=1), line)]
+    stack = MixtureRegressor(lines, gate=gate, method="stack", random_state=0).fit(X, y)
+    assert np.ptp(stack.gate_proba(X)[:, 0]) > 0
+    for mixture in (constant, stack):
+        text = str(region_rules(mixture, X, y))
+        assert "±" in text
+        assert words not in text

@@ -220,7 +220,7 @@ def test_number_of_components_is_found(seed):
 
 @pytest.mark.parametrize(
     ("seed", "n_noise"),
-    [(0, 0), *(pytest.param(i % 4, 10 * (i // 4), marks=pytest.mark.slow) for i in range(1, 8))],
+    [(0, 0), *(pytest.param(i % 4, 10 * (i // 4), marks=pytest.mark.slow) for i in (1, 3, 4, 6))],
 )
 def test_three_rules_are_found_with_their_thresholds(seed, n_noise):
     X, y, rule = three_rules(seed, n_noise=n_noise)

@@ -138,6 +138,22 @@ def test_weights_are_constant_where_nothing_tells_the_models_apart(kind, gate):
 
 
 @pytest.mark.parametrize("kind", STACKS)
+def test_a_stack_in_which_one_model_has_all_the_weight_is_the_same_everywhere(kind):
+    X, y, _ = thirds(0, kind, 300)
+    model = STACKS[kind](models(kind), method="stack", gate=None, random_state=0).fit(X, y)
+    model.weights_ = np.array([1.0, 0.0])
+    expected = f"The same everywhere: {LINES[kind].__name__} 1.00."
+    report = specialization_report(model, X, y)
+    assert report.verdict == expected
+    assert_allclose(report.load, [1, 0])
+    for rules in (region_rules(model, X, y), region_rules(model, X)):
+        assert rules.verdict == expected
+    single = STACKS[kind](models(kind)[:1], 1, method="stack", random_state=0).fit(X, y)
+    assert str(region_rules(single, X)).startswith("1 expert, 300 rows.\n\nChange of")
+    assert "depends on the row" not in str(region_rules(single, X, y))
+
+
+@pytest.mark.parametrize("kind", STACKS)
 def test_predictions_by_folds_are_those_of_models_that_did_not_see_the_row(kind):
     X, y, _ = thirds(1, kind, 200)
     folds = KFold(4, shuffle=True, random_state=3)

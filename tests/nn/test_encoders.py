@@ -58,9 +58,3 @@ def test_outliers_are_bounded_in_order_and_not_missing():
             assert (z.diff() >= -4 * torch.finfo(dtype).eps).all()
             assert z[-2:].tolist() == pytest.approx([3, 3])
             torch.testing.assert_close(encoder(-x[:, None])[:, 0], -z)
-
-
-def test_the_replacement_of_a_missing_value_follows_the_bound():
-    encoder = TableEncoder(FeatureStatistics((0,), (1.0,), (2.0,), (0,), missing=(0.5,)))
-    encoded = encoder(torch.tensor([[NAN]]).double())[0].tolist()
-    assert encoded == pytest.approx([0.5 / math.sqrt(1 + (0.5 / 3) ** 2), 1])

@@ -17,7 +17,6 @@ from helpers import (
 from torch import nn
 
 from sklearn_moe.nn import (
-    BALANCES,
     GATES,
     NETWORKS,
     NOISES,
@@ -204,16 +203,6 @@ def test_last_weights_have_the_std_that_is_asked_for():
         assert weight.std().item() == pytest.approx(0.5, rel=0.1)
 
 
-def test_what_is_no_network_of_scores_is_refused():
-    with pytest.raises(TypeError, match=r"router__network=.* returned int"):
-        make_router("topk", (4, 6), 4, network=lambda shape, n: n)
-    with use_generator(seeded()):
-        wrong = nn.Identity(), nn.LSTM(6, 4)
-    for network, match in zip(wrong, (r"\(2, 4\), .* \(2, 6\)", "'tuple'"), strict=True):
-        router = make_router("topk", (6,), 4, network=lambda shape, n, own=network: own)
-        refuses(match, match, router, torch.zeros(2, 6))
-
-
 def test_ties_go_to_the_lower_index():
     scores = torch.tensor([[1.0, 3.0, 3.0, 1.0]])
     assert choose(scores, 1).tolist() == [[1]]
@@ -279,26 +268,6 @@ def test_a_noise_of_the_users_own():
 
 
 # -- what goes together -------------------------------------------------------------------
-
-
-BIAS, SWITCH = (BALANCES[name](4, 0.01) for name in ("bias", "switch"))
-CONTRADICTIONS = [
-    ("topk", {"gate": "renormalized"}, "always 1"),
-    *((router, {"top_k": 2}, "top_k=2") for router in ("top1", "soft")),
-    ("topk", {"top_k": 5}, "top_k=5 .* n_experts=4"),
-    ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
-    ("soft", {"noise": "uniform"}, "no choice"),
-    ("noisy_topk", {"noise": None}, "the scale"),
-    ("random", {"balance": SWITCH}, "not trained"),
-    ("soft", {"balance": BIAS}, "is for routers that choose experts"),
-]
-
-
-def test_what_contradicts_itself_is_refused_with_the_reason():
-    for router, options, message in CONTRADICTIONS:
-        refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
-        with use_generator(seeded()), refused:
-            make_router(router, (4, 6), 4, **options)
 
 
 def test_the_spec_of_a_router():

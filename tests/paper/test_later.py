@@ -51,25 +51,6 @@ def test_limits_of_the_settings(setting, most):
     assert later.limit_of(PAPER_SETTINGS[setting])["accuracy"] == pytest.approx(most)
 
 
-def test_of_four_samples_of_the_proof_one_is_wrong():
-    rng = np.random.default_rng(0)
-    v, c = np.split(np.eye(8), 2)
-    weights, out = rng.normal(size=(8, 30)), rng.normal(size=30)
-    for _ in range(50):
-        a, b, beta, other = rng.uniform(0.5, 3, size=4)
-        k, other_k = rng.permutation(4)[:2]
-        noise = rng.normal(size=8)
-        right, apart = [], []
-        for s in (1, -1):
-            first = np.stack([s * a * v[k], beta * c[k], -s * b * v[other_k], noise])
-            second = np.stack([-s * b * v[other_k], other * c[other_k], s * a * v[k], noise])
-            outputs = [(np.sin(sample @ weights) @ out).sum() for sample in (first, second)]
-            right += [outputs[0] * s > 0, outputs[1] * -s > 0]
-            apart.append(outputs[0] - outputs[1])
-        assert apart[0] == pytest.approx(apart[1])
-        assert not all(right)
-
-
 def test_losses_do_not_tell_the_limit_from_the_rest():
     """The hinge loss is least at the limit, too; the log loss comes as close to its infimum."""
     made = np.array([[22, 21, 18, 12], [0, 2, 5, 11]])
@@ -112,23 +93,6 @@ def test_networks_start_where_the_flow_does():
     assert found["accuracy"] == pytest.approx(87.5, abs=1.3)  # three standard errors
     ((_, _, readout),) = fitted.module_.experts
     np.testing.assert_allclose(readout.weight.detach()[0], START.ravel(), rtol=1e-6)
-
-
-def test_a_convex_loss_is_not_larger_without_the_centers():
-    """Of a function f and of its odd part on the features alone, on samples and their mirrors."""
-    rng = np.random.default_rng(0)
-    weights, out = rng.normal(size=(8, 30)), 10 * rng.normal(size=30)
-
-    def total(patches):
-        return (np.sin(patches @ weights) @ out).sum()
-
-    for _ in range(50):
-        features, others = rng.normal(size=(2, 2, 8))
-        outputs = [total(s * features) + total(others) for s in (1, -1)]
-        odd = (total(features) - total(-features)) / 2
-        margins = np.array([outputs[0], -outputs[1]])
-        for loss in (lambda m: np.logaddexp(0, -m), lambda m: np.maximum(0, 1 - m)):
-            assert loss(margins).mean() >= loss(odd) - 1e-12
 
 
 def test_the_smooth_count_of_errors_is_bounded_and_has_the_gradient_of_its_loss():

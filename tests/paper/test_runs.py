@@ -1,8 +1,10 @@
 """Experiments as data, the runner that repeats nothing, and what is measured of a run."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from sklearn_moe.paper import (
     NotebookStopping,
     Problem,
     Results,
+    _runner,
     run_experiment,
 )
 from sklearn_moe.paper._artificial_runs import DeepSet
@@ -160,6 +163,21 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
         run_experiment(small(models=models, grid={}), tmp_path, runs=2, progress=False)
     assert len([*tmp_path.glob("runs/*.json")]) == 2
     raises(ValueError, "n_jobs", run_experiment, small(), tmp_path, runs=1, jobs=0, progress=False)
+
+
+def test_without_a_terminal_a_line_a_minute_says_how_far_it_is(tmp_path, monkeypatch, capsys):
+    clock = iter(range(0, 1000, 40))  # seconds; a run takes 40
+    monkeypatch.setattr(_runner, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    run_experiment(small(), tmp_path, runs=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.search(r"\d/\d \[[^,]+", line)[0] for line in lines] == [
+        "2/4 [01:20<01:20",
+        "4/4 [02:40<00:00",
+    ]
+    run_experiment(small(), tmp_path, runs=2)
+    assert "6/8 [01:20<01:20" in capsys.readouterr().err  # what was finished before took no time
+    run_experiment(small(), tmp_path, runs=3, progress=False)
+    assert not capsys.readouterr().err
 
 
 def result(values, published=None, **labels):

@@ -167,7 +167,7 @@ def interrupt_at_random_moments(n):
 @pytest.mark.slow
 def test_at_random_moments():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert pool.submit(interrupt_at_random_moments, 25).result(timeout=600) == (0, 0)
+        assert pool.submit(interrupt_at_random_moments, 12).result(timeout=600) == (0, 0)
 
 
 # -- a pool, whose kinds are trained one after the other ----------------------------------
