@@ -12,7 +12,7 @@ from sklearn_moe import MoEClassifier
 
 LIMITS = {
     "lines of code outside paper": 13_080,
-    "lines of code of paper": 4_190,
+    "lines of code of paper": 4_200,
     "lines of code of tests": 13_020,
     "lines of the largest file": 650,
     "constants that are numbers": 108,
