@@ -65,6 +65,14 @@ class HasNames(BaseEstimator):
             raise TypeError(f"{cls.__name__} has no parameter {name!r}.{hint}")
         return super().__new__(cls)
 
+    def __init_subclass__(cls, **options):
+        """Show the parameters of the constructor: Python 3.10 would show those of `__new__`."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            signature = inspect.signature(cls.__init__)
+            parameters = [*signature.parameters.values()][1:]
+            cls.__signature__ = signature.replace(parameters=parameters)
+
     def _validate_params(self):
         try:
             super()._validate_params()
