@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._data.indexing import draw_rows
 from .._data.router import (
@@ -23,9 +23,8 @@ from .._data.router import (
 from .._data.rows import Rows, SparseRows
 from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
-from ..nn.experts.mlp import MLPStack
 from ..nn.experts.trees import BoostedTrees
-from ..nn.functional import batch_size, sum_over_shards
+from ..nn.functional import sum_over_shards
 from ..nn.mixture import MixtureOutput
 from .estimators import fit_members, fit_members_further
 from .linear import fit_line
@@ -175,32 +174,16 @@ def train_kind(fit, kind):
 class BagStep(Step):
     """A step of the members of a bag, each of which has a loss of its own."""
 
-    def __init__(self, training):
-        super().__init__(training)
-        experts, head = self.module.experts, self.net.criterion_
-        # Of a loss whose gradient is known, and that learns nothing itself.
-        is_known = "losses_and_gradients" in vars(type(head))
-        is_relu = isinstance(experts, MLPStack) and isinstance(experts.activation, nn.ReLU)
-        self.is_traced = is_known and is_relu and not any(True for _ in head.parameters())
-
     def losses(self, x, batch):
         """Return no outputs, the mean losses of members in the bag, and the loss of the others."""
-        training, head, experts = self.training, self.net.criterion_, self.module.experts
+        training = self.training
         x = self.module.encode(x, training.encodes_once)[:, self.module.columns]
-        if self.is_traced:
-            traced, inputs = experts.trace(x)
-            losses, gradients = head.losses_and_gradients(traced, batch.y)
-            outputs = traced.permute(2, 0, 1)
-        else:
-            outputs = apply_all(experts, x)
-            losses = head.losses(outputs, batch.y)
+        outputs = apply_all(self.module.experts, x)
+        losses = self.net.criterion_.losses(outputs, batch.y)
         in_bag = torch.ones_like(losses)
         if batch.in_bag is not None:
             in_bag = batch.in_bag.to(losses.dtype)
         share = in_bag / in_bag.sum(1, keepdim=True)
-        if self.is_traced:
-            weight = (batch.weight / batch_size(batch.weight)).unsqueeze(1)
-            experts.set_gradients(inputs, gradients * (share * weight).T.unsqueeze(1))
         mixed = MixtureOutput(None, None, outputs)
         if training.needs_outputs:
             equal = torch.full_like(losses, 1 / losses.shape[1])
