@@ -473,7 +473,6 @@ class Fit:
         self.rows = Rows.of(self.samples, seen, dtype, device)
         if self.plan.training.n_out_of_bag:
             self.rows = hide_rows(self.net, self.rows, self.plan, self.samples.groups)
-        self.rows = self.rows._replace(encoded=self.net.encode_once(self.rows.x))
         if self.validation is not None:
             self.validation = Rows.of(self.validation, seen, dtype, device)
 
@@ -593,8 +592,7 @@ class Fit:
             self.make_net()
             warn_of_constants(self)
         seen, device = learned._weights_seen, self.net.device
-        rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
-        self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
+        self.rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
         # What the net says of rows before it is trained on them.
         said = describe_density(self, self.rows) if self.goes_on else None
         self.train()

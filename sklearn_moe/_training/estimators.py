@@ -105,7 +105,7 @@ def fit_members(fit, kind, estimator, in_bag):
 def read_kind(net, kind, rows):
     """Return the columns that a kind reads of rows, their y and weights."""
     module, columns = net.module_, net.module_.columns_of[kind]
-    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
+    X = net.map_batches(lambda x: module.read(x, columns), rows)
     return X, rows.y.cpu().numpy(), rows.weight.double().cpu().numpy()
 
 

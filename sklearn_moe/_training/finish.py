@@ -109,7 +109,7 @@ def _count_load(fit):
     route = fit.net.module_.route
     generator = fit.make_generator()
     loads = fit.net.map_batches(
-        lambda x, weight, encoded: route(x, generator, encoded).per_expert(weight).unsqueeze(0),
+        lambda x, weight: route(x, generator).per_expert(weight).unsqueeze(0),
         fit.rows,
         fit.rows.weight,
     )
@@ -130,9 +130,7 @@ def describe_density(fit, rows):
     generator = fit.make_generator()
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y = some.y.double().cpu().numpy()
-    parts = net.map_batches(
-        lambda x, encoded: head.parts(module(x, generator, encoded).output), some
-    )
+    parts = net.map_batches(lambda x: head.parts(module(x, generator).output), some)
     return parts, y, some.counts()
 
 

@@ -113,9 +113,6 @@ class Training:
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
         # They are given the outputs of the mixture, which else need not be computed.
         self.needs_outputs = self.has_batch_hooks or net.schedule == "residual"
-        # Callbacks and transforms of batches are given samples as they are.
-        is_raw = self.has_batch_hooks or net.train_transform or rows.encoded is None
-        self.encodes_once = not is_raw
 
     @property
     def n_epochs(self):
@@ -175,9 +172,6 @@ class Training:
         known = {"dataset_train": Dataset(rows.x, rows.y), "dataset_valid": None}
         if held_out is not None:
             known["dataset_valid"] = Dataset(held_out.x, held_out.y)
-        if self.encodes_once:
-            rows = rows._replace(x=rows.encoded)
-        rows = rows._replace(encoded=None)
         if self.batch_size == len(rows.y) and isinstance(rows.x, IndexedView):
             # Gathered once.
             rows = rows._replace(x=rows.x[:])
@@ -407,7 +401,7 @@ class Step:
         module, dtype = self.module, batch.weight.dtype
         is_each = net.expert_loss_weight or batch.in_bag is not None
         forward = module.forward_experts if is_each else module
-        mixed = forward(x, training.generator, training.encodes_once)
+        mixed = forward(x, training.generator)
         if mixed.output is not None:
             mixed = mixed._replace(output=mixed.output.to(dtype))
             return mixed, head.loss(mixed.output, batch.y), None

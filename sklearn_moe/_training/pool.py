@@ -177,7 +177,7 @@ class BagStep(Step):
     def losses(self, x, batch):
         """Return no outputs, the mean losses of members in the bag, and the loss of the others."""
         training = self.training
-        x = self.module.encode(x, training.encodes_once)[:, self.module.columns]
+        x = self.module.read(x, self.module.columns)
         outputs = apply_all(self.module.experts, x)
         losses = self.net.criterion_.losses(outputs, batch.y)
         in_bag = torch.ones_like(losses)
@@ -231,12 +231,12 @@ def _predict_unseen(net, rows, lines, hidden, kinds):
     """Return the outputs for rows by members that have not seen them; by all, if hidden is None."""
     pool = net.module_
 
-    def outputs_of_all(x, *, encoded):
-        x = pool.encode(x, encoded)
+    def outputs_of_all(x):
+        x = pool.encode(x)
         return torch.cat([pool.outputs_of(kind, x) for kind in kinds], 1).double()
 
-    def outputs_of(x, hidden, *, encoded):
-        x = pool.encode(x, encoded)
+    def outputs_of(x, hidden):
+        x = pool.encode(x)
         parts = []
         for kind in kinds:
             if kind in lines:
@@ -355,9 +355,7 @@ def _learn_router(fit, lines, hidden, kept):
 def _features(net, rows):
     """Return what the router reads of rows, in float64."""
     pool = net.module_
-    return net.map_batches(
-        lambda x, encoded: pool.read(x, pool.router_columns, encoded).double(), rows
-    )
+    return net.map_batches(lambda x: pool.read(x, pool.router_columns).double(), rows)
 
 
 # -- the last epochs ------------------------------------------------------------------------------
