@@ -9,7 +9,6 @@ from sklearn.naive_bayes import GaussianNB
 from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
-from sklearn_moe._training import net as _net
 from sklearn_moe._training.out_of_bag import in_bag_mask
 
 pytestmark = brief_fits
@@ -124,20 +123,6 @@ def test_values_of_batches_are_averaged_and_logged(table, capsys):
     assert history[:, "size"] == [50] * 4
     assert history[-1, "batches"] == [{}]  # callbacks have seen them
     assert "train_loss" in capsys.readouterr().out
-
-
-def test_a_table_is_encoded_once_where_nobody_looks_at_batches(table, monkeypatch):
-    X, y = table[0].astype(np.float64), table[1]
-    X[::7, 1], X[::3, 2] = np.nan, 40.0
-    seen = []
-    look = hook("on_batch_end", lambda net: seen.append(net.training_.encodes_once))
-    fits = [fit((X, y), batch_size=60), fit((X, y), look, batch_size=60)]
-    monkeypatch.setattr(_net, "_MOST_ENCODED", 100)
-    fits.append(fit((X, y), batch_size=60))
-    assert seen == [False] * 16
-    for other in fits[1:]:  # to the last bit, wherever a row is in its batch
-        for weights in zip(fits[0].module_.parameters(), other.module_.parameters(), strict=True):
-            assert torch.equal(*weights)
 
 
 def test_what_is_no_callback_is_named(table):
