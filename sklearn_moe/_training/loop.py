@@ -22,7 +22,7 @@ from .process_group import CURRENT_GROUP
 # Largest block that glibc keeps for reuse, in bytes.
 _LARGEST_BLOCK = 31 * 2**20
 # What a step returns that is recorded of an epoch.
-_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")
+_STEP_METRICS = ("weight", "loss", "oob_loss", "score")
 
 
 def set_cosine_rates(optimizer, n_done, n_steps):
@@ -284,10 +284,7 @@ class Training:
             # Some callbacks of skorch want one to be there.
             net.history.new_batch()
         epoch[prefix + "_batch_count"] = len(steps)
-        if training:
-            norms = metrics.get("router_gradient_norm")
-            epoch["router_gradient_norm"] = 0.0 if norms is None else float(norms.mean())
-        else:
+        if not training:
             score = float(metrics["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
         if "oob_loss" in metrics:
@@ -329,7 +326,6 @@ class Step:
         self.training, self.net = training, training.net
         self.module = training.module
         self.is_stochastic = is_stochastic(self.module)
-        self.router_parameters = self.net.router_parameters()
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its metrics."""
@@ -351,12 +347,6 @@ class Step:
             metrics["oob_loss"] = oob_loss
         if mixed.output is not None:
             metrics["y_pred"] = mixed.output.detach()
-        gradients = [p.grad for p in self.router_parameters if p.grad is not None]
-        # A router whose gradient is 0 learns nothing.
-        if gradients:
-            norms = torch._foreach_norm(gradients)
-            norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-            metrics["router_gradient_norm"] = norm
         return metrics
 
     def forward(self, batch):

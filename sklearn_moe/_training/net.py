@@ -122,8 +122,9 @@ class MoENet(NeuralNet):
         if per_expert and is_single:
             groups[0]["units"] = len(experts)
         of_router = {"lr": self.router_lr, **self.solver.router_options}
-        for parameters in (self.router_parameters(), list(self.criterion_.parameters())):
-            groups.append({"params": parameters, **of_router})
+        router = [] if self.module_.router is None else self.module_.router.parameters()
+        for parameters in (router, self.criterion_.parameters()):
+            groups.append({"params": list(parameters), **of_router})
         self.optimizer_ = self.optimizer([g for g in groups if g["params"]], **options)
         return self
 
@@ -147,11 +148,6 @@ class MoENet(NeuralNet):
         groups = net.initialize_optimizer().optimizer_.state_dict()["param_groups"]
         net.optimizer_.load_state_dict(state | {"param_groups": groups})
         return net
-
-    def router_parameters(self):
-        """Return the parameters of the router, none without one."""
-        router = self.module_.router
-        return [*router.parameters()] if router is not None else []
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Refuse to train without the estimator."""
