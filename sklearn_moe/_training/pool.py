@@ -26,7 +26,7 @@ from ..nn.dispatch import apply_all
 from ..nn.experts.trees import BoostedTrees
 from ..nn.functional import sum_over_shards
 from ..nn.mixture import MixtureOutput
-from .estimators import fit_members, fit_members_further
+from .estimators import fit_members
 from .linear import fit_line
 from .loop import Step, Training
 from .out_of_bag import sharpen
@@ -399,17 +399,18 @@ def _train_last_epochs(fit, best_epochs, weights):
 def train_pool_further(fit):
     """Train the kinds of a pool for an epoch on a chunk, whose rows teach the router before.
 
-    Linear experts are trained in steps, too; estimators by their own `partial_fit`. Trees stay as
-    `fit` has found them.
+    Linear experts are trained in steps, too. Trees and estimators stay as `fit` has found them.
     """
-    pool = fit.net.module_
     if fit.goes_on:
         _weigh_further(fit)
     for kind, (spec, _) in enumerate(fit.plan.model.kinds):
         if not spec.is_fitted:
             train_kind(fit, kind)
-        elif spec.estimator is not None:
-            fit_members_further(fit, kind, pool.experts[kind].members)
+        elif not fit.goes_on:
+            raise ValueError(
+                f"expert={spec.name!r} is not trained chunk by chunk. Call `fit` "
+                "before, which finds it, or use kinds of networks."
+            )
 
 
 @torch.no_grad()
