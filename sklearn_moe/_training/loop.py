@@ -10,8 +10,8 @@ from skorch.dataset import Dataset
 
 from .._data.indexing import IndexedView
 from .._devices import OutOfMemoryError, is_out_of_memory
-from .._registry import call_factory
 from .._threads import threads_for
+from .._validation import call_factory
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, logsigmoid, softplus
 
-from .._registry import Registry, require_override
+from .._validation import Registry, require_override
 from .functional import log_softmax, softmax
 from .seeding import is_own
 

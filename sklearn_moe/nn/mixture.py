@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .._devices import default_torch_modes
-from .._registry import require_override
+from .._validation import require_override
 from .balance import BALANCES, Balance
 from .dispatch import Experts, apply_all, is_exporting
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from .._registry import Registry, call_factory
+from .._validation import Registry, call_factory
 from .balance import Balance
 from .dispatch import Experts, apply_all, dispatch
 from .functional import Shape, dry_run

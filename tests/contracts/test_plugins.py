@@ -15,7 +15,7 @@ from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier, nn
-from sklearn_moe._registry import Registry
+from sklearn_moe._validation import Registry
 from sklearn_moe.optim import SOLVERS, SolverSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
