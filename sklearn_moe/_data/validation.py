@@ -39,6 +39,18 @@ class InputFormat(NamedTuple):
     # Of a sample.
     input_shape: tuple[int, ...] | None = None
 
+    def keeps(self, X):
+        """Tell a plain array of finite numbers as it was kept in the fit: it is not to be read."""
+        is_kept = (
+            type(X) is np.ndarray
+            and X.dtype == self.dtype
+            and X.shape[1:] == self.input_shape
+            and self.sample_shape is None
+            and self.categories is None
+        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            return is_kept and len(X) > 0 and np.isfinite(X.sum(dtype=np.float64))
+
     def is_dense_table(self, X):
         """Whether the rows of X are read as they are, and are not sparse."""
         return self.sample_shape is None and not issparse(X) and (is_frame(X) or X.ndim == 2)
@@ -260,6 +272,8 @@ def check_samples(X, name, known):
     known : InputFormat
         Of its fit.
     """
+    if known.keeps(X):
+        return X
     X = apply_format(_as_container(X, name, known), name, known)[0]
     return X if known.means is None else known.means.transform(X)
 
