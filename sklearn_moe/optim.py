@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ._registry import Registry
+from ._validation import Registry
 
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._registry import accepts_argument
+from sklearn_moe._validation import accepts_argument
 from sklearn_moe.nn import EXPERTS, RouterSpec, build_mixture
 from sklearn_moe.nn.heads import choose_head
 from sklearn_moe.nn.seeding import use_generator

@@ -46,7 +46,6 @@ TESTS = {
     "_mixtures": ["mixtures", "inspection/intervals", "contracts/weights"],
     "_parameters": ["estimators", "contracts/bad_parameters", "training"],
     "_persistence": ["persistence/persistence"],
-    "_registry": ["contracts/registry", "contracts/plugins", "contracts/bad_parameters"],
     "_threads": ["training/threads"],
     "_training": [
         "training",
@@ -59,7 +58,12 @@ TESTS = {
     "_training/density": ["estimators/likelihood", "estimators/partial_fit"],
     "_training/net": ["training", "persistence/persistence", "estimators/tables"],
     "_training/process_group": ["training/process_group"],
-    "_validation": ["contracts/bad_parameters", "contracts/plugins", "data/frames", "metrics"],
+    "_validation": [
+        "contracts/registry",
+        "contracts/bad_parameters",
+        "contracts/plugins",
+        "metrics",
+    ],
     "callbacks": ["training/callbacks", "training/checkpoint"],
     "datasets": ["datasets", "contracts/bad_parameters"],
     "distributed": ["training/process_group"],

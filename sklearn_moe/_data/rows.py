@@ -77,8 +77,6 @@ class Rows(NamedTuple):
     weight: torch.Tensor
     # (n_samples, n_experts), bool: the experts that are trained on a sample.
     in_bag: torch.Tensor | None = None
-    # x as the encoder of the net returns it, if that is kept.
-    encoded: torch.Tensor | None = None
 
     @classmethod
     def of(cls, samples, weights_seen, dtype, device, *, is_chunk=False):

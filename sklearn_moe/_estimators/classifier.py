@@ -189,7 +189,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
-        In a pool each kind is trained, the linear one in steps, too, estimators by `partial_fit`.
+        In a pool networks and the linear kind are trained; trees and estimators stay as they are.
         The first call sets the scales of X, the categories, the learning rates and the batch size.
         It should have a thousand samples or more, drawn at random: what has a single value in it is
         warned of, as other values will have no effect later. The state of the solver, such as

@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
-# Rows by which a fit is finished after Ctrl-C.
-_FEW_ROWS = 2000
 # Wait at least a quarter of the epochs so far: a schedule that falls slowly may improve late.
 _PATIENCE = 0.25
 
@@ -200,7 +198,7 @@ class BaseMoE(FittedMoE):
         # All that was learned is taken over in one step, the only one that changes the estimator.
         with Interrupts(hold=True):
             fit.learned.give_to(self)
-        if fit.hurries:
+        if fit.interrupted:
             raise KeyboardInterrupt
         warn_of(fit, oob_loss)
         return self
@@ -253,11 +251,11 @@ class Fit:
         Epochs of earlier fits.
     progress : skorch callback or None
         Shows the epochs, with `verbose`.
-    hurries : bool
-        Whether Ctrl-C was pressed after the first epoch: what is left is done with few rows.
+    interrupted : bool
+        Whether Ctrl-C was pressed after the first epoch: kinds that are left get one epoch.
     """
 
-    hurries = False
+    interrupted = False
     stopping = None
     progress = None
 
@@ -272,23 +270,6 @@ class Fit:
         # The first process shows what all do.
         if estimator.verbose and not getattr(CURRENT_GROUP.get(), "rank", 0):
             self.progress = show_progress(type(estimator).__name__, estimator.verbose)
-
-    def hurry(self):
-        """Go on with few rows: who has pressed Ctrl-C does not want to wait."""
-        self.hurries, device = True, torch.device(self.net.device)
-        self.rows = self.rows.sample(_FEW_ROWS, device)
-        if self.validation is not None:
-            self.validation = self.validation.sample(_FEW_ROWS, device)
-
-    def by_few_rows_after_ctrl_c(self, step):
-        """Return what a step returns; Ctrl-C lets it begin anew with few rows, a second ends it."""
-        if not self.hurries:
-            try:
-                with Interrupts():
-                    return step(self)
-            except KeyboardInterrupt:
-                self.hurry()
-        return step(self)
 
     def make_generator(self):
         """Return the source of noise at prediction, None without it."""
@@ -459,7 +440,7 @@ class Fit:
         rehearsal.head = None
         rehearsal.build()
         rehearsal.train()
-        if rehearsal.hurries:
+        if rehearsal.interrupted:
             raise KeyboardInterrupt
         return 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
 
@@ -473,7 +454,6 @@ class Fit:
         self.rows = Rows.of(self.samples, seen, dtype, device)
         if self.plan.training.n_out_of_bag:
             self.rows = hide_rows(self.net, self.rows, self.plan, self.samples.groups)
-        self.rows = self.rows._replace(encoded=self.net.encode_once(self.rows.x))
         if self.validation is not None:
             self.validation = Rows.of(self.validation, seen, dtype, device)
 
@@ -593,8 +573,7 @@ class Fit:
             self.make_net()
             warn_of_constants(self)
         seen, device = learned._weights_seen, self.net.device
-        rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
-        self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
+        self.rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
         # What the net says of rows before it is trained on them.
         said = describe_density(self, self.rows) if self.goes_on else None
         self.train()
@@ -630,5 +609,5 @@ class Fit:
             # Of the first epoch, and of a chunk, nothing is kept.
             if self.is_chunk or len(net.history) == n_before:
                 raise
-            self.hurry()
+            self.interrupted = True
         return None

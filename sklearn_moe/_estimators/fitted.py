@@ -411,11 +411,6 @@ class FittedMoE(EstimatorParams):
         return [epoch["train_loss"] for epoch in self.net_.history]
 
     @property
-    def router_gradient_curve_(self) -> list[float]:
-        """Norm of the router's gradient in every epoch."""
-        return [epoch["router_gradient_norm"] for epoch in self.net_.history]
-
-    @property
     def module_(self) -> MixtureOfExperts:
         """The trained mixture, a `torch.nn.Module`."""
         check_is_fitted(self)

@@ -182,7 +182,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
-        In a pool each kind is trained, the linear one in steps, too, estimators by `partial_fit`.
+        In a pool networks and the linear kind are trained; trees and estimators stay as they are.
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random: what has a single value in
         it is warned of, as other values will have no effect later. The state of the solver, such as

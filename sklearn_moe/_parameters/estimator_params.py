@@ -193,10 +193,6 @@ class EstimatorParams(HasNames):
 
     {scale_slope_}
 
-    router_gradient_curve_ : list of float
-        Norm of the router's gradient in every epoch, mean over its batches. A router whose
-        gradient is 0 from the start learns nothing.
-
     expert_load_ : ndarray of shape (n_experts,)
         Share of the training samples that each expert computes, by weight. If all experts compute
         every sample, this is the mean of their gates.

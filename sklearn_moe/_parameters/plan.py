@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from .._registry import accepts_argument, overrides, require_override
+from .._validation import accepts_argument, overrides, require_override
 from ..optim import SOLVERS, SolverSpec
 from . import images, patches, table
 from .request import DataProfile, Request

@@ -9,8 +9,7 @@ import numpy as np
 from .. import nn
 from .._data.indexing import row_slices
 from .._data.validation import as_row_counts
-from .._registry import overrides
-from .._validation import refuse_overflow
+from .._validation import overrides, refuse_overflow
 from ..nn.router_parts import LinearScores
 from ..optim import SOLVERS, SolverSpec
 

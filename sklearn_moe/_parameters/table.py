@@ -20,8 +20,7 @@ max_iter               3,000 steps of 200 rows, at least 500 and 10 epochs, at m
 import math
 from typing import NamedTuple
 
-from .._registry import overrides
-from .._validation import warn
+from .._validation import overrides, warn
 from ..nn import ACTIVATIONS, Head, SoftRouter
 from .request import ModelDefaults, TrainingDefaults
 

@@ -105,7 +105,7 @@ def fit_members(fit, kind, estimator, in_bag):
 def read_kind(net, kind, rows):
     """Return the columns that a kind reads of rows, their y and weights."""
     module, columns = net.module_, net.module_.columns_of[kind]
-    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
+    X = net.map_batches(lambda x: module.read(x, columns), rows)
     return X, rows.y.cpu().numpy(), rows.weight.double().cpu().numpy()
 
 
@@ -133,17 +133,17 @@ def _check_kind(estimator, head):
         )
 
 
-def _weights_of(estimator, weight, is_weighted, method="fit"):
-    """Return a function from rows to the arguments of a method: their weights, if they count."""
+def _weights_of(estimator, weight, is_weighted):
+    """Return a function from rows to the arguments of `fit`: their weights, if they count."""
     if not is_weighted:
         return lambda part: {}
     name, last = "sample_weight", estimator
     while isinstance(last, Pipeline):
         name, last = f"{last.steps[-1][0]}__{name}", last.steps[-1][1]
-    if "sample_weight" not in inspect.signature(getattr(last, method)).parameters:
+    if "sample_weight" not in inspect.signature(last.fit).parameters:
         raise ValueError(
-            f"expert={estimator!r} was given sample_weight, which its `{method}` does not take. "
-            f"Use estimators whose `{method}` does, or no weights."
+            f"expert={estimator!r} was given sample_weight, which its `fit` does not take. "
+            "Use estimators whose `fit` does, or no weights."
         )
     return lambda part: {name: weight[part]}
 
@@ -156,19 +156,3 @@ def _with_seeds(estimator, random_state):
         if name.split("__")[-1] == "random_state" and value is None
     }
     return estimator.set_params(**seeds)
-
-
-def fit_members_further(fit, kind, members):
-    """Fit estimators further to the rows of a chunk, by their `partial_fit`."""
-    rows, head, estimator = fit.rows, fit.net.criterion_, fit.plan.model.kinds[kind][0].estimator
-    if not members or not all(hasattr(member.estimator, "partial_fit") for member in members):
-        raise ValueError(
-            f"expert={estimator!r} cannot be trained chunk by chunk: it has no `partial_fit`, or "
-            "was not fitted by `fit` before. Use `fit`, or kinds of networks."
-        )
-    X, y, weight = read_kind(fit.net, kind, rows)
-    weights = _weights_of(estimator, weight, rows.is_weighted, "partial_fit")
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    y = y.astype(int) if head.kind == "multilabel" else y
-    for member in members:
-        member.estimator.partial_fit(X, y, **weights(slice(None)))

@@ -49,9 +49,7 @@ def finish(fit, found=None):
     if found is None:
         predictions = load = None
         if fit.rows.in_bag is not None:
-            predictions, load = fit.by_few_rows_after_ctrl_c(
-                lambda fit: predict_out_of_bag(fit.net, fit.rows)
-            )
+            predictions, load = predict_out_of_bag(fit.net, fit.rows)
         found = PoolFit(fit.validation or fit.rows, predictions, load)
     oob = found.predictions
     # The state of the optimizer is as large as the weights, or twice as large.
@@ -59,11 +57,9 @@ def finish(fit, found=None):
     if oob is not None and is_regression:
         oob = learned._target.decode(oob)
     if is_regression:
-        measured = fit.by_few_rows_after_ctrl_c(
-            lambda fit: measure_density(fit, describe_density(fit, found.rows), {}, oob)
-        )
+        measured = measure_density(fit, describe_density(fit, found.rows), {}, oob)
         vars(learned).update(measured)
-    fit.by_few_rows_after_ctrl_c(lambda fit: _describe_training(fit, found.load))
+    _describe_training(fit, found.load)
     n_rows = len(fit.samples.y)
     if oob is not None and len(oob) < n_rows:
         every = np.full((n_rows, *oob.shape[1:]), np.nan, oob.dtype)
@@ -109,7 +105,7 @@ def _count_load(fit):
     route = fit.net.module_.route
     generator = fit.make_generator()
     loads = fit.net.map_batches(
-        lambda x, weight, encoded: route(x, generator, encoded).per_expert(weight).unsqueeze(0),
+        lambda x, weight: route(x, generator).per_expert(weight).unsqueeze(0),
         fit.rows,
         fit.rows.weight,
     )
@@ -130,9 +126,7 @@ def describe_density(fit, rows):
     generator = fit.make_generator()
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y = some.y.double().cpu().numpy()
-    parts = net.map_batches(
-        lambda x, encoded: head.parts(module(x, generator, encoded).output), some
-    )
+    parts = net.map_batches(lambda x: head.parts(module(x, generator).output), some)
     return parts, y, some.counts()
 
 

@@ -114,7 +114,7 @@ def _read_columns(net, kind, rows, weight):
     spread = np.where(np.isinf(scale), 0, scale)
     if isinstance(rows.x, SparseRows) and len(weight) * n_columns > _MOST_DENSE:
         return csr_array(rows.x.X.multiply(1 / scale)), -center / scale, spread
-    X = net.map_batches(lambda x, encoded: module.read(x, columns, encoded), rows)
+    X = net.map_batches(lambda x: module.read(x, columns), rows)
     # Sums of squares of larger numbers may be infinite in float32.
     X = X.clip(-1e12, 1e12)
     mean = (weight @ X / weight.sum()).astype(X.dtype)

@@ -10,8 +10,8 @@ from skorch.dataset import Dataset
 
 from .._data.indexing import IndexedView
 from .._devices import OutOfMemoryError, is_out_of_memory
-from .._registry import call_factory
 from .._threads import threads_for
+from .._validation import call_factory
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
@@ -22,7 +22,7 @@ from .process_group import CURRENT_GROUP
 # Largest block that glibc keeps for reuse, in bytes.
 _LARGEST_BLOCK = 31 * 2**20
 # What a step returns that is recorded of an epoch.
-_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")
+_STEP_METRICS = ("weight", "loss", "oob_loss", "score")
 
 
 def set_cosine_rates(optimizer, n_done, n_steps):
@@ -113,9 +113,6 @@ class Training:
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
         # They are given the outputs of the mixture, which else need not be computed.
         self.needs_outputs = self.has_batch_hooks or net.schedule == "residual"
-        # Callbacks and transforms of batches are given samples as they are.
-        is_raw = self.has_batch_hooks or net.train_transform or rows.encoded is None
-        self.encodes_once = not is_raw
 
     @property
     def n_epochs(self):
@@ -175,9 +172,6 @@ class Training:
         known = {"dataset_train": Dataset(rows.x, rows.y), "dataset_valid": None}
         if held_out is not None:
             known["dataset_valid"] = Dataset(held_out.x, held_out.y)
-        if self.encodes_once:
-            rows = rows._replace(x=rows.encoded)
-        rows = rows._replace(encoded=None)
         if self.batch_size == len(rows.y) and isinstance(rows.x, IndexedView):
             # Gathered once.
             rows = rows._replace(x=rows.x[:])
@@ -290,10 +284,7 @@ class Training:
             # Some callbacks of skorch want one to be there.
             net.history.new_batch()
         epoch[prefix + "_batch_count"] = len(steps)
-        if training:
-            norms = metrics.get("router_gradient_norm")
-            epoch["router_gradient_norm"] = 0.0 if norms is None else float(norms.mean())
-        else:
+        if not training:
             score = float(metrics["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
         if "oob_loss" in metrics:
@@ -335,7 +326,6 @@ class Step:
         self.training, self.net = training, training.net
         self.module = training.module
         self.is_stochastic = is_stochastic(self.module)
-        self.router_parameters = self.net.router_parameters()
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its metrics."""
@@ -357,12 +347,6 @@ class Step:
             metrics["oob_loss"] = oob_loss
         if mixed.output is not None:
             metrics["y_pred"] = mixed.output.detach()
-        gradients = [p.grad for p in self.router_parameters if p.grad is not None]
-        # A router whose gradient is 0 learns nothing.
-        if gradients:
-            norms = torch._foreach_norm(gradients)
-            norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-            metrics["router_gradient_norm"] = norm
         return metrics
 
     def forward(self, batch):
@@ -407,7 +391,7 @@ class Step:
         module, dtype = self.module, batch.weight.dtype
         is_each = net.expert_loss_weight or batch.in_bag is not None
         forward = module.forward_experts if is_each else module
-        mixed = forward(x, training.generator, training.encodes_once)
+        mixed = forward(x, training.generator)
         if mixed.output is not None:
             mixed = mixed._replace(output=mixed.output.to(dtype))
             return mixed, head.loss(mixed.output, batch.y), None

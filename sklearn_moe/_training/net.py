@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.dataset import Dataset
 from skorch.history import History
@@ -28,10 +27,8 @@ from ..nn.seeding import fixed_draws, is_stochastic
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU. A GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
-# Hidden units of the rows of a table in one batch: what leaves the caches takes a third longer.
-_PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**19, 256
-# Numbers of a table that is kept encoded while it is trained on.
-_MOST_ENCODED = 2**25
+# Rows of a table in one batch on a CPU: their hidden units stay near the processor.
+_PREDICT_ROWS = 1024
 # Multiply-adds of a step, below which a GPU gains nothing.
 _LARGE_STEP = 1e8
 # Large steps whose work all rows of a call must have to be worth threads: what is computed of a row
@@ -125,8 +122,9 @@ class MoENet(NeuralNet):
         if per_expert and is_single:
             groups[0]["units"] = len(experts)
         of_router = {"lr": self.router_lr, **self.solver.router_options}
-        for parameters in (self.router_parameters(), list(self.criterion_.parameters())):
-            groups.append({"params": parameters, **of_router})
+        router = [] if self.module_.router is None else self.module_.router.parameters()
+        for parameters in (router, self.criterion_.parameters()):
+            groups.append({"params": list(parameters), **of_router})
         self.optimizer_ = self.optimizer([g for g in groups if g["params"]], **options)
         return self
 
@@ -151,11 +149,6 @@ class MoENet(NeuralNet):
         net.optimizer_.load_state_dict(state | {"param_groups": groups})
         return net
 
-    def router_parameters(self):
-        """Return the parameters of the router, none without one."""
-        router = self.module_.router
-        return [*router.parameters()] if router is not None else []
-
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Refuse to train without the estimator."""
         raise NotImplementedError("The net is trained by its estimator: call fit or partial_fit.")
@@ -178,23 +171,6 @@ class MoENet(NeuralNet):
             return x.to(self.dtype).div_(255)
         return x.to(self.dtype)
 
-    @torch.no_grad()
-    def encode_once(self, x):
-        """Return a table as its encoder returns it, in the type of the weights.
-
-        None for other samples, and for tables that are too large to be copied.
-        """
-        encoder = self.module_.encoder
-        is_table = isinstance(encoder, TableEncoder) and isinstance(x, torch.Tensor)
-        if not is_table or len(x) * encoder.n_outputs > _MOST_ENCODED:
-            return None
-        table = x.new_empty(len(x), encoder.n_outputs, dtype=self.dtype)
-        size = self._predict_size(x)
-        with threads_for(self.work_of_a_row_ * len(x) / _STEPS_OF_A_CALL, "openmp"):
-            for rows in gen_batches(len(x), size):
-                table[rows] = encoder(x[rows].to(self.device))
-        return table
-
     def _predict_size(self, X):
         """Return how many samples are predicted at a time."""
         # An expert for images holds many channels of them at a time.
@@ -203,13 +179,7 @@ class MoENet(NeuralNet):
         if device.type != "cpu":
             elements = int(min(_MOST_ELEMENTS, _devices.free_memory(device) / _BYTES_PER_ELEMENT))
         size = max(1, elements // (growth * math.prod(X.shape[1:])))
-        if X.ndim == 2 and device.type == "cpu" and X.shape[0] > _FEWEST_ROWS:
-            units = max(1, units_of_a_sample(self.module_))
-            size = min(size, max(_FEWEST_ROWS, _PREDICT_UNITS // units))
-            if isinstance(self.module_.encoder, TableEncoder):
-                n_columns = X.shape[1] + self.module_.encoder.n_outputs
-                size = min(size, max(_FEWEST_ROWS, elements // n_columns))
-        return size
+        return min(size, _PREDICT_ROWS) if X.ndim == 2 and device.type == "cpu" else size
 
     @default_torch_modes()
     @torch.inference_mode()
@@ -217,13 +187,11 @@ class MoENet(NeuralNet):
         """Apply `function` to X, an array, tensor or `Rows`, in batches; return one array or more.
 
         `function` also gets the same rows of `columns`, tensors. It returns a tensor, or a tuple of
-        these. Of `Rows` it is told whether x is `encoded` already.
+        these.
         """
         if isinstance(X, Rows):
-            is_encoded = X.encoded is not None
-            function = partial(function, encoded=is_encoded)
-            X = X.x if X.encoded is None else X.encoded
-        if issparse(X):
+            X = X.x
+        elif issparse(X):
             X = SparseRows(X)
         elif isinstance(X, np.ndarray):
             X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
@@ -353,13 +321,6 @@ def work_of_a_step(module, n_samples, input_shape):
     # What a trunk makes are vectors, as a rule.
     of_trunk = sum(parameter.numel() for parameter in module.trunk.parameters())
     return n_samples * (positions * of_trunk + work)
-
-
-def units_of_a_sample(module):
-    """Return about how many hidden units a sample has, those with a bias, in all its experts."""
-    named = module.experts.named_parameters()
-    biases = (parameter.numel() for name, parameter in named if name.endswith("bias"))
-    return sum(biases) * _n_used(module) // len(module.experts)
 
 
 def _n_used(module):

@@ -121,8 +121,8 @@ def predict_out_of_bag(net, rows):
     head, module = net.criterion_, net.module_
     scales = module.sharpness is not None
 
-    def mix(x, in_bag, weight, *, encoded):
-        mixed = module.forward_experts(x, encoded=encoded)
+    def mix(x, in_bag, weight):
+        mixed = module.forward_experts(x)
         log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
         output = head.mix(log_gate, mixed.expert_outputs)
         if not scales:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._data.indexing import draw_rows
 from .._data.router import (
@@ -23,11 +23,10 @@ from .._data.router import (
 from .._data.rows import Rows, SparseRows
 from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
-from ..nn.experts.mlp import MLPStack
 from ..nn.experts.trees import BoostedTrees
-from ..nn.functional import batch_size, sum_over_shards
+from ..nn.functional import sum_over_shards
 from ..nn.mixture import MixtureOutput
-from .estimators import fit_members, fit_members_further
+from .estimators import fit_members
 from .linear import fit_line
 from .loop import Step, Training
 from .out_of_bag import sharpen
@@ -68,15 +67,7 @@ def fit_pool(fit):
     trees = [k for k, spec in enumerate(specs) if spec.factory is BoostedTrees]
     steps = {*range(model.n_experts)} - {*model.solved, *estimators, *trees}
     best_epochs = {kind: train_kind(fit, kind) for kind in sorted(steps)}
-    weights, found = fit.by_few_rows_after_ctrl_c(partial(_fit_others, estimators, trees))
-    if not fit.hurries:
-        _train_last_epochs(fit, best_epochs, weights)
-    return found
-
-
-def _fit_others(estimators, trees, fit):
-    """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
-    model, hidden = fit.plan.model, find_hidden(fit.rows, fit.plan)
+    hidden = find_hidden(fit.rows, fit.plan)
     lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
     for kind, estimator in estimators.items():
         fit_members(fit, kind, estimator, _bags(fit, kind))
@@ -87,7 +78,10 @@ def _fit_others(estimators, trees, fit):
         is_worth = partial(_is_worth, fit, lines, hidden, others) if is_auto else None
         if not fit_trees(fit, kind, _bags(fit, kind), is_worth):
             kept.remove(kind)
-    return _learn_router(fit, lines, hidden, kept)
+    weights, found = _learn_router(fit, lines, hidden, kept)
+    if not fit.interrupted:
+        _train_last_epochs(fit, best_epochs, weights)
+    return found
 
 
 def find_hidden(rows, plan):
@@ -136,11 +130,11 @@ def _fit_line(fit, kind, hidden):
 def train_kind(fit, kind):
     """Train the members of a kind in steps; return the number of epochs until the best one.
 
-    After Ctrl-C, which ends the training of another kind, a single epoch with few rows.
+    After Ctrl-C, which ends the training of another kind, a single epoch.
     """
     name, plan = fit.learned.expert_kinds_[kind], fit.plan.training
     n_before = len(fit.net.history)
-    epochs = 1 if fit.is_chunk or fit.hurries else plan.max_iter
+    epochs = 1 if fit.is_chunk or fit.interrupted else plan.max_iter
     stopping = fit.stopping = fit.make_stopping()
     in_bag = fit.rows.in_bag
     if in_bag is not None:
@@ -155,15 +149,15 @@ def train_kind(fit, kind):
         make_step=BagStep,
         is_chunk=fit.is_chunk,
         callbacks=fit.make_callbacks(stopping),
-        # What was trained on few rows is not to be gone on with.
-        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.hurries else None,
+        # What was trained for one epoch is not to be gone on with.
+        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.interrupted else None,
     )
     try:
         training.run()
     except KeyboardInterrupt:
-        if fit.hurries or fit.is_chunk or len(fit.net.history) == fit.n_before:
+        if fit.interrupted or fit.is_chunk or len(fit.net.history) == fit.n_before:
             raise
-        fit.hurry()
+        fit.interrupted = True
         if len(fit.net.history) == n_before:
             return train_kind(fit, kind)
     finally:
@@ -175,32 +169,16 @@ def train_kind(fit, kind):
 class BagStep(Step):
     """A step of the members of a bag, each of which has a loss of its own."""
 
-    def __init__(self, training):
-        super().__init__(training)
-        experts, head = self.module.experts, self.net.criterion_
-        # Of a loss whose gradient is known, and that learns nothing itself.
-        is_known = "losses_and_gradients" in vars(type(head))
-        is_relu = isinstance(experts, MLPStack) and isinstance(experts.activation, nn.ReLU)
-        self.is_traced = is_known and is_relu and not any(True for _ in head.parameters())
-
     def losses(self, x, batch):
         """Return no outputs, the mean losses of members in the bag, and the loss of the others."""
-        training, head, experts = self.training, self.net.criterion_, self.module.experts
-        x = self.module.encode(x, training.encodes_once)[:, self.module.columns]
-        if self.is_traced:
-            traced, inputs = experts.trace(x)
-            losses, gradients = head.losses_and_gradients(traced, batch.y)
-            outputs = traced.permute(2, 0, 1)
-        else:
-            outputs = apply_all(experts, x)
-            losses = head.losses(outputs, batch.y)
+        training = self.training
+        x = self.module.read(x, self.module.columns)
+        outputs = apply_all(self.module.experts, x)
+        losses = self.net.criterion_.losses(outputs, batch.y)
         in_bag = torch.ones_like(losses)
         if batch.in_bag is not None:
             in_bag = batch.in_bag.to(losses.dtype)
         share = in_bag / in_bag.sum(1, keepdim=True)
-        if self.is_traced:
-            weight = (batch.weight / batch_size(batch.weight)).unsqueeze(1)
-            experts.set_gradients(inputs, gradients * (share * weight).T.unsqueeze(1))
         mixed = MixtureOutput(None, None, outputs)
         if training.needs_outputs:
             equal = torch.full_like(losses, 1 / losses.shape[1])
@@ -248,12 +226,12 @@ def _predict_unseen(net, rows, lines, hidden, kinds):
     """Return the outputs for rows by members that have not seen them; by all, if hidden is None."""
     pool = net.module_
 
-    def outputs_of_all(x, *, encoded):
-        x = pool.encode(x, encoded)
+    def outputs_of_all(x):
+        x = pool.encode(x)
         return torch.cat([pool.outputs_of(kind, x) for kind in kinds], 1).double()
 
-    def outputs_of(x, hidden, *, encoded):
-        x = pool.encode(x, encoded)
+    def outputs_of(x, hidden):
+        x = pool.encode(x)
         parts = []
         for kind in kinds:
             if kind in lines:
@@ -372,9 +350,7 @@ def _learn_router(fit, lines, hidden, kept):
 def _features(net, rows):
     """Return what the router reads of rows, in float64."""
     pool = net.module_
-    return net.map_batches(
-        lambda x, encoded: pool.read(x, pool.router_columns, encoded).double(), rows
-    )
+    return net.map_batches(lambda x: pool.read(x, pool.router_columns).double(), rows)
 
 
 # -- the last epochs ------------------------------------------------------------------------------
@@ -411,7 +387,7 @@ def _train_last_epochs(fit, best_epochs, weights):
         try:
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:
-            fit.hurry()
+            fit.interrupted = True
             return
         finally:
             del net.history[n_before:]
@@ -423,17 +399,18 @@ def _train_last_epochs(fit, best_epochs, weights):
 def train_pool_further(fit):
     """Train the kinds of a pool for an epoch on a chunk, whose rows teach the router before.
 
-    Linear experts are trained in steps, too; estimators by their own `partial_fit`. Trees stay as
-    `fit` has found them.
+    Linear experts are trained in steps, too. Trees and estimators stay as `fit` has found them.
     """
-    pool = fit.net.module_
     if fit.goes_on:
         _weigh_further(fit)
     for kind, (spec, _) in enumerate(fit.plan.model.kinds):
         if not spec.is_fitted:
             train_kind(fit, kind)
-        elif spec.estimator is not None:
-            fit_members_further(fit, kind, pool.experts[kind].members)
+        elif not fit.goes_on:
+            raise ValueError(
+                f"expert={spec.name!r} is not trained chunk by chunk. Call `fit` "
+                "before, which finds it, or use kinds of networks."
+            )
 
 
 @torch.no_grad()

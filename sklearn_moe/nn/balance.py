@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .._registry import Registry
+from .._validation import Registry
 from .functional import softmax, sum_over_shards, weighted_mean
 from .router_parts import Route
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .._registry import Registry
+from .._validation import Registry
 
 # Of a sample.
 Shape = tuple[int, ...]

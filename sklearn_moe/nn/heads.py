@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, logsigmoid, softplus
 
-from .._registry import Registry, require_override
+from .._validation import Registry, require_override
 from .functional import log_softmax, softmax
 from .seeding import is_own
 
@@ -186,13 +186,6 @@ class SoftmaxHead(_ClassHead):
         # Samples last, as in mix.
         log_proba = expert_outputs.permute(1, 2, 0).log_softmax(1)
         return -log_proba.gather(1, y.expand(len(log_proba), 1, -1)).squeeze(1).T
-
-    def losses_and_gradients(self, outputs, y):
-        """Return the same and the gradients, of outputs (n_experts, n_outputs, n_samples)."""
-        log_proba = outputs.log_softmax(1)
-        y = y.expand(len(outputs), 1, -1)
-        losses = -log_proba.gather(1, y).squeeze(1).T
-        return losses, log_proba.exp_().scatter_add_(1, y, losses.new_full((), -1).expand_as(y))
 
     def predict(self, output):
         """Return the softmax."""
@@ -405,11 +398,6 @@ class SquaredErrorHead(RegressionHead):
     def density_loss(self, expert_outputs, y):
         """Return the sum of z^2 / 2 over the errors z."""
         return ((y - expert_outputs).square() / 2).sum(-1)
-
-    def losses_and_gradients(self, outputs, y):
-        """Return losses and gradients, of outputs (n_experts, n_outputs, n_samples)."""
-        errors = outputs - y.T
-        return errors.square().sum(1).T / (2 * self.n_targets), errors / self.n_targets
 
 
 class AbsoluteErrorHead(RegressionHead):

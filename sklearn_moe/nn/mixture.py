@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .._devices import default_torch_modes
-from .._registry import require_override
+from .._validation import require_override
 from .balance import BALANCES, Balance
-from .dispatch import Experts, apply_all, is_exporting, stacked_form
+from .dispatch import Experts, apply_all, is_exporting
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
 from .experts import BoostedTrees, ExpertSpec, FittedMembers
 from .functional import Shape, dry_run, evaluate
@@ -82,26 +82,26 @@ class MixtureOfExperts(nn.Module):
         self.shared = nn.ModuleList(shared)
         self.register_buffer("sharpness", torch.ones(()) if scales_output else None)
 
-    def encode(self, x: Tensor, encoded: bool = False) -> Tensor:
-        """Return samples as router and experts take them; `encoded` are outputs of the encoder."""
-        if self.encoder is not None and not encoded:
+    def encode(self, x: Tensor) -> Tensor:
+        """Return samples as router and experts take them."""
+        if self.encoder is not None:
             x = self.encoder(x).to(next(self.parameters()).dtype)
         if self.trunk is not None:
             # Routes are never decided in mixed precision.
             x = self.trunk(x).to(x.dtype)
         return x
 
-    def read(self, x: Tensor, columns: slice, encoded: bool = False) -> Tensor:
+    def read(self, x: Tensor, columns: slice) -> Tensor:
         """Return some columns of encoded samples, without the time that others take."""
-        if encoded or self.trunk is not None or not isinstance(self.encoder, TableEncoder):
-            return _part(self.encode(x, encoded), columns)
+        if self.trunk is not None or not isinstance(self.encoder, TableEncoder):
+            return _part(self.encode(x), columns)
         return self.encoder.part(x, columns).to(next(self.parameters()).dtype)
 
-    def route(self, x: Tensor, generator: Generator | None = None, encoded: bool = False) -> Route:
+    def route(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Route a batch; `generator` switches the noise on."""
         if self.router is None:
-            return self._route(self.encode(x, encoded), generator)
-        return self.router(self.read(x, self.router_columns, encoded), generator)
+            return self._route(self.encode(x), generator)
+        return self.router(self.read(x, self.router_columns), generator)
 
     def _route(self, x, generator=None):
         if self.router is None:
@@ -110,11 +110,9 @@ class MixtureOfExperts(nn.Module):
             return Route(scores, scores, first.long(), first + 1)
         return self.router(_part(x, self.router_columns), generator)
 
-    def forward(
-        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
-    ) -> MixtureOutput:
+    def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Compute the output for a batch; `generator` switches the routing noise on."""
-        x = self.encode(x, encoded)
+        x = self.encode(x)
         route, x = self._route(x, generator), _part(x, self.columns)
         if self.router is None:
             output = self.experts[0](x)
@@ -126,17 +124,12 @@ class MixtureOfExperts(nn.Module):
             output = output * self.sharpness
         return MixtureOutput(output, route, None)
 
-    def forward_experts(
-        self,
-        x: Tensor,
-        generator: Generator | None = None,
-        encoded: bool = False,
-    ) -> MixtureOutput:
+    def forward_experts(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Route a batch and return the outputs of all experts, (n_samples, n_experts, n_outputs).
 
         For training with each expert's own loss.
         """
-        x = self.encode(x, encoded)
+        x = self.encode(x)
         outputs = apply_all(self.experts, _part(x, self.columns))
         return MixtureOutput(None, self._route(x, generator), outputs)
 
@@ -189,13 +182,15 @@ class Bag(MixtureOfExperts):
         super().__init__(None, members, encoder, columns=columns)
         self.mix = mix
 
-    def forward(
-        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
-    ) -> MixtureOutput:
+    def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Compute the output for a batch."""
-        outputs = apply_all(self.experts, _part(self.encode(x, encoded), self.columns))
-        log_gate = outputs.new_full(outputs.shape[:2], -math.log(outputs.shape[1]))
-        return MixtureOutput(self.mix(log_gate, outputs), None, None)
+        outputs = apply_all(self.experts, self.read(x, self.columns))
+        return MixtureOutput(_mix_equally(self.mix, outputs), None, None)
+
+
+def _mix_equally(mix: Callable, outputs: Tensor) -> Tensor:
+    log_gate = outputs.new_full(outputs.shape[:2], -math.log(outputs.shape[1]))
+    return mix(log_gate, outputs)
 
 
 class KindRouter(SoftRouter):
@@ -280,11 +275,9 @@ class Pool(MixtureOfExperts):
             return members[0](x).unsqueeze(1)
         return apply_all(members, x)
 
-    def forward(
-        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
-    ) -> MixtureOutput:
+    def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Compute the output for a batch."""
-        x = self.encode(x, encoded)
+        x = self.encode(x)
         route = self.router(x[:, self.router_columns])
         gate = route.gate
         used = [True] * len(self.experts)
@@ -306,8 +299,8 @@ class Pool(MixtureOfExperts):
     def forward_each(self, x: Tensor) -> list[Tensor]:
         """Return the output of each kind, (n_samples, n_outputs) or what `mix` returns."""
         x = self.encode(x)
-        outputs = (self.bag(kind)(x, encoded=True).output for kind in range(len(self.experts)))
-        return [output for output in outputs if output is not None]
+        kinds = range(len(self.experts))
+        return [_mix_equally(self.router.mix, self.outputs_of(kind, x)) for kind in kinds]
 
     def load_weights(self, other: MixtureOfExperts) -> None:
         """Copy the weights of a pool of the same kinds."""
@@ -427,7 +420,7 @@ def build_mixture(
             stack = getattr(spec.factory, "stack", None)
             if stack is not None and not unstacked and len(members[kind]) > 1:
                 stacked = stack(members[kind])
-                if stacked is not None and (mixes or stacked_form(stacked) is not None):
+                if stacked is not None and (mixes or hasattr(stacked, "groups")):
                     groups[kind] = stacked
         if n_members is not None:
             (n_features,) = _shape_of(input_shape, router_columns)

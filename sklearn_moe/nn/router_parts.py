@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from .._registry import Registry, accepts_argument, require_override
+from .._validation import Registry, accepts_argument, require_override
 from .dispatch import is_exporting
 from .functional import (
     Shape,

@@ -6,7 +6,6 @@ chooses experts and combines their outputs. `ROUTERS` names the usual combinatio
 makes one of its parts, or says why these do not go together.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from .._registry import Registry, call_factory, did_you_mean
+from .._validation import Registry, call_factory
 from .balance import Balance
 from .dispatch import Experts, apply_all, dispatch
 from .functional import Shape, dry_run
@@ -301,24 +300,9 @@ class RouterSpec:
         return repr(self) if self.given is None else repr(self.given)
 
     def with_options(self, **options: Any) -> "RouterSpec":
-        """Return the same router with some options changed.
-
-        Raises
-        ------
-        TypeError
-            If the spec has no such option, and the class of the router takes none of that name.
-        """
+        """Return the same router with some fields, or options of its class, changed."""
         known = self.__dataclass_fields__.keys()
         fields = {name: options.pop(name) for name in known & options.keys()}
-        below = self.router_class.__mro__[: self.router_class.__mro__.index(Router)]
-        taken = {name for cls in below for name in inspect.signature(cls).parameters}
-        taken -= inspect.signature(Router).parameters.keys()
-        if unknown := sorted(options.keys() - taken):
-            names = sorted({*known, *taken} - {"given", "options"})
-            raise TypeError(
-                f"{self.router_class.__name__} has no options {unknown}. There are {names}."
-                f"{did_you_mean(unknown[0], names)}"
-            )
         return replace(self, **{"options": {**self.options, **options}, **fields})
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._registry import Registry, accepts_argument
+from .._validation import Registry, accepts_argument
 from .experts import EXPERTS, CNNTrunk
 from .functional import Shape, evaluate
 

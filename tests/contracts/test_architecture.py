@@ -19,11 +19,10 @@ LAYERS = [
     ["nn", "optim", "datasets"],
     ["_devices"],
     ["exceptions"],
-    ["_registry"],
     ["_compat", "_threads", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
-WITHOUT_TORCH = {"_mixtures", "metrics", "inspection"}.union(*LAYERS[-3:])
+WITHOUT_TORCH = {"_mixtures", "metrics", "inspection"}.union(*LAYERS[-2:])
 # Loaded when a function needs them, so that `import sklearn_moe` is light.
 LATE = {"torchvision", "PIL", "matplotlib", "pandas"}
 

@@ -8,7 +8,7 @@ from helpers import raises
 from house import ROOT
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, nn
-from sklearn_moe._registry import Registry
+from sklearn_moe._validation import Registry
 from sklearn_moe.optim import SOLVERS
 
 REGISTRIES = {

@@ -8,7 +8,7 @@ import torch
 from helpers import is_deep, make_mixture, options_for, refuses, samples_for, seeded
 from torch import nn
 
-from sklearn_moe._registry import accepts_argument
+from sklearn_moe._validation import accepts_argument
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
 from sklearn_moe.nn.dispatch import Stack
 from sklearn_moe.nn.experts.mlp import MLPStack

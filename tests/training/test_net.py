@@ -8,8 +8,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.naive_bayes import GaussianNB
 from skorch import callbacks as skorch
 
-from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
-from sklearn_moe._training import net as _net
+from sklearn_moe import MoEClassifier, MoERegressor, SolverParams
 from sklearn_moe._training.out_of_bag import in_bag_mask
 
 pytestmark = brief_fits
@@ -48,7 +47,7 @@ def test_the_net_predicts_as_the_estimator(table):
 def test_what_is_found_without_steps_has_no_curves(table):
     for kind in ("linear", GaussianNB()):
         model = MoEClassifier(1, expert=[kind], random_state=0).fit(*table)
-        assert model.loss_curve_ == model.router_gradient_curve_ == []
+        assert model.loss_curve_ == []
         assert (model.n_iter_, model.score(*table) > 0.4) == (0, True)
 
 
@@ -126,36 +125,9 @@ def test_values_of_batches_are_averaged_and_logged(table, capsys):
     assert "train_loss" in capsys.readouterr().out
 
 
-def test_a_table_is_encoded_once_where_nobody_looks_at_batches(table, monkeypatch):
-    X, y = table[0].astype(np.float64), table[1]
-    X[::7, 1], X[::3, 2] = np.nan, 40.0
-    seen = []
-    look = hook("on_batch_end", lambda net: seen.append(net.training_.encodes_once))
-    fits = [fit((X, y), batch_size=60), fit((X, y), look, batch_size=60)]
-    monkeypatch.setattr(_net, "_MOST_ENCODED", 100)
-    fits.append(fit((X, y), batch_size=60))
-    assert seen == [False] * 16
-    for other in fits[1:]:  # to the last bit, wherever a row is in its batch
-        for weights in zip(fits[0].module_.parameters(), other.module_.parameters(), strict=True):
-            assert torch.equal(*weights)
-
-
 def test_what_is_no_callback_is_named(table):
     for callback in (3, "early", ("name", object()), object):
         raises(TypeError, "must be those of skorch", fit, table, callback)
-
-
-def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):
-    def collect(net):
-        gradients = [p.grad.flatten() for p in net.module_.router.parameters()]
-        norms.append(float(torch.cat(gradients).norm()))
-
-    (X, y, _), _ = patches
-    for network in ("linear", "mlp"):
-        norms, options = [], {"router": RouterParams(network=network), "batch_size": None}
-        options["expert"] = "patch"
-        clf = fit((X[:200], y[:200]), hook("on_grad_computed", collect), **options)
-        np.testing.assert_allclose(clf.router_gradient_curve_, norms, rtol=1e-5)
 
 
 # -- out-of-bag rows and calibration ------------------------------------------------------

@@ -101,7 +101,7 @@ def rank():
 
 def learned(model):
     """Return all that a fit has learned and recorded."""
-    curves = ("loss_curve_", "oob_loss_curve_", "validation_scores_", "router_gradient_curve_")
+    curves = ("loss_curve_", "oob_loss_curve_", "validation_scores_")
     state = [value.double().numpy() for value in model.module_.state_dict().values()]
     state += [value.double().numpy() for value in model.net_.criterion_.state_dict().values()]
     return state + [np.asarray(getattr(model, name, ()), dtype=float) for name in curves]

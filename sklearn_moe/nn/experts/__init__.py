@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..._registry import Registry
+from ..._validation import Registry
 from ..functional import Shape
 from ..seeding import looking_at_draws
 from .cnn import CNNExpert, CNNTrunk

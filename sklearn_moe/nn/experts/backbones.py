@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ..._registry import Registry
+from ..._validation import Registry
 from ..functional import activation_layer, require_ndim
 from .cnn import ChannelsLast
 

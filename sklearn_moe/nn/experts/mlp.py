@@ -105,35 +105,6 @@ class MLPStack(Stack):
             z = torch.baddbmm(b.unsqueeze(2), w, z)
         return z.permute(2, 0, 1)
 
-    @torch.no_grad()
-    def trace(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the outputs, (n_experts, n_outputs, n_samples), and the inputs of all layers.
-
-        For activations that are ReLU, whose gradient `set_gradients` computes. Small steps of
-        autograd take a third longer.
-        """
-        weights: list[Any] = [*self._parameters.values()]
-        weight, bias, *others = weights
-        z, inputs = torch.addmm(bias.view(-1, 1), weight.flatten(0, 1), x.T), [x]
-        for w, b in zip(others[::2], others[1::2], strict=True):
-            inputs.append(z.relu_().view(*w.shape[::2], x.shape[0]))
-            z = torch.baddbmm(b.unsqueeze(2), w, inputs[-1])
-        return z, inputs
-
-    @torch.no_grad()
-    def set_gradients(self, inputs: Sequence[Tensor], gradient: Tensor) -> None:
-        """Set the gradients of the weights, given that of the outputs of `trace`."""
-        weights: list[Any] = [*self._parameters.values()]
-        # The last layer comes first.
-        for w, b, units in zip(weights[-2:1:-2], weights[:1:-2], inputs[:0:-1], strict=True):
-            b.grad, w.grad = gradient.sum(2), torch.bmm(gradient, units.transpose(1, 2))
-            # For a single output a product by entry is the same, and faster.
-            product = torch.mul if gradient.shape[1] == 1 else torch.bmm
-            gradient = product(w.transpose(1, 2), gradient)
-            torch.ops.aten.threshold_backward.grad_input(gradient, units, 0, grad_input=gradient)
-        weights[1].grad = gradient.sum(2)
-        weights[0].grad = (gradient.flatten(0, 1) @ inputs[0]).view_as(weights[0])
-
 
 class LinearExpert(Linear):
     """A linear function of a feature vector.
