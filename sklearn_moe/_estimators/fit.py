@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
+# Rows by which a fit is finished after Ctrl-C.
+_FEW_ROWS = 2000
 # Wait at least a quarter of the epochs so far: a schedule that falls slowly may improve late.
 _PATIENCE = 0.25
 
@@ -198,7 +200,7 @@ class BaseMoE(FittedMoE):
         # All that was learned is taken over in one step, the only one that changes the estimator.
         with Interrupts(hold=True):
             fit.learned.give_to(self)
-        if fit.interrupted:
+        if fit.hurries:
             raise KeyboardInterrupt
         warn_of(fit, oob_loss)
         return self
@@ -251,11 +253,11 @@ class Fit:
         Epochs of earlier fits.
     progress : skorch callback or None
         Shows the epochs, with `verbose`.
-    interrupted : bool
-        Whether Ctrl-C was pressed after the first epoch: kinds that are left get one epoch.
+    hurries : bool
+        Whether Ctrl-C was pressed after the first epoch: what is left is done with few rows.
     """
 
-    interrupted = False
+    hurries = False
     stopping = None
     progress = None
 
@@ -270,6 +272,23 @@ class Fit:
         # The first process shows what all do.
         if estimator.verbose and not getattr(CURRENT_GROUP.get(), "rank", 0):
             self.progress = show_progress(type(estimator).__name__, estimator.verbose)
+
+    def hurry(self):
+        """Go on with few rows: who has pressed Ctrl-C does not want to wait."""
+        self.hurries, device = True, torch.device(self.net.device)
+        self.rows = self.rows.sample(_FEW_ROWS, device)
+        if self.validation is not None:
+            self.validation = self.validation.sample(_FEW_ROWS, device)
+
+    def by_few_rows_after_ctrl_c(self, step):
+        """Return what a step returns; Ctrl-C lets it begin anew with few rows, a second ends it."""
+        if not self.hurries:
+            try:
+                with Interrupts():
+                    return step(self)
+            except KeyboardInterrupt:
+                self.hurry()
+        return step(self)
 
     def make_generator(self):
         """Return the source of noise at prediction, None without it."""
@@ -440,7 +459,7 @@ class Fit:
         rehearsal.head = None
         rehearsal.build()
         rehearsal.train()
-        if rehearsal.interrupted:
+        if rehearsal.hurries:
             raise KeyboardInterrupt
         return 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
 
@@ -609,5 +628,5 @@ class Fit:
             # Of the first epoch, and of a chunk, nothing is kept.
             if self.is_chunk or len(net.history) == n_before:
                 raise
-            self.interrupted = True
+            self.hurry()
         return None

@@ -49,7 +49,9 @@ def finish(fit, found=None):
     if found is None:
         predictions = load = None
         if fit.rows.in_bag is not None:
-            predictions, load = predict_out_of_bag(fit.net, fit.rows)
+            predictions, load = fit.by_few_rows_after_ctrl_c(
+                lambda fit: predict_out_of_bag(fit.net, fit.rows)
+            )
         found = PoolFit(fit.validation or fit.rows, predictions, load)
     oob = found.predictions
     # The state of the optimizer is as large as the weights, or twice as large.
@@ -57,9 +59,11 @@ def finish(fit, found=None):
     if oob is not None and is_regression:
         oob = learned._target.decode(oob)
     if is_regression:
-        measured = measure_density(fit, describe_density(fit, found.rows), {}, oob)
+        measured = fit.by_few_rows_after_ctrl_c(
+            lambda fit: measure_density(fit, describe_density(fit, found.rows), {}, oob)
+        )
         vars(learned).update(measured)
-    _describe_training(fit, found.load)
+    fit.by_few_rows_after_ctrl_c(lambda fit: _describe_training(fit, found.load))
     n_rows = len(fit.samples.y)
     if oob is not None and len(oob) < n_rows:
         every = np.full((n_rows, *oob.shape[1:]), np.nan, oob.dtype)

@@ -67,7 +67,15 @@ def fit_pool(fit):
     trees = [k for k, spec in enumerate(specs) if spec.factory is BoostedTrees]
     steps = {*range(model.n_experts)} - {*model.solved, *estimators, *trees}
     best_epochs = {kind: train_kind(fit, kind) for kind in sorted(steps)}
-    hidden = find_hidden(fit.rows, fit.plan)
+    weights, found = fit.by_few_rows_after_ctrl_c(partial(_fit_others, estimators, trees))
+    if not fit.hurries:
+        _train_last_epochs(fit, best_epochs, weights)
+    return found
+
+
+def _fit_others(estimators, trees, fit):
+    """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
+    model, hidden = fit.plan.model, find_hidden(fit.rows, fit.plan)
     lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
     for kind, estimator in estimators.items():
         fit_members(fit, kind, estimator, _bags(fit, kind))
@@ -78,10 +86,7 @@ def fit_pool(fit):
         is_worth = partial(_is_worth, fit, lines, hidden, others) if is_auto else None
         if not fit_trees(fit, kind, _bags(fit, kind), is_worth):
             kept.remove(kind)
-    weights, found = _learn_router(fit, lines, hidden, kept)
-    if not fit.interrupted:
-        _train_last_epochs(fit, best_epochs, weights)
-    return found
+    return _learn_router(fit, lines, hidden, kept)
 
 
 def find_hidden(rows, plan):
@@ -130,11 +135,11 @@ def _fit_line(fit, kind, hidden):
 def train_kind(fit, kind):
     """Train the members of a kind in steps; return the number of epochs until the best one.
 
-    After Ctrl-C, which ends the training of another kind, a single epoch.
+    After Ctrl-C, which ends the training of another kind, a single epoch with few rows.
     """
     name, plan = fit.learned.expert_kinds_[kind], fit.plan.training
     n_before = len(fit.net.history)
-    epochs = 1 if fit.is_chunk or fit.interrupted else plan.max_iter
+    epochs = 1 if fit.is_chunk or fit.hurries else plan.max_iter
     stopping = fit.stopping = fit.make_stopping()
     in_bag = fit.rows.in_bag
     if in_bag is not None:
@@ -149,15 +154,15 @@ def train_kind(fit, kind):
         make_step=BagStep,
         is_chunk=fit.is_chunk,
         callbacks=fit.make_callbacks(stopping),
-        # What was trained for one epoch is not to be gone on with.
-        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.interrupted else None,
+        # What was trained on few rows is not to be gone on with.
+        checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.hurries else None,
     )
     try:
         training.run()
     except KeyboardInterrupt:
-        if fit.interrupted or fit.is_chunk or len(fit.net.history) == fit.n_before:
+        if fit.hurries or fit.is_chunk or len(fit.net.history) == fit.n_before:
             raise
-        fit.interrupted = True
+        fit.hurry()
         if len(fit.net.history) == n_before:
             return train_kind(fit, kind)
     finally:
@@ -387,7 +392,7 @@ def _train_last_epochs(fit, best_epochs, weights):
         try:
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:
-            fit.interrupted = True
+            fit.hurry()
             return
         finally:
             del net.history[n_before:]
