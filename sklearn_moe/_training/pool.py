@@ -241,6 +241,9 @@ def _predict_unseen(net, rows, lines, hidden, kinds):
         for kind in kinds:
             if kind in lines:
                 parts.append(_line_outputs(x[:, pool.columns_of[kind]], hidden, *lines[kind]))
+            elif isinstance(pool.experts[kind], BoostedTrees):
+                columns = x[:, pool.columns_of[kind]]
+                parts.append(pool.experts[kind](columns, hidden.clamp(min=0)).cpu().double())
             else:
                 members = pool.outputs_of(kind, x)[torch.arange(len(x)), hidden.clamp(min=0)]
                 parts.append(members.cpu().double())
