@@ -138,16 +138,13 @@ def _findings_of(results, setting, router):
         found = least(shares)
         m = found or max(shares)
         cell = results.cell(setting=setting, model=_name(k, m, router))
-        digits = 1 if len(cell.runs) == 10 else 2
-        each = ", ".join(
-            f"{of.mean:.{digits}f} ({of.low:.2f} to {of.high:.2f}) with {m}"
-            for m, (of, _) in shares.items()
-        )
+        each = ", ".join(f"{of.with_mean(2)} with {m}" for m, (of, _) in shares.items())
         yield Finding(
             f"Setting {setting}{router}, K = {k}: {m} experts, {m / (k * log(k)):.1f} K log K, "
             f"{'are the least' if found else 'are too few'} to cover all clusters in nine of "
-            f"ten runs: {each}, with 95 % intervals. Accuracy is {cell.mean('accuracy'):.2f} %. "
-            f"Every cluster has an expert that is good on it in nine of ten runs first with {least(shares, True) or 'none of these'}. "
+            f"ten runs: {each}. Accuracy is {cell.mean('accuracy'):.2f} %. "
+            "Every cluster has an expert that is good on it in nine of ten runs first with "
+            f"{least(shares, True) or 'none of these'}. "
             f"If experts committed at random, {least_by_chance(k)} would do.",
             found is not None,
         )

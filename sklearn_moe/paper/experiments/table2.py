@@ -34,8 +34,6 @@ MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
     # The same with a router that stays at 0: noise selects, at prediction, too.
     "random": {"n_experts": 4, "router": NOISY_AT_TEST},
-    # The same, but experts share the convolutions, which see all images: only heads are their own.
-    "shared": {"n_experts": 4, "expert": "mlp", "expert_width": 256, "router": "top1"},
     # The default for images: one network, whose last layer is a mixture. That of "wide" is as
     # wide as all experts together.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
