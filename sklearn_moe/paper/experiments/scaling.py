@@ -142,10 +142,10 @@ def _findings_of(results, setting, router):
         yield Finding(
             f"Setting {setting}{router}, K = {k}: {m} experts, {m / (k * log(k)):.1f} K log K, "
             f"{'are the least' if found else 'are too few'} to cover all clusters in nine of "
-            f"ten runs: {each}. Accuracy is {cell.mean('accuracy'):.2f} %. "
-            "Every cluster has an expert that is good on it in nine of ten runs first with "
-            f"{least(shares, True) or 'none of these'}. "
-            f"If experts committed at random, {least_by_chance(k)} would do.",
+            f"ten runs: {each}. Accuracy is {cell.mean('accuracy'):.2f} %. Every cluster has an "
+            "expert that is good on it in nine of ten runs first with "
+            f"{least(shares, True) or 'none of these'}. If experts committed at random, "
+            f"{least_by_chance(k)} would do.",
             found is not None,
         )
 
