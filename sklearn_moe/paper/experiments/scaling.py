@@ -13,9 +13,9 @@ from .common import experiment
 from .coverage import covered_by_chance
 from .drawing import AXES, COLORS, draw_curves, legend, log_scale, mark, panels
 
-_EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3, of 16 times 1, 2 and 3
+_EXPERTS = {  # by clusters: K of 2 and 4; then K log K times 1, 1.5, 2, 2.5, 3, of 16 times 1, 2, 3
     2: (2, 3, 4, 5, 6),
-    4: (6, 8, 11, 14, 17),
+    4: (4, 6, 8, 11, 14, 17),
     8: (17, 25, 33, 42, 50),
     16: (44, 89, 133),
 }
@@ -138,15 +138,14 @@ def _findings_of(results, setting, router):
         found = least(shares)
         m = found or max(shares)
         cell = results.cell(setting=setting, model=_name(k, m, router))
-        digits = 1 if len(cell.runs) == 10 else 2
-        each = ", ".join(f"{both[0].mean:.{digits}f} with {m}" for m, both in shares.items())
+        each = ", ".join(f"{of.with_mean(2)} with {m}" for m, (of, _) in shares.items())
         yield Finding(
             f"Setting {setting}{router}, K = {k}: {m} experts, {m / (k * log(k)):.1f} K log K, "
             f"{'are the least' if found else 'are too few'} to cover all clusters in nine of "
-            f"ten runs ({each}; {shares[m][0].text(2)} with {m}). Accuracy is "
-            f"{cell.mean('accuracy'):.2f} %. Every cluster has an expert that is good "
-            f"on it in nine of ten runs first with {least(shares, True) or 'none of these'}. "
-            f"If experts committed at random, {least_by_chance(k)} would do.",
+            f"ten runs: {each}. Accuracy is {cell.mean('accuracy'):.2f} %. Every cluster has an "
+            "expert that is good on it in nine of ten runs first with "
+            f"{least(shares, True) or 'none of these'}. If experts committed at random, "
+            f"{least_by_chance(k)} would do.",
             found is not None,
         )
 

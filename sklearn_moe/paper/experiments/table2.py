@@ -29,6 +29,8 @@ _GRADIENT_DESCENT = {  # near the authors' code for images, which has no small C
 }
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
+    # The same with the loss of the authors' mixtures: softmax before the cross-entropy.
+    "softmax": {"n_experts": 1, "loss": "probabilities"},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
     # The same with a router that stays at 0: noise selects, at prediction, too.
     "random": {"n_experts": 4, "router": NOISY_AT_TEST},
