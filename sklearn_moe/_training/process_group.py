@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._data.indexing import draw_rows
-from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
 
@@ -242,12 +241,6 @@ def _check_module(module):
                 "has only a part. Use norm='group': "
                 "expert=EXPERTS['resnet18'].with_options(norm='group')."
             )
-    noise = getattr(module.router, "noise", None)
-    if noise is not None and type(noise).__call__ is not Noise.__call__:
-        raise ValueError(
-            f"router__noise={noise!r} draws for the samples that it is given, and these "
-            "differ between processes. Use a name, or a sklearn_moe.nn.Noise with a quantile."
-        )
 
 
 def _look_at(rows):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from .._validation import Registry, accepts_argument, require_override
+from .._validation import Registry, accepts_argument
 from .dispatch import is_exporting
 from .functional import (
     Shape,
@@ -329,17 +329,13 @@ def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     return _take(noisy, chosen)
 
 
-GATES = Registry(
-    "router__gate",
-    "a callable (scores, noisy, chosen) -> weights",
-    {
-        "softmax": softmax_gate,
-        "renormalized": renormalized_gate,
-        "relative": relative_gate,
-        "sigmoid": sigmoid_gate,
-        "logit": logit_gate,
-    },
-)
+GATES = {
+    "softmax": softmax_gate,
+    "renormalized": renormalized_gate,
+    "relative": relative_gate,
+    "sigmoid": sigmoid_gate,
+    "logit": logit_gate,
+}
 
 
 # -- noise --------------------------------------------------------------------------------
@@ -409,30 +405,4 @@ class GumbelNoise(Noise):
         return -(-_inside(u).log()).log()
 
 
-NOISES = Registry(
-    "router__noise",
-    "a callable (x, scores, generator) -> noise, or a subclass of sklearn_moe.nn.Noise",
-    {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise},
-)
-
-
-def make_noise(noise: str | Callable | None, hashed: bool) -> Callable | None:
-    """Return the noise function of a name, a subclass of `Noise` or a function; None for None.
-
-    `hashed` is passed to subclasses; a function is returned as it is.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If it is another class, or a distribution without `quantile`.
-    """
-    made = NOISES.resolve(noise)
-    if isinstance(made, type):
-        if not issubclass(made, Noise):
-            raise TypeError(f"router__noise={noise!r} must be {NOISES.alternative}.")
-        made = made(hashed)
-    if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
-        require_override(made, Noise, "quantile", f"router__noise={noise!r}")
-    return made
+NOISES = {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise}

@@ -25,6 +25,7 @@ from sklearn_moe._data import rows as data_rows
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
+from sklearn_moe.nn.router_parts import GATES, NOISES
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = brief_fits
@@ -130,7 +131,7 @@ def test_routers(device, router):
 
 @pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
 def test_noise(device, router):
-    for noise in nn.NOISES:
+    for noise in NOISES:
         noisy = RouterParams(router, noise=noise)
         model = MoEClassifier(router=noisy, batch_size=20, **BRIEF)
         first, second = (compare(device, model, *samples("patches"), exact=False) for _ in range(2))
@@ -194,7 +195,7 @@ def test_parts(device, part):
 
 
 def test_gates(device):
-    for gate in nn.GATES:
+    for gate in GATES:
         router = next(r for r in ("topk", *ROUTERS) if gate in gates_of(ROUTERS[r]))
         top_k = 2 if router == "topk" else "auto"
         router = RouterParams(router, gate=gate, noise=None)

@@ -22,7 +22,7 @@ from sklearn_moe import MoEClassifier
 from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
-from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
+from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS, TopKRouter
 from sklearn_moe.optim import NormalizedSGD, SolverSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -204,10 +204,15 @@ def test_warnings_point_at_the_line_of_the_caller(patches):
 
 def test_collapse_warning_names_the_expert_and_the_remedies(patches):
     (X, y, _), _ = patches
-    # No noise and a router at zero: every tie goes to expert 0.
-    still = {"router__noise": lambda x, scores, generator: torch.zeros_like(scores)}
+
+    class Still(TopKRouter):
+        """No noise and a router at zero: every tie goes to expert 0."""
+
+        def add_noise(self, x, scores, generator):
+            return scores
+
     with pytest.warns(ExpertCollapseWarning, match=r"Expert 0 .*100\.0% .*balance='switch'"):
-        fit_on(X, y, router__learning_rate=0, **still)
+        fit_on(X, y, router__learning_rate=0, router=Still)
 
 
 SHAPES = {"table": (200,), "patches": (4, 50), "images": (2, 10, 10)}

@@ -17,17 +17,14 @@ from helpers import (
 from torch import nn
 
 from sklearn_moe.nn import (
-    GATES,
     NETWORKS,
-    NOISES,
     ROUTERS,
-    Noise,
     RouterSpec,
     TopKRouter,
     routers,
 )
 from sklearn_moe.nn import router_parts as networks
-from sklearn_moe.nn.router_parts import LinearScores, as_patches
+from sklearn_moe.nn.router_parts import GATES, NOISES, LinearScores, as_patches
 from sklearn_moe.nn.routers import SoftRouter, choose
 from sklearn_moe.nn.seeding import use_generator
 
@@ -245,26 +242,11 @@ def test_extremes_and_equal_rows(name):
     torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
 
 
-class Triangular(Noise):
-    """A noise of the user's own."""
-
-    @staticmethod
-    def quantile(u):
-        return u.sqrt()
-
-
-def test_a_noise_of_the_users_own():
-    for noise in (Triangular, "uniform", NOISES["gaussian"]):
-        for hashed in (True, False):
-            router = make_router("topk", (6,), 4, noise=noise, hashed=hashed)
-            assert router.noise.hashed == hashed
-    own = NOISES["gumbel"](hashed=True)
-    assert make_router("topk", (6,), 4, noise=own).noise is own
-    for wrong, match in (
-        (Noise, "Noise has no method 'quantile', which router__noise="),
-        (dict, "router__noise=<class 'dict'>"),
-    ):
-        refuses(wrong, match, make_router, "topk", (6,), 4, noise=wrong)
+def test_names_of_a_noise_and_of_a_gate():
+    for hashed in (True, False):
+        assert make_router("topk", (6,), 4, noise="gumbel", hashed=hashed).noise.hashed == hashed
+    for wrong in ({"noise": "nose"}, {"gate": "date"}):
+        refuses(wrong, "is none of", make_router, "topk", (6,), 4, **wrong)
 
 
 # -- what goes together -------------------------------------------------------------------

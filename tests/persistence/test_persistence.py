@@ -36,6 +36,7 @@ from sklearn_moe import (
     SolverParams,
     nn,
 )
+from sklearn_moe.nn.router_parts import GATES, NOISES
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -218,10 +219,10 @@ def models(folder):
             yield small_regressor(loss=loss), ROWS, np.abs(NUMBERS)
     for options in (
         *({"router": router} for router in nn.ROUTERS.values()),
-        *({"router": RouterParams("topk", gate=gate), "top_k": 2} for gate in nn.GATES.values()),
+        *({"router": RouterParams("topk", gate=gate), "top_k": 2} for gate in GATES),
         *({"solver": solver} for solver in (*SOLVERS.values(), SolverParams("adam"))),
         *({"router": "topk", "balance__kind": kind} for kind in nn.BALANCES.values()),
-        *({"router": RouterParams(noise=noise)} for noise in nn.NOISES.values()),
+        *({"router": RouterParams(noise=noise)} for noise in NOISES),
         *({"activation": nn.ACTIVATIONS[name]} for name in ("cubic", "linear")),
         *({"checkpoint": place} for place in (Path(folder), FitCheckpoint(folder))),
     ):
