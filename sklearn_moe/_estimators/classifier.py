@@ -1,17 +1,14 @@
 """MoEClassifier: the mixture of experts as a scikit-learn classifier."""
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from .._data import SamplesLike
-from .._data.distributions import draw_indices
 from .._data.targets import ClassTarget, LabelTarget, check_classes
 from .._parameters.estimator_params import documented
 from ..nn import LOSSES, LossSpec
@@ -335,46 +332,6 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         proba : ndarray of shape (n_samples, n_experts, n_classes)
         """
         return np.stack(self._expert_outputs(X), axis=1)
-
-    def sample_y(
-        self,
-        X: SamplesLike,
-        n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> np.ndarray:
-        """Draw classes from the probabilities of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples_X, ...)
-            Samples, as `fit` takes them.
-
-        n_samples : int, default=1
-            Number of draws for each sample.
-
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples_X, n_samples)
-            Class labels. With several labels zeros and ones, (n_samples_X, n_labels, n_samples).
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_wine
-        >>> from sklearn_moe import MoEClassifier
-        >>> X, y = load_wine(return_X_y=True)
-        >>> clf = MoEClassifier(2, max_iter=5, random_state=0).fit(X, y)
-        >>> clf.sample_y(X[:4], n_samples=3, random_state=0).shape
-        (4, 3)
-        """
-        proba, random_state = self.predict_proba(X), check_random_state(random_state)
-        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        if self._target.kind == "classes":
-            return self.classes_[draw_indices(proba, n_samples, random_state)]
-        draws = random_state.uniform(size=(*proba.shape, n_samples))
-        return (draws < proba[:, :, np.newaxis]).astype(int)
 
     def _density_method(self):
         return "decision"

@@ -150,7 +150,7 @@ def registered():
         plugin.registry.register("mine", plugin.entry or plugin.part)
     yield
     for plugin in PLUGINS.values():
-        del plugin.registry._entries["mine"]
+        del plugin.registry["mine"]
 
 
 # -- in use -------------------------------------------------------------------------------
