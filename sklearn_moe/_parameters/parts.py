@@ -58,10 +58,10 @@ class RouterParams(_PartParams):
     kind : str, subclass of sklearn_moe.nn.Router or RouterSpec, default="auto"
         The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
 
-    network : {"auto", "linear", "mlp"} or callable, default="auto"
+    network : {"auto", "linear"} or callable, default="auto"
         How the scores of a sample are computed: "linear", a linear function of its patches, summed
-        over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution);
-        "mlp", one hidden layer on every patch; or a callable
+        over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution); or
+        a callable
         `(input_shape, n_experts) -> torch.nn.Module`, as convolutions of an image. "auto" is
         "linear" unless the router computes scores in its own way. On a table all but "linear" have
         the router trained together with the experts, see `learning_rate`.
@@ -186,7 +186,7 @@ class SolverParams(_PartParams):
         others.
 
     momentum : float, default=0.0
-        Momentum of "normalized_sgd" and "sgd". For other solvers it is an error.
+        Momentum of "sgd". For other solvers it is an error.
 
     weight_decay : float, default=0.0
         Strength of the L2 penalty. For "adamw" the rate at which weights decay, independent of the

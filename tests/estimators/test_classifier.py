@@ -168,7 +168,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
 @pytest.mark.parametrize(
     "options",
     [
-        {"solver__momentum": 0.9, "solver__weight_decay": 1e-3, "balance": "switch"},
+        {"solver__weight_decay": 1e-3, "balance": "switch"},
         {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
         {"router": "sigmoid", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},

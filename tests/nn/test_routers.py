@@ -155,9 +155,7 @@ def test_a_sample_is_a_set_of_patches():
 def test_scores_add_up_over_patches():
     for expert in ("patch", "mlp", "cnn"):
         x = samples_for(expert)
-        linear, mlp = (build(expert=expert, network=n).router.network for n in ("linear", "mlp"))
-        hidden = torch.relu(as_patches(x) @ mlp.hidden.T + mlp.bias).sum(1)
-        torch.testing.assert_close(mlp(x, torch.float64), hidden @ mlp.weight.T)
+        linear = build(expert=expert).router.network
         bias = 0 if linear.bias is None else linear.bias.T
         expected = as_patches(x).sum(1) @ linear.weight.T + bias
         torch.testing.assert_close(linear(x, torch.float64), expected)
@@ -256,18 +254,6 @@ def test_the_spec_of_a_router():
     noise = [RouterSpec.of(kind).noise for kind in (TopKRouter, ROUTERS["soft"].router_class)]
     assert noise == ["uniform", None]
     raises(ValueError, "router must be a name", RouterSpec.of, 3)
-
-
-def even_gate(scores, noisy, chosen):
-    """Return one half for everyone."""
-    return torch.full_like(scores if chosen is None else chosen, 0.5, dtype=scores.dtype)
-
-
-def test_every_router_takes_a_gate_of_the_user():
-    for router in ROUTERS:
-        mixed = build(router, gate=even_gate)(samples())
-        assert (mixed.route.gate == 0.5).all()
-        assert mixed.output.isfinite().all()
 
 
 # -- routes -------------------------------------------------------------------------------

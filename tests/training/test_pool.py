@@ -159,7 +159,11 @@ def test_held_out_rows_or_none_that_are_hidden(expert):
 
 
 ALONE = {"balance": "switch", "router": "top1", "router__learning_rate": 0.3}
-ALONE |= {"router__network": "mlp", "router__n_shared_experts": 1, "expert_loss_weight": 0.5}
+ALONE |= {
+    "router__network": lambda shape, n: torch.nn.Linear(*shape, n),
+    "router__n_shared_experts": 1,
+    "expert_loss_weight": 0.5,
+}
 ALONE |= {"standardize": False, "trunk": torch.nn.Identity(), "activation": "linear"}
 ALONE |= {"solver": "normalized_sgd", "n_experts": 4, "expert": []}
 
