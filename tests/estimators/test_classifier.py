@@ -23,7 +23,7 @@ from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS, TopKRouter
-from sklearn_moe.optim import NormalizedSGD, SolverSpec
+from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 # Three epochs are enough to see that something works, not for a router to learn.
@@ -169,7 +169,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
     "options",
     [
         {"solver__weight_decay": 1e-3, "balance": "switch"},
-        {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
+        {"expert": "patch_conv", "solver": SOLVERS["normalized_sgd"].with_options(norm="sum")},
         {"router": "sigmoid", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
         {"router": "topk", "balance": "bias"},
@@ -180,7 +180,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
 def test_stacked_experts_learn_as_unstacked_ones(patches, options):
     (X, y, _), _ = patches
     X, weight = X[:300].astype(np.float64), np.linspace(0.5, 2, 300)
-    spec = SolverSpec.of(options.get("solver", NormalizedSGD))
+    spec = options.get("solver", SOLVERS["normalized_sgd"])
     options = {"max_iter": 8, "batch_size": 75} | options
     stacked, unstacked = (
         fit_on(X, y[:300], weight, **options | {"solver": replace(spec, units=units)})
