@@ -1,6 +1,5 @@
 """MoERegressor: the mixture of experts as a scikit-learn regressor."""
 
-import math
 from numbers import Real
 from typing import Any, ClassVar, Literal, overload
 
@@ -12,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles
-from .._data.targets import NumberTarget, RateTarget
+from .._data.targets import RateTarget, learn_numbers
 from .._data.validation import check_numbers
 from .._parameters.estimator_params import documented
 from .fit import BaseMoE
@@ -182,7 +181,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
-        In a pool networks and the linear kind are trained; trees and estimators stay as they are.
+        In a pool networks and the linear kind are trained; trees, estimators and the weights of the
+        kinds stay as they are.
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random: what has a single value in
         it is warned of, as other values will have no effect later. The state of the solver, such as
@@ -393,11 +393,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         return self._density.possible(self.predict(X))
 
     _check_y = staticmethod(check_numbers)
-
-    def _learn_target(self, y, weight, classes, make_head):
-        head = make_head(NumberTarget.kind, math.prod(y.shape[1:]))
-        target = RateTarget if getattr(head, "is_rate", False) else NumberTarget
-        return target(y, weight), head
+    _learn_target = staticmethod(learn_numbers)
 
     def __sklearn_tags__(self):
         """Declare that y may have several columns, and whether it must not be negative."""
