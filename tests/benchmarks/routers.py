@@ -34,10 +34,7 @@ MODELS = {
     "noisy_topk, 1": {"router": "noisy_topk"},
     **{name: {"router": name} for name in ("sampled", "soft", "sigmoid")},
     "random": {"router": "random"},
-    **{
-        f"top1, balance {name}": {"balance": name}
-        for name in ("switch", "importance", "bias", "z_loss")
-    },
+    **{f"top1, balance {name}": {"balance": name} for name in ("switch", "bias")},
     "single expert": {"n_experts": 1},
 }
 

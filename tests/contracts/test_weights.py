@@ -7,7 +7,6 @@ from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 
 from sklearn_moe import (
-    BalanceParams,
     MixtureClassifier,
     MixtureRegressor,
     MoEClassifier,
@@ -39,15 +38,11 @@ def move(batch_size, model, **options):
     return (weights_of(end.fit(X, y, weight)) - weights_of(start.fit(X, y, weight))).numpy()
 
 
-HEAVY_Z_LOSS = {"balance": BalanceParams("z_loss", weight=10.0)}
-
-
 @pytest.mark.parametrize(
     ("model", "options"),
     [
         (MoEClassifier, {"router": "soft", "expert": "mlp"}),
         (MoERegressor, {"router": "topk", "expert": "mlp", "router__noise": None}),
-        (MoEClassifier, {"router": "topk", "expert": "mlp", "router__noise": None, **HEAVY_Z_LOSS}),
     ],
 )
 def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, options):
