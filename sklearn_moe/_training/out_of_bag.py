@@ -34,6 +34,7 @@ def hide_rows(net, rows, plan, groups=None):
     groups : ndarray of int or None
     """
     module, n_out_of_bag = net.module_, plan.training.n_out_of_bag
+    generator = torch.Generator().manual_seed(0)
     n_bags = len(module.experts)
     if plan.is_pool:
         n_bags = max(plan.model.n_members)
@@ -48,20 +49,17 @@ def hide_rows(net, rows, plan, groups=None):
     elif rows.x.ndim == 2 and has_few_distinct_rows(
         rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()
     ):
-        generator = torch.Generator().manual_seed(0)
         in_bag = in_bag_mask(torch.rand(len(rows.y), n_bags, generator=generator), n_out_of_bag)
     else:
         encode = module.encoder or torch.nn.Identity()
         if plan.is_pool and not plan.budget.hashes_pieces:
             encode = partial(module.read, columns=module.router_columns)
-
-        def hash_of(x):
-            # In float64 it does not depend on how the samples are grouped; on the host it is the
-            # same for all devices.
-            x = encode(x).double().cpu()
-            return hash_rows(x, n_bags, torch.Generator().manual_seed(0))
-
-        in_bag = in_bag_mask(torch.from_numpy(net.map_batches(hash_of, rows.x)), n_out_of_bag)
+        # In float64 a hash does not depend on how the samples are grouped; on the host it is the
+        # same for all devices.
+        hashes = net.map_batches(
+            lambda x: hash_rows(encode(x).double().cpu(), n_bags, generator.manual_seed(0)), rows.x
+        )
+        in_bag = in_bag_mask(torch.from_numpy(hashes), n_out_of_bag)
     return rows._replace(in_bag=in_bag.to(rows.y.device))
 
 
