@@ -19,6 +19,7 @@ from ..exceptions import ExpertCollapseWarning
 from ..nn.encoders import FeatureStatistics
 from ..nn.seeding import drawing_from
 from .density import density_of
+from .net import noise_at_predict
 from .out_of_bag import predict_out_of_bag
 from .pool import PoolFit
 
@@ -107,7 +108,7 @@ def _count_load(fit):
     if fit.net.module_.router is None:
         return fit.rows.weight.sum(0, True).cpu().numpy()
     route = fit.net.module_.route
-    generator = fit.make_generator()
+    generator = noise_at_predict(fit.net, fit.learned)
     loads = fit.net.map_batches(
         lambda x, weight: route(x, generator).per_expert(weight).unsqueeze(0),
         fit.rows,
@@ -127,7 +128,7 @@ def describe_density(fit, rows):
     net, head, module = fit.net, fit.net.criterion_, fit.net.module_
     if density_of(head, fit.learned._target, {}) is None:
         return None
-    generator = fit.make_generator()
+    generator = noise_at_predict(fit.net, fit.learned)
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y = some.y.double().cpu().numpy()
     parts = net.map_batches(lambda x: head.parts(module(x, generator).output), some)
