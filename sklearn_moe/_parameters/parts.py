@@ -66,13 +66,14 @@ class RouterParams(_PartParams):
         "linear" unless the router computes scores in its own way. On a table all but "linear" have
         the router trained together with the experts, see `learning_rate`.
 
-    noise : {"auto", "uniform", "gaussian", "gumbel"} or None, default="auto"
+    noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
         Noise that is added in training to the scores of the choice, not to the gate: U[0, 1]
         (Algorithm 1 of [1]_), N(0, 1) or Gumbel(0, 1), drawn anew for every sample, expert and
-        step. For 2-D X the noise is a hash of the row, another one in each step: equal rows get
-        equal noise, so that a sample of weight 2 is exactly the sample twice. None: no noise, and
-        small random initial weights of the router, so that its scores differ. "auto" depends on
-        the router and is "uniform" for most; routers that use all experts have no noise.
+        step; or a callable `(x, scores, generator) -> noise`, in torch. For 2-D X the noise is a
+        hash of the row, another one in each step: equal rows get equal noise, so that a sample of
+        weight 2 is exactly the sample twice. None: no noise, and small random initial weights of
+        the router, so that its scores differ. "auto" depends on the router and is "uniform" for
+        most; routers that use all experts have no noise.
 
     gate : {"auto", "softmax", "renormalized", "relative", "sigmoid", "logit"}, default="auto"
         Weight of a chosen expert's output:
@@ -120,7 +121,7 @@ class RouterParams(_PartParams):
     _parameter_constraints: ClassVar[dict] = {
         "kind": [str, callable, RouterSpec],
         "network": [str, callable],
-        "noise": [Names({"auto", *NOISES}), None],
+        "noise": [Names({"auto", *NOISES}), callable, None],
         "gate": [Names({"auto", *GATES})],
         "n_shared_experts": [Count(0)],
         "learning_rate": [AUTO, RATE],
@@ -129,7 +130,7 @@ class RouterParams(_PartParams):
     kind: str | type[Router] | RouterSpec = "auto"
     _: KW_ONLY
     network: str | Callable = "auto"
-    noise: str | None = "auto"
+    noise: str | Callable | None = "auto"
     gate: str = "auto"
     n_shared_experts: int = 0
     learning_rate: float | Literal["auto"] = "auto"

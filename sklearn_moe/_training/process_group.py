@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._data.indexing import draw_rows
 from ..nn.functional import BatchShard, using_shard
+from ..nn.router_parts import Noise
 from .callbacks import StopTraining
 
 _CTRL_C = KeyboardInterrupt.__name__
@@ -241,6 +242,12 @@ def _check_module(module):
                 "has only a part. Use norm='group': "
                 "expert=EXPERTS['resnet18'].with_options(norm='group')."
             )
+    noise = getattr(module.router, "noise", None)
+    if noise is not None and not isinstance(noise, Noise):
+        raise ValueError(
+            f"router__noise={noise!r} draws for the samples that it is given, and these "
+            "differ between processes. Use a name."
+        )
 
 
 def _look_at(rows):

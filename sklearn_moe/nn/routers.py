@@ -18,12 +18,11 @@ from torch import Generator, Tensor, nn
 from .._validation import Registry, call_factory
 from .balance import Balance
 from .dispatch import Experts, apply_all, dispatch
-from .functional import Shape
+from .functional import Shape, dry_run
 from .router_parts import (
     GATES,
     NOISES,
     LinearScores,
-    Noise,
     NormalizedScores,
     Route,
     choose,
@@ -70,7 +69,7 @@ class Router(nn.Module):
         *,
         top_k: int = 1,
         gate: str = "softmax",
-        noise: Noise | None = None,
+        noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
         balance: Balance | None = None,
         mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
@@ -256,7 +255,7 @@ class RouterSpec:
     Parameters
     ----------
     router_class : subclass of Router
-    noise : {"uniform", "gaussian", "gumbel"} or None, default="uniform"
+    noise : {"uniform", "gaussian", "gumbel"}, callable or None, default="uniform"
         Noise in training.
     network : str, callable or None, default=None
         A score network that is part of the name, as in `NETWORKS`; None leaves it to the user, and
@@ -283,7 +282,7 @@ class RouterSpec:
     """
 
     router_class: type[Router]
-    noise: str | None = "uniform"
+    noise: str | Callable | None = "uniform"
     network: str | Callable[..., nn.Module] | None = None
     single_choice: bool = False
     random_init: bool = False
@@ -383,7 +382,11 @@ def make_router(
         gate = spec.gate or router_class.gates[0]
         _check_parts(spec, gate)
         router_class.check(n_experts, spec.top_k, gate)
-    noise = None if spec.noise is None else NOISES[spec.noise](hashed)
+    noise = NOISES[spec.noise](hashed) if isinstance(spec.noise, str) else spec.noise
+    if callable(spec.noise):
+        expected = f"router__noise={noise!r} must be a callable (x, scores, generator) -> noise"
+        x, zeros = torch.zeros(1, *input_shape), torch.zeros(1, n_experts)
+        dry_run(expected, spec.noise, x, zeros, Generator(), shape=zeros.shape)
     std = init_std if spec.random_init else 0.0
     if not spec.random_init and router_class.noisy and noise is None:
         # Experts of equal scores would tie forever.
@@ -418,7 +421,7 @@ def _check_parts(spec, gate):
     gates = spec.router_class.gates
     if gate not in gates:
         raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
-    if spec.noise not in {None, *NOISES}:
+    if not callable(spec.noise) and spec.noise not in {None, *NOISES}:
         raise ValueError(f"router__noise={spec.noise!r} is none of {[*NOISES]}, or None")
     if spec.noise is None and spec.router_class.learns_noise:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")

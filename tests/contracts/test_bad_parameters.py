@@ -152,6 +152,7 @@ UNFIT = [  # functions, and what is seen of them
     ("router__network", lambda s, n: linear(3, n + 1), ""),
     ("router__network", lambda s, n: n, "returned int"),
     ("router__network", lambda s, n: nn.LSTM(*s, n), "'tuple'"),
+    ("router__noise", lambda x, s, g: s[:, :1], "shape"),
     ("balance", takes_none, "takes 0 positional"),
     ("balance", takes_two, "returned int"),
     ("loss", takes_none, "takes 0 positional"),

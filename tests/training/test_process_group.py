@@ -237,6 +237,10 @@ def normalized(input_shape, n_outputs):
     return torch.nn.Sequential(torch.nn.Linear(*input_shape, 2), torch.nn.BatchNorm1d(2))
 
 
+def own_noise(x, scores, generator):
+    return torch.rand(scores.shape, generator=generator, dtype=scores.dtype)
+
+
 REFUSED = {
     "differ in training data": lambda: SimpleNamespace(
         fit=lambda X, y: classifier(standardize=False, early_stopping=False).fit(X + rank(), y)
@@ -245,6 +249,7 @@ REFUSED = {
     "differ in parameters": lambda: classifier(learning_rate_init=0.01 * (rank() + 1)),
     "differ in weights.*statistics": partial(classifier, expert=Statistics),
     "BatchNorm.*norm='group'": partial(classifier, expert=normalized, router="soft"),
+    "noise=.*own_noise": partial(classifier, router=RouterParams("top1", noise=own_noise)),
     "A batch of 1 samples cannot be shared by 2": partial(classifier, batch_size=1),
 }
 
