@@ -19,7 +19,6 @@ from ..exceptions import ExpertCollapseWarning
 from ..nn.encoders import FeatureStatistics
 from ..nn.seeding import drawing_from
 from .density import density_of
-from .net import noise_at_predict
 from .out_of_bag import predict_out_of_bag
 from .pool import PoolFit
 
@@ -108,7 +107,7 @@ def _count_load(fit):
     if fit.net.module_.router is None:
         return fit.rows.weight.sum(0, True).cpu().numpy()
     route = fit.net.module_.route
-    generator = noise_at_predict(fit.net, fit.learned)
+    generator = fit.make_generator()
     loads = fit.net.map_batches(
         lambda x, weight: route(x, generator).per_expert(weight).unsqueeze(0),
         fit.rows,
@@ -128,7 +127,7 @@ def describe_density(fit, rows):
     net, head, module = fit.net, fit.net.criterion_, fit.net.module_
     if density_of(head, fit.learned._target, {}) is None:
         return None
-    generator = noise_at_predict(fit.net, fit.learned)
+    generator = fit.make_generator()
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y = some.y.double().cpu().numpy()
     parts = net.map_batches(lambda x: head.parts(module(x, generator).output), some)

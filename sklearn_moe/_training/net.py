@@ -266,13 +266,6 @@ class MoENet(NeuralNet):
         return self
 
 
-def noise_at_predict(net, fitted):
-    """Return the source of noise at prediction, as a fit has found it; None without noise."""
-    if not fitted._noise_at_predict:
-        return None
-    return torch.Generator(net.device).manual_seed(fitted._predict_seed)
-
-
 # -- where it is trained, and how much work it is ------------------------------------------------
 
 
