@@ -16,7 +16,7 @@ from ._validation import Registry
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
 # Groups with the same options make one step.
-_OPTIONS = ("lr", "norm", "weight_decay", "units")
+_OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")
 
 
 class _Light(Optimizer):
@@ -51,6 +51,7 @@ class NormalizedSGD(_Light):
     norm : {"l2", "sum"} or None, default="l2"
         `"l2"` is the Frobenius norm over all tensors of the unit (paper), `"sum"` the sum of
         the tensors' own norms (authors' code), None leaves the gradient as it is: plain SGD.
+    momentum : float, default=0.0
     weight_decay : float, default=0.0
         Added to the normalized gradient, times the weights.
     units : int or None, default=None
@@ -79,14 +80,15 @@ class NormalizedSGD(_Light):
         lr: float = 1e-3,
         *,
         norm: str | None = "l2",
+        momentum: float = 0.0,
         weight_decay: float = 0.0,
         units: int | None = None,
     ):
-        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value!r}.")
-        defaults = {"lr": lr, "norm": norm, "weight_decay": weight_decay, "units": units}
-        super().__init__(params, defaults | {"lr_multiplier": 1.0})
+        defaults = {"lr": lr, "norm": norm, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"units": units, "lr_multiplier": 1.0})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its `norm` and `units` are checked here, as groups may set their own."""
@@ -135,27 +137,39 @@ class NormalizedSGD(_Light):
         # All on the device: a comparison in Python would wait for it.
         norms = _unit_norms(updates, sizes, options)
         multiplier = _multipliers(groups, norms)
-        # A gradient of 0 makes no step.
-        steps = alive = multiplier * norms.sign()
-        if options["norm"] is not None:
-            steps = (multiplier / norms).nan_to_num(0, 0)
-        if options["weight_decay"]:
-            shrink = 1 - options["lr"] * options["weight_decay"] * alive
-            torch._foreach_mul_(parameters, _per_tensor(shrink, sizes, parameters))
+        if options["weight_decay"] or options["momentum"]:
+            scale = _per_tensor(_over(1, norms, options), sizes, parameters)
+            updates = torch._foreach_mul(updates, scale)
+            alive = norms.sign()
+            if options["weight_decay"]:
+                decay = _per_tensor(alive * options["weight_decay"], sizes, parameters)
+                torch._foreach_addcmul_(updates, parameters, decay)
+            if options["momentum"]:
+                buffers = self._momentum_buffers(parameters)
+                keep = _per_tensor(1 - alive * (1 - options["momentum"]), sizes, parameters)
+                torch._foreach_mul_(buffers, keep)
+                torch._foreach_add_(buffers, updates)
+                updates = buffers
+            steps = alive * multiplier
+        else:
+            steps = _over(multiplier, norms, options)
         steps = _per_tensor(steps, sizes, parameters)
         torch._foreach_addcmul_(parameters, updates, steps, -options["lr"])
+
+    def _momentum_buffers(self, parameters):
+        for parameter in parameters:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return [self.state[parameter]["momentum_buffer"] for parameter in parameters]
 
 
 def _is_plain(groups):
     """Return whether groups of the same options are stepped by their gradient as it is."""
     options = groups[0]
-    return (
-        options["norm"] is None
-        and not options["weight_decay"]
-        and not any(
-            isinstance(group["lr_multiplier"], torch.Tensor) or group["lr_multiplier"] != 1
-            for group in groups
-        )
+    plain = options["norm"] is None and not options["weight_decay"] and not options["momentum"]
+    return plain and not any(
+        isinstance(group["lr_multiplier"], torch.Tensor) or group["lr_multiplier"] != 1
+        for group in groups
     )
 
 
@@ -174,6 +188,11 @@ def _unit_norms(gradients, sizes, options):
     if options["norm"] == "sum":
         return _stack([group.sum(0) for group in groups])
     return _stack([torch.linalg.vector_norm(group, dim=0) for group in groups])
+
+
+def _over(values, norms, options):
+    """Return values / norms, or the values where there is no norm; 0 for a gradient of 0."""
+    return values * norms.sign() if options["norm"] is None else (values / norms).nan_to_num(0, 0)
 
 
 def _multipliers(groups, norms):

@@ -187,7 +187,7 @@ class SolverParams(_PartParams):
         others.
 
     momentum : float, default=0.0
-        Momentum of "sgd". For other solvers it is an error.
+        Momentum of "normalized_sgd" and "sgd". For other solvers it is an error.
 
     weight_decay : float, default=0.0
         Strength of the L2 penalty. For "adamw" the rate at which weights decay, independent of the

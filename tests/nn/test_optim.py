@@ -12,8 +12,7 @@ from helpers import brief_fits, refuses
 from sklearn.datasets import make_classification
 from torch import nn
 
-from sklearn_moe import MoEClassifier, SolverParams
-from sklearn_moe.nn import TopKRouter
+from sklearn_moe import MoEClassifier, RouterParams, SolverParams
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
 
 
@@ -35,22 +34,27 @@ def reference_norm(gradients, norm):
 
 
 @pytest.mark.parametrize(
-    ("norm", "weight_decay"),
-    [("l2", 0.0), ("l2", 0.1), ("sum", 0.0), ("sum", 0.1), (None, 0.0), (None, 0.1)],
+    ("norm", "momentum", "weight_decay"),
+    [
+        *(("l2", 0.0, 0.0), ("l2", 0.9, 0.1), ("sum", 0.0, 0.1), ("sum", 0.9, 0.0)),
+        *((None, 0.9, 0.1), (None, 0.0, 0.0)),
+    ],
 )
-def test_follows_the_formula(norm, weight_decay):
+def test_follows_the_formula(norm, momentum, weight_decay):
     groups = units()
-    options = {"norm": norm, "weight_decay": weight_decay}
+    options = {"norm": norm, "momentum": momentum, "weight_decay": weight_decay}
     rates = (0.2, 0.1)  # of the two groups
     optimizer = NormalizedSGD([{"params": unit} for unit in groups], lr=0.1, **options)
     optimizer.param_groups[0]["lr_multiplier"] = 2
     expected = [[p.detach().clone() for p in unit] for unit in groups]
+    velocity = [[torch.zeros_like(p) for p in unit] for unit in groups]
     for step in range(3):
         for u, unit in enumerate(groups):
             length = reference_norm([p.grad for p in unit], norm)
             for i, p in enumerate(unit):
                 direction = p.grad / length + weight_decay * expected[u][i]
-                expected[u][i] = expected[u][i] - rates[u] * direction
+                velocity[u][i] = momentum * velocity[u][i] + direction
+                expected[u][i] = expected[u][i] - rates[u] * velocity[u][i]
         optimizer.step()
         for p in chain(*groups):
             p.grad = p.grad * (step + 2)
@@ -61,13 +65,15 @@ def test_follows_the_formula(norm, weight_decay):
 def test_zero_gradient_leaves_the_unit_alone(norm):
     moving, resting = units()
     groups = [{"params": moving}, {"params": resting}]
-    optimizer = NormalizedSGD(groups, norm=norm, weight_decay=0.1)
+    optimizer = NormalizedSGD(groups, norm=norm, momentum=0.9, weight_decay=0.1)
+    optimizer.step()
     for gradient in (0.0, None):
-        before = [p.detach().clone() for p in resting]
+        now = [*resting, *(optimizer.state[p]["momentum_buffer"] for p in resting)]
+        before = [t.detach().clone() for t in now]
         for p in resting:
             p.grad = None if gradient is None else torch.zeros_like(p)
         optimizer.step()
-        assert all(map(torch.equal, resting, before))
+        assert all(map(torch.equal, now, before))
 
 
 def test_a_step_may_evaluate_the_model():
@@ -89,6 +95,7 @@ def test_bad_options():
     tensors = [nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(4))]
     for groups, options, match in (
         ([first], {"lr": -1}, "lr .* -1"),
+        ([first], {"momentum": -0.1}, "momentum .* -0.1"),
         ([first], {"weight_decay": float("nan")}, "weight_decay .* nan"),
         ([{"params": [first]}, {"params": [second], "norm": "max"}], {}, "norm .* 'max'"),
         ([{"params": tensors, "units": 3}], {}, r"units=3 .* \[\(3, 2\), \(4,\)\]"),
@@ -128,18 +135,16 @@ def test_every_solver_learns_at_its_own_rates(solver):
     assert clf.score(X, y) > 0.85
 
 
-class AllToTheFirst(TopKRouter):
-    """A router by which the first expert gets every sample."""
-
-    def add_noise(self, x, scores, generator):
-        return scores + 1e6 * (torch.arange(scores.shape[1]) == 0)
+def all_to_the_first(x, scores, generator):
+    return 1e6 * (torch.arange(scores.shape[1]) == 0).to(scores).expand_as(scores)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_expert_without_samples_stays_where_it_is(solver):
     X, weights = np.random.default_rng(0).normal(size=(60, 3, 4)), []
-    options = {"solver": SolverParams(solver, weight_decay=0.1), "router": AllToTheFirst}
+    router = RouterParams("top1", noise=all_to_the_first)
+    options = {"solver": SolverParams(solver, weight_decay=0.1), "router": router}
     clf = MoEClassifier(3, batch_size=20, tol=None, random_state=0, **options)
     for n in (1, 3):
         module = clf.set_params(max_iter=n).fit(X, X[:, 0, 0] > 0).module_

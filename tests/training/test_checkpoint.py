@@ -22,7 +22,7 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 from skorch.callbacks import EarlyStopping, PrintLog
 
-from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams
+from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
 
 pytestmark = brief_fits
@@ -96,7 +96,7 @@ BAGS = [
     {"router": "noisy_topk", "top_k": 2, "balance": "switch", "solver": "adamw"},
     {"router": "sampled", "balance": "bias", "train_transform": jitter},
     {"router": "soft", "early_stopping": True, "balance": "switch", "solver": "adam"},
-    {"router": "top1", "solver": "normalized_sgd", "batch_size": 30},
+    {"router": "top1", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},
     {"router": RouterParams("top1", n_shared_experts=1), "loss": "margin"},
 ]
 TABLES = [
