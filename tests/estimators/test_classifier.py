@@ -309,7 +309,7 @@ def test_labels_are_held_out_and_taken_in_parts(labels):
 def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
     X, Y = labels
     assert get_tags(MoEClassifier()).classifier_tags.multi_label
-    for loss in ("probabilities", LOSSES["margin"].classes):
+    for loss in ("probabilities", LOSSES["log_loss"].classes):
         clf = MoEClassifier(loss=loss)
         assert not get_tags(clf).classifier_tags.multi_label
         raises(ValueError, r"not made for|predicts classes|labels", clf.fit, X, Y)
