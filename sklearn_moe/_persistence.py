@@ -1,6 +1,5 @@
 """How models are stored, and the types that skops is to trust."""
 
-import copy
 import functools
 import inspect
 from collections.abc import Mapping
@@ -9,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from . import nn as parts_of_mixtures
 from .nn.seeding import use_generator
 from .optim import SOLVERS
 
-__all__ = ["StoredModule", "as_array", "map_nested", "pack_net", "trusted_types", "unpack_net"]
+__all__ = ["as_array", "map_nested", "pack_net", "trusted_types", "unpack_net"]
 
 _REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p) is type(SOLVERS))]
 # Beside what is registered: by name, as these modules are above this one.
@@ -36,43 +34,6 @@ _data.validation.InputFormat _data.validation.WeightsSeen nn.mixture.build_mixtu
 nn.encoders.ChannelStatistics nn.encoders.FeatureStatistics nn.heads._make_head
 """
 _OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")
-
-
-class StoredModule:
-    """A network whose pickles hold its values as arrays, so that joblib hashes it by these.
-
-    A pickle of a tensor holds the address of its memory: joblib.Memory would take a copy of a
-    network for another one. It is unpickled as the network, on the CPU.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    """
-
-    def __init__(self, module):
-        self.module = module
-
-    def __reduce__(self):
-        """Take the tensors out; what is shared stays so, as each is taken out once."""
-        tensors = _tensors(self.module)
-        memo = {id(tensor): _with_data(tensor, tensor.data.to("meta")) for tensor in tensors}
-        return _restore, (copy.deepcopy(self.module, memo), [*map(as_array, tensors)])
-
-
-def _restore(module, arrays):
-    """Return the network; what pickles of a StoredModule call."""
-    pairs = zip(_tensors(module), map(_as_tensor, arrays), strict=True)
-    return copy.deepcopy(module, {id(tensor): _with_data(tensor, data) for tensor, data in pairs})
-
-
-def _tensors(module):
-    return [*module.parameters(), *module.buffers()]
-
-
-def _with_data(tensor, data):
-    """Return data as a parameter or a buffer, as the tensor is."""
-    is_parameter = isinstance(tensor, nn.Parameter)
-    return nn.Parameter(data, tensor.requires_grad) if is_parameter else data
 
 
 # -- nets: the recipe by which they are built, their weights, and the state of the optimizer ------

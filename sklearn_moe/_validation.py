@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral
@@ -296,7 +296,7 @@ def check_images(images, *, name, caller):
 # -- choices: a registered name, or an object of the user's own ------------------------------------
 
 
-class Registry(Mapping):
+class Registry(dict[str, Any]):
     """The parts of one kind, by name.
 
     Register at the top level of a module: a worker process knows only the names of modules that it
@@ -321,21 +321,9 @@ class Registry(Mapping):
     """
 
     def __init__(self, parameter: str, alternative: str, entries: Mapping[str, Any]):
+        super().__init__(entries)
         self.parameter = parameter
         self.alternative = alternative
-        self._entries = dict(entries)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._entries[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.parameter!r}, {list(self._entries)})"
 
     def register(self, name: str, entry: Any) -> None:
         """Add a part under a new name.
@@ -345,11 +333,11 @@ class Registry(Mapping):
         ValueError
             If the name is taken: a part of that name may be in use.
         """
-        if name in self._entries:
+        if name in self:
             raise ValueError(
                 f"{self.parameter}={name!r} is registered already. Choose another name."
             )
-        self._entries[name] = entry
+        self[name] = entry
 
     def resolve(self, choice: Any, offered: Callable[[], Iterable[str]] | None = None) -> Any:
         """Return what `choice` names, or `choice` itself if it is no name.
@@ -361,13 +349,13 @@ class Registry(Mapping):
         """
         if not isinstance(choice, str):
             return choice
-        if choice not in self._entries:
+        if choice not in self:
             known = sorted(self if offered is None else offered())
             raise ValueError(
                 f"Unknown {self.parameter}={choice!r}: pass one of "
                 f"{known} or {self.alternative}.{did_you_mean(choice, known)}"
             )
-        return self._entries[choice]
+        return self[choice]
 
     def expected(self, choice: Any) -> str:
         """Return what a choice of the user's own must be, for messages."""

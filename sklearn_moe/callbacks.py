@@ -185,7 +185,7 @@ class RoutingTrace(Callback):
         network = getattr(module.router, "network", module.router)
         weights = [getattr(part, "weight", None) for part in (network, *module.experts)]
         size = np.shape(self.dictionary[0])[1]
-        if any(w is None or w.shape[-1] != size for w in weights) or hasattr(network, "hidden"):
+        if any(w is None or w.shape[-1] != size for w in weights):
             raise ValueError(
                 "A dictionary asks for inner products with the weights of a linear router and of "
                 f"patch experts on patches of size {size}, got {type(module.experts[0]).__name__} "

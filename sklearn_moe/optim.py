@@ -28,12 +28,10 @@ class _Light(Optimizer):
 
 
 class _Adam(_Light, Adam):
-    of_torch = Adam
     step = torch.no_grad()(unwrap(Adam.step))
 
 
 class _AdamW(_Light, AdamW):
-    of_torch = AdamW
     step = torch.no_grad()(unwrap(AdamW.step))
 
 
@@ -270,16 +268,8 @@ class SolverSpec:
 
     @classmethod
     def of(cls, solver: "SolverSpec | Callable[..., Optimizer]") -> "SolverSpec":
-        """Return a spec as it is; for an optimizer the registered spec of the same function.
-
-        `partial(NormalizedSGD, norm="sum")` is "normalized_sgd" with another norm, too.
-        """
-        if isinstance(solver, SolverSpec):
-            return solver
-        for spec in SOLVERS.values():
-            if _innermost(spec.optimizer) is _innermost(solver):
-                return replace(spec, optimizer=solver)
-        return cls(solver)
+        """Return a spec as it is, and one with usual rates for an optimizer."""
+        return solver if isinstance(solver, SolverSpec) else cls(solver)
 
     def with_options(self, **options: Any) -> "SolverSpec":
         """Return the same solver with some arguments of its optimizer fixed.
@@ -311,12 +301,6 @@ def _lay_out_state(optimizer: Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def _innermost(function: Callable) -> Callable:
-    if isinstance(function, partial):
-        return _innermost(function.func)
-    return getattr(function, "of_torch", function)
 
 
 SOLVERS = Registry(

@@ -58,10 +58,6 @@ class Counts:
         """Return the least counts that are reached with probability q."""
         return stats.nbinom.ppf(q, *self._of(means, dispersion)) / self.unit
 
-    def rvs(self, means, dispersion, random_state):
-        """Return a count of each mean."""
-        return stats.nbinom.rvs(*self._of(means, dispersion), random_state=random_state) / self.unit
-
 
 def draw_indices(proba, n_samples, random_state):
     """Draw indices, (n, n_samples), from the probabilities in each row of (n, n_indices)."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
-from .._devices import OutOfMemoryError, free_memory
+from .._devices import free_memory
 from .indexing import IndexedView, draw_rows
 from .validation import as_row_counts
 
@@ -95,11 +95,7 @@ class Rows(NamedTuple):
         x = IndexedView(as_tensor(X.X), as_tensor(X.rows)) if is_view else as_tensor(X)
         rows = cls(x, y, weight)
         device = storage_device(X, device)
-        try:
-            return rows._map(lambda column: column.to(device))
-        # Other processes took what was free.
-        except OutOfMemoryError:
-            return rows
+        return rows._map(lambda column: column.to(device))
 
     @property
     def is_weighted(self):

@@ -101,6 +101,18 @@ class LabelTarget(Target):
         return (proba > 0.5).astype(int)
 
 
+def learn_classes(y, weight, classes, make_head):
+    """Return the target of classes or labels, and the head for it that `make_head` makes."""
+    classes = np.unique(y) if classes is None else classes
+    if y.ndim == 1 and len(classes) < 2:
+        raise ValueError(
+            f"MoEClassifier needs samples of at least 2 classes, got 1 class: "
+            f"{classes.tolist()[0]!r}."
+        )
+    target = LabelTarget(y.shape[1]) if y.ndim == 2 else ClassTarget(classes)
+    return target, make_head(target.kind, target.n_targets)
+
+
 class NumberTarget(Target):
     """Numbers, in standard deviations from their mean.
 
@@ -229,3 +241,10 @@ class RateTarget(NumberTarget):
         mean = np.average(y, axis=0, weights=weight)
         refuse_overflow("y", mean)
         return np.zeros_like(mean), np.where(mean > 0, mean, np.inf)
+
+
+def learn_numbers(y, weight, classes, make_head):
+    """Return the target of numbers, and the head for it, which tells whether these are rates."""
+    head = make_head(NumberTarget.kind, math.prod(y.shape[1:]))
+    target = RateTarget if getattr(head, "is_rate", False) else NumberTarget
+    return target(y, weight), head

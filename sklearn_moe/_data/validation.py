@@ -1,7 +1,6 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 from contextlib import suppress
-from itertools import chain
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -442,21 +441,16 @@ def check_training_data(
 
 
 def _weigh_classes(y, class_weight, classes):
-    """Return the weight that each sample has by its class, or by each of its labels."""
-    by_column = class_weight if isinstance(class_weight, list) else [class_weight]
-    columns = y.reshape(len(y), -1).T
-    fits = isinstance(class_weight, dict) == (y.ndim == 1) and len(by_column) == len(columns)
-    if not (fits and all(isinstance(by_class, dict) for by_class in by_column)):
-        raise ValueError(
-            f"class_weight={class_weight!r} does not fit y of shape {y.shape}. Pass a dict for "
-            "classes, a list with one dict per column for several labels, or 'balanced'."
-        )
-    # A chunk, or a column of labels, may hold some of the classes only.
-    known = np.unique(y) if classes is None else classes
+    """Return the weight that each sample has by its class."""
     if y.ndim > 1:
-        known = np.repeat([[0], [1]], y.shape[1], axis=1)
+        raise ValueError(
+            f"class_weight={class_weight!r} is for classes, y holds several labels. Use "
+            "'balanced', or sample_weight."
+        )
+    # A chunk may hold some of the classes only.
+    known = np.unique(y) if classes is None else classes
     with name_in_errors("class_weight"):
-        values = np.array([*chain(*map(dict.values, by_column))], dtype=float)
+        values = np.array([*class_weight.values()], dtype=float)
         weight = compute_sample_weight(class_weight, np.concatenate([known, y]))[len(known) :]
     if not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(

@@ -1,18 +1,15 @@
 """MoEClassifier: the mixture of experts as a scikit-learn classifier."""
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from .._data import SamplesLike
-from .._data.distributions import draw_indices
-from .._data.targets import ClassTarget, LabelTarget, check_classes
+from .._data.targets import check_classes, learn_classes
 from .._parameters.estimator_params import documented
 from ..nn import LOSSES, LossSpec
 from .fit import BaseMoE
@@ -93,8 +90,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         uneven, or for "adamw" and tables of more than 50,000 rows. A batch of all samples is not
         shuffled.
 
-    class_weight : dict, list of dict, "balanced" or None, default=None
-        Weights of the classes, which multiply `sample_weight`.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply `sample_weight`; of several labels "balanced".
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -176,7 +173,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMoE._parameter_constraints,
-        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -189,7 +186,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
-        In a pool networks and the linear kind are trained; trees and estimators stay as they are.
+        In a pool networks and the linear kind are trained; trees, estimators and the weights of the
+        kinds stay as they are.
         The first call sets the scales of X, the categories, the learning rates and the batch size.
         It should have a thousand samples or more, drawn at random: what has a single value in it is
         warned of, as other values will have no effect later. The state of the solver, such as
@@ -241,16 +239,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return self._partial_fit(X, y, sample_weight, classes=classes)
 
     _check_y = staticmethod(check_classes)
-
-    def _learn_target(self, y, weight, classes, make_head):
-        classes = np.unique(y) if classes is None else classes
-        if y.ndim == 1 and len(classes) < 2:
-            raise ValueError(
-                f"MoEClassifier needs samples of at least 2 classes, got 1 class: "
-                f"{classes.tolist()[0]!r}."
-            )
-        target = LabelTarget(y.shape[1]) if y.ndim == 2 else ClassTarget(classes)
-        return target, make_head(target.kind, target.n_targets)
+    _learn_target = staticmethod(learn_classes)
 
     def predict_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of each sample.
@@ -335,46 +324,6 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         proba : ndarray of shape (n_samples, n_experts, n_classes)
         """
         return np.stack(self._expert_outputs(X), axis=1)
-
-    def sample_y(
-        self,
-        X: SamplesLike,
-        n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> np.ndarray:
-        """Draw classes from the probabilities of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples_X, ...)
-            Samples, as `fit` takes them.
-
-        n_samples : int, default=1
-            Number of draws for each sample.
-
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples_X, n_samples)
-            Class labels. With several labels zeros and ones, (n_samples_X, n_labels, n_samples).
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_wine
-        >>> from sklearn_moe import MoEClassifier
-        >>> X, y = load_wine(return_X_y=True)
-        >>> clf = MoEClassifier(2, max_iter=5, random_state=0).fit(X, y)
-        >>> clf.sample_y(X[:4], n_samples=3, random_state=0).shape
-        (4, 3)
-        """
-        proba, random_state = self.predict_proba(X), check_random_state(random_state)
-        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        if self._target.kind == "classes":
-            return self.classes_[draw_indices(proba, n_samples, random_state)]
-        draws = random_state.uniform(size=(*proba.shape, n_samples))
-        return (draws < proba[:, :, np.newaxis]).astype(int)
 
     def _density_method(self):
         return "decision"

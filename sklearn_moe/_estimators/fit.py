@@ -83,7 +83,7 @@ class BaseMoE(FittedMoE):
         max_iter: int | Literal["auto"] = "auto",
         early_stopping: bool | Literal["auto", "out_of_bag"] = "auto",
         batch_size: int | Literal["auto"] | None = "auto",
-        class_weight: dict | list[dict] | Literal["balanced"] | None = None,
+        class_weight: dict | Literal["balanced"] | None = None,
         verbose: bool | int = 0,
         random_state: int | np.random.RandomState | None = None,
         activation: str | Callable = "auto",

@@ -1,7 +1,6 @@
 """What a fitted estimator returns, as a mixture or as a module of torch, and how it is kept."""
 
 import copy
-import inspect
 from dataclasses import dataclass, field, fields
 from numbers import Number
 from os import PathLike
@@ -427,27 +426,16 @@ class FittedMoE(EstimatorParams):
         return super().__getstate__() | {_VERSION: __version__}
 
     def __setstate__(self, state):
-        """Take the attributes; warn of another version, refuse a state that lacks some."""
+        """Take the attributes; warn of another version."""
         version = state.get(_VERSION, "unknown")
-        name = type(self).__name__
         if version != __version__:
             warning = InconsistentVersionWarning(
-                estimator_name=f"{name} of sklearn_moe",
+                estimator_name=f"{type(self).__name__} of sklearn_moe",
                 current_sklearn_version=__version__,
                 original_sklearn_version=version,
             )
             warn(warning, InconsistentVersionWarning)
-        missing = [key for key in Fitted.always() if "net_" in state and key not in state]
-        if missing:
-            raise ValueError(
-                f"The stored {name} cannot be read: it lacks {missing}. It was stored by "
-                f"sklearn_moe {version}, this is {__version__}. Load it with the version that "
-                "stored it, or fit it again."
-            )
-        parameters = inspect.signature(type(self)).parameters
-        defaults = {key: value.default for key, value in parameters.items()}
-        # A parameter that the other version did not have is at its default.
-        super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
+        super().__setstate__({k: v for k, v in state.items() if k != _VERSION})
 
 
 def _category_codes(found):

@@ -1,18 +1,17 @@
 """MoERegressor: the mixture of experts as a scikit-learn regressor."""
 
-import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles
-from .._data.targets import NumberTarget, RateTarget
+from .._data.targets import RateTarget, learn_numbers
 from .._data.validation import check_numbers
 from .._parameters.estimator_params import documented
 from .fit import BaseMoE
@@ -52,7 +51,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         that of y; with `activation="linear"` it is learned, so that each expert follows its own
         samples only.
 
-        After the training, `score_samples`, `responsibilities`, `sample_y` and `predict_quantiles`
+        After the training, `score_samples`, `responsibilities` and `predict_quantiles`
         use a density around every expert: a normal one for "squared_error", Laplace's for
         "absolute_error", a logistic one for "huber". Its scale depends on the prediction, by
         `scale_` and `scale_slope_`. Around the rates of "poisson" it is a negative binomial
@@ -182,7 +181,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
-        In a pool networks and the linear kind are trained; trees and estimators stay as they are.
+        In a pool networks and the linear kind are trained; trees, estimators and the weights of the
+        kinds stay as they are.
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random: what has a single value in
         it is warned of, as other values will have no effect later. The state of the solver, such as
@@ -360,41 +360,6 @@ class MoERegressor(RegressorMixin, BaseMoE):
         check_scalar(coverage, "coverage", Real, min_val=0, max_val=1, include_boundaries="neither")
         return self.predict_quantiles(X, [(1 - coverage) / 2, (1 + coverage) / 2])
 
-    def sample_y(
-        self,
-        X: SamplesLike,
-        n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> np.ndarray:
-        """Draw numbers from the density of each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples_X, ...)
-            Samples, as `fit` takes them.
-
-        n_samples : int, default=1
-            Number of draws for each sample.
-
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
-
-        Raises
-        ------
-        ValueError
-            If the loss belongs to no density.
-        """
-        random_state = check_random_state(random_state)
-        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        parts = self._outputs(X, self._density_method())
-        drawn = self._density.draw(parts, n_samples, random_state)
-        drawn = self._density.possible(self._target.decode(drawn))
-        return drawn if self._target.is_column else drawn.transpose(0, 2, 1)
-
     def _in_units_of_y(self, coef, intercept):
         target = self._target
         # The first outputs of an expert are the means, or the logarithms of the rates.
@@ -428,11 +393,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         return self._density.possible(self.predict(X))
 
     _check_y = staticmethod(check_numbers)
-
-    def _learn_target(self, y, weight, classes, make_head):
-        head = make_head(NumberTarget.kind, math.prod(y.shape[1:]))
-        target = RateTarget if getattr(head, "is_rate", False) else NumberTarget
-        return target(y, weight), head
+    _learn_target = staticmethod(learn_numbers)
 
     def __sklearn_tags__(self):
         """Declare that y may have several columns, and whether it must not be negative."""

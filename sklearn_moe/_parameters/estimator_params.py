@@ -111,11 +111,8 @@ class EstimatorParams(HasNames):
 
         - "switch": the loss M sum_m f_m P_m, with f_m the running load (over ten batches) and P_m
           the mean softmax of expert m;
-        - "importance": the squared coefficient of variation of P_m [2]_;
         - "bias": no loss, but a bias on the scores of the choice. In every step it changes by its
           weight in favor of the experts with too little load [4]_; at prediction it is constant;
-        - "z_loss": the mean squared logsumexp of the scores, which keeps them small, but does not
-          make the load even by itself;
         - a callable `(n_experts, weight) -> sklearn_moe.nn.Balance`, such as a subclass of it;
         - `BalanceParams("switch", weight=0.001)`: any of these with another weight than 0.01, in a
           search `balance__weight`.

@@ -21,7 +21,7 @@ max_iter               3,000 steps, at least 300 and 10 epochs, at most 60 epoch
 import numpy as np
 
 from ..nn import NETWORKS
-from ..nn.router_parts import LinearScores, MLPScores, patches_shape
+from ..nn.router_parts import LinearScores, patches_shape
 from .request import ModelDefaults, TrainingDefaults
 
 
@@ -46,8 +46,7 @@ def choose_training(request):
         rate, router_rate = 0.4 * rate, 0.4 * router_rate
     # The scores of so many squares are added up.
     network = request.get("router__network", "linear")
-    adds_up = NETWORKS.resolve(network) in (LinearScores, MLPScores)
-    if adds_up and request.trunk is None:
+    if NETWORKS.resolve(network) is LinearScores and request.trunk is None:
         router_rate /= patches_shape(request.data.sample_shape)[0]
     return TrainingDefaults(
         # Behind a trunk the mixture decides about a part of the loss: by the other part each

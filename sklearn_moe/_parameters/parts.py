@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from .._validation import Count, HasNames, Names
 from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
+from ..nn.router_parts import GATES, NOISES
 from ..optim import SolverSpec
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class RouterParams(_PartParams):
     kind : str, subclass of sklearn_moe.nn.Router or RouterSpec, default="auto"
         The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
 
-    network : {"auto", "linear", "mlp"} or callable, default="auto"
+    network : {"auto", "linear"} or callable, default="auto"
         How the scores of a sample are computed: "linear", a linear function of its patches, summed
-        over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution);
-        "mlp", one hidden layer on every patch; or a callable
+        over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution); or
+        a callable
         `(input_shape, n_experts) -> torch.nn.Module`, as convolutions of an image. "auto" is
         "linear" unless the router computes scores in its own way. On a table all but "linear" have
         the router trained together with the experts, see `learning_rate`.
@@ -74,8 +75,7 @@ class RouterParams(_PartParams):
         the router, so that its scores differ. "auto" depends on the router and is "uniform" for
         most; routers that use all experts have no noise.
 
-    gate : {"auto", "softmax", "renormalized", "relative", "sigmoid", "logit"} or callable, \
-            default="auto"
+    gate : {"auto", "softmax", "renormalized", "relative", "sigmoid", "logit"}, default="auto"
         Weight of a chosen expert's output:
 
         - "softmax": the softmax over all experts of the scores without noise (section 3.2 of [1]_);
@@ -121,8 +121,8 @@ class RouterParams(_PartParams):
     _parameter_constraints: ClassVar[dict] = {
         "kind": [str, callable, RouterSpec],
         "network": [str, callable],
-        "noise": [str, callable, None],
-        "gate": [str, callable],
+        "noise": [Names({"auto", *NOISES}), callable, None],
+        "gate": [Names({"auto", *GATES})],
         "n_shared_experts": [Count(0)],
         "learning_rate": [AUTO, RATE],
     }
@@ -131,7 +131,7 @@ class RouterParams(_PartParams):
     _: KW_ONLY
     network: str | Callable = "auto"
     noise: str | Callable | None = "auto"
-    gate: str | Callable = "auto"
+    gate: str = "auto"
     n_shared_experts: int = 0
     learning_rate: float | Literal["auto"] = "auto"
 

@@ -104,17 +104,14 @@ class Plan:
     learns_scale: bool
     # The device of small steps, and of large ones.
     devices: tuple[Any, Any]
+    # Whether kinds of experts are fitted one after the other, and the router after them.
+    is_pool: bool
     model: ModelPlan
     training: TrainingPlan
     # What cannot change while it is trained further.
     architecture: dict[str, Any]
     resolved: dict[str, Any]
     budget: table.Budget
-
-    @property
-    def is_pool(self):
-        """Whether kinds of experts are fitted one after the other, and the router after them."""
-        return self.model.n_members is not None
 
 
 class _Choices(dict):
@@ -183,6 +180,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
         is_linear=is_linear,
         learns_scale=is_linear and request.mixes and not request.is_pool,
         devices=devices,
+        is_pool=request.is_pool,
         model=model,
         training=training,
         architecture={name.removesuffix("__kind"): choices[name] for name in _ARCHITECTURE},

@@ -19,7 +19,7 @@ from scipy.sparse import issparse
 from skorch.history import History
 
 from .._compat import __version__
-from .._persistence import StoredModule, as_array, map_nested
+from .._persistence import as_array, map_nested
 from .._validation import warn
 
 _DIGEST = hashlib.sha256().digest_size
@@ -54,11 +54,7 @@ def identity_of(estimator, data, plan, random_state, weights=None):
     params |= plan.resolved
     if isinstance(estimator.random_state, np.random.RandomState):
         params["random_state"] = random_state.get_state(legacy=False)
-    params = {
-        name: StoredModule(value) if isinstance(value, torch.nn.Module) else value
-        for name, value in params.items()
-        if name not in _IRRELEVANT
-    }
+    params = {name: _as_values(v) for name, v in params.items() if name not in _IRRELEVANT}
     X, *rest = data
     data = [(X.data, X.indices, X.indptr) if issparse(X) else X, *rest]
     callbacks = [_describe(callback) for callback in estimator.callbacks or ()]
@@ -73,6 +69,13 @@ def identity_of(estimator, data, plan, random_state, weights=None):
             f"some cannot be pickled ({error}). Define functions and classes in a module, or leave "
             "checkpoint=None."
         ) from error
+
+
+def _as_values(param):
+    """Return a parameter, a network as its parts and weights: it has no hash of its own."""
+    if not isinstance(param, torch.nn.Module):
+        return param
+    return repr(param), map_nested(as_array, dict(param.state_dict()))
 
 
 def _describe(callback):

@@ -1,4 +1,4 @@
-"""The density of y around what the experts predict: its scale, its quantiles, draws from it.
+"""The density of y around what the experts predict: its scale and its quantiles.
 
 All is in the units of the net, standard deviations of y, unless it says "in the units of y".
 """
@@ -8,7 +8,7 @@ from scipy import special, stats
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import GammaRegressor
 
-from .._data.distributions import Counts, draw_indices, find_quantiles
+from .._data.distributions import Counts, find_quantiles
 
 # In standard deviations of y.
 _LEAST_SCALE = 1e-6
@@ -113,13 +113,6 @@ class Density:
         each = self.family.ppf(levels, *parts)
         low, high = each.min(axis=1), each.max(axis=1)
         return find_quantiles(lambda y: self._share_below(y, weights, *parts), levels, low, high)
-
-    def draw(self, parts, n_samples, random_state):
-        """Draw numbers, (n_samples_X, n_samples, n_outputs)."""
-        log_weights, *parts = self.split(parts)
-        chosen = draw_indices(np.exp(log_weights), n_samples, random_state)[:, :, np.newaxis]
-        parts = (np.take_along_axis(part, chosen, axis=1) for part in parts)
-        return self.family.rvs(*parts, random_state=random_state)
 
     # -- measured on rows that are new to the experts ------------------------------------------
 

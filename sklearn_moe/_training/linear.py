@@ -256,11 +256,8 @@ def _fit_classes(model, X, y, weight, alpha, n_classes):
 
 def _fit_label(model, X, y, weight, alpha, n_targets):
     """Return those of the log odds of a label."""
-    seen = np.unique(y[weight > 0])
-    if len(seen) == 1:
-        return np.zeros((1, X.shape[1])), np.array([-UNSEEN if seen[0] else UNSEEN])
-    model.set_params(C=1 / alpha).fit(X, y, weight)
-    return model.coef_, model.intercept_
+    coef, intercept = _fit_classes(model, X, y.astype(int), weight, alpha, 2)
+    return coef[1:] - coef[:1], intercept[1:] - intercept[:1]
 
 
 def _fit_rate(model, X, y, weight, alpha, n_targets):

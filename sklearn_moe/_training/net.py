@@ -15,9 +15,8 @@ from skorch.history import History
 from torch import nn
 
 from .. import _devices
-from .._compat import __version__
 from .._data.rows import Rows, SparseRows, as_tensor
-from .._devices import OutOfMemoryError, default_torch_modes
+from .._devices import default_torch_modes
 from .._persistence import pack_net, unpack_net
 from .._threads import threads_for
 from ..nn.dispatch import is_stack
@@ -195,23 +194,16 @@ class MoENet(NeuralNet):
             X = SparseRows(X)
         elif isinstance(X, np.ndarray):
             X = torch.from_numpy(X) if X.flags.writeable and X.flags.forc else as_tensor(X)
-        size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
+        size, parts = self._predict_size(X), []
         draws = fixed_draws(self.module_, self.device) if self.draws_ else nullcontext()
         with threads_for(self.work_of_a_row_ * X.shape[0] / _STEPS_OF_A_CALL, "openmp"):
-            while start < X.shape[0]:
-                x = X[start : start + size]
-                rest = [column[start : start + size].to(self.device) for column in columns]
-                try:
-                    with draws:
-                        found = function(self.as_input(x.to(self.device)), *rest)
-                except OutOfMemoryError:
-                    if size == 1:
-                        raise
-                    size //= 2
-                else:
-                    found = found if type(found) is tuple else (found,)
-                    parts.append([part.cpu() for part in found])
-                    start += size
+            for start in range(0, X.shape[0], size):
+                x, *rest = (column[start : start + size] for column in (X, *columns))
+                rest = [column.to(self.device) for column in rest]
+                with draws:
+                    found = function(self.as_input(x.to(self.device)), *rest)
+                found = found if type(found) is tuple else (found,)
+                parts.append([part.cpu() for part in found])
         joined = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
         joined = [part.numpy() for part in joined]
         return joined if len(joined) > 1 else joined[0]
@@ -250,26 +242,17 @@ class MoENet(NeuralNet):
 
     def __getstate__(self):
         """Return the recipe, the weights, and the state of the optimizer if it has any."""
-        return {"version": __version__} | pack_net(self)
+        return pack_net(self)
 
     @default_torch_modes()
     def __setstate__(self, state):
         """Build the parts anew and give them their weights."""
-        version = state.get("version") if isinstance(state, dict) else None
         try:
-            try:
-                device = str(_devices.as_device(state["recipe"]["device"]))
-            except ValueError:
-                # The device of the file may not be there.
-                device = "cpu"
-            unpack_net(self, state, device)
-        except Exception as error:
-            raise ValueError(
-                f"The stored net cannot be read: {type(error).__name__}: {error}. It was stored by "
-                f"sklearn_moe {version or 'of an unknown version'}, this is {__version__}. Load it "
-                "with the version that stored it, and where it uses parts of your own with these "
-                "as they were; or fit the model again."
-            ) from error
+            device = str(_devices.as_device(state["recipe"]["device"]))
+        except ValueError:
+            # The device of the file may not be there.
+            device = "cpu"
+        unpack_net(self, state, device)
 
     @default_torch_modes()
     def to(self, device):
@@ -313,7 +296,10 @@ def work_of_a_step(module, n_samples, input_shape):
     """Return about how many multiply-adds a batch takes forwards, or what takes as long."""
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
     n_weights = sum(parameter.numel() for parameter in module.experts.parameters())
-    work = n_weights / len(module.experts) * _n_used(module)
+    router, n_used = module.router, len(module.experts)
+    if router is None or router.sparse:
+        n_used = 1 if router is None else router.top_k
+    work = n_weights / len(module.experts) * (n_used + len(module.shared))
     if module.trunk is None:
         # To read a number from memory, score it and write it for an expert takes as long as some 40
         # multiply-adds: with few filters for each patch that is most of a step.
@@ -321,10 +307,3 @@ def work_of_a_step(module, n_samples, input_shape):
     # What a trunk makes are vectors, as a rule.
     of_trunk = sum(parameter.numel() for parameter in module.trunk.parameters())
     return n_samples * (positions * of_trunk + work)
-
-
-def _n_used(module):
-    """Return how many experts a sample goes through."""
-    router = module.router
-    n_used = 1 if router is None else router.top_k if router.sparse else len(module.experts)
-    return n_used + len(module.shared)

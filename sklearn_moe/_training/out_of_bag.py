@@ -34,6 +34,7 @@ def hide_rows(net, rows, plan, groups=None):
     groups : ndarray of int or None
     """
     module, n_out_of_bag = net.module_, plan.training.n_out_of_bag
+    generator = torch.Generator().manual_seed(0)
     n_bags = len(module.experts)
     if plan.is_pool:
         n_bags = max(plan.model.n_members)
@@ -48,18 +49,17 @@ def hide_rows(net, rows, plan, groups=None):
     elif rows.x.ndim == 2 and has_few_distinct_rows(
         rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()
     ):
-        generator = torch.Generator().manual_seed(0)
-        draws = torch.rand(len(rows.y), n_bags, generator=generator)
-        in_bag = _all_but_largest(draws, n_out_of_bag)
+        in_bag = in_bag_mask(torch.rand(len(rows.y), n_bags, generator=generator), n_out_of_bag)
     else:
         encode = module.encoder or torch.nn.Identity()
         if plan.is_pool and not plan.budget.hashes_pieces:
             encode = partial(module.read, columns=module.router_columns)
-        in_bag = torch.from_numpy(
-            net.map_batches(
-                lambda x: in_bag_mask(encode(x).flatten(1), n_bags, n_out_of_bag), rows.x
-            )
+        # In float64 a hash does not depend on how the samples are grouped; on the host it is the
+        # same for all devices.
+        hashes = net.map_batches(
+            lambda x: hash_rows(encode(x).double().cpu(), n_bags, generator.manual_seed(0)), rows.x
         )
+        in_bag = in_bag_mask(torch.from_numpy(hashes), n_out_of_bag)
     return rows._replace(in_bag=in_bag.to(rows.y.device))
 
 
@@ -76,20 +76,10 @@ def _balanced_bags(sizes, n_bags, n_out_of_bag):
     return in_bag
 
 
-def in_bag_mask(x, n_experts, n_out_of_bag):
-    """Return which experts train on a sample, (n_samples, n_experts); equal samples have the same.
-
-    Each sample is out-of-bag for `n_out_of_bag` experts.
-    """
-    # In float64 the hash does not depend on how the samples are grouped; on the host it is the same
-    # for all devices.
-    hashes = hash_rows(x.double().cpu(), n_experts, torch.Generator().manual_seed(0))
-    return _all_but_largest(hashes, n_out_of_bag)
-
-
-def _all_but_largest(values, n_largest):
-    largest = values.topk(n_largest, dim=1).indices
-    return torch.ones_like(values, dtype=torch.bool).scatter_(1, largest, False)
+def in_bag_mask(draws, n_out_of_bag):
+    """Return which experts train on a sample, all but those of the `n_out_of_bag` largest draws."""
+    largest = draws.topk(n_out_of_bag, dim=1).indices
+    return torch.ones_like(draws, dtype=torch.bool).scatter_(1, largest, False)
 
 
 def has_few_distinct_rows(X):

@@ -405,12 +405,11 @@ def _train_last_epochs(fit, best_epochs, weights):
 
 
 def train_pool_further(fit):
-    """Train the kinds of a pool for an epoch on a chunk, whose rows teach the router before.
+    """Train the kinds of a pool for an epoch on a chunk.
 
-    Linear experts are trained in steps, too. Trees and estimators stay as `fit` has found them.
+    Linear experts are trained in steps, too. Trees and estimators, and the weights of the kinds,
+    stay as `fit` has found them.
     """
-    if fit.goes_on:
-        _weigh_further(fit)
     for kind, (spec, _) in enumerate(fit.plan.model.kinds):
         if not spec.is_fitted:
             train_kind(fit, kind)
@@ -419,21 +418,3 @@ def train_pool_further(fit):
                 f"expert={spec.name!r} is not trained chunk by chunk. Call `fit` "
                 "before, which finds it, or use kinds of networks."
             )
-
-
-@torch.no_grad()
-def _weigh_further(fit):
-    """Change constant weights of the kinds by what these predict of a chunk that is new to them."""
-    net, head, seen = fit.net, fit.net.criterion_, fit.learned._weights_seen.n_samples
-    router = net.module_.router
-    if router.weight.any():
-        return
-    rows = fit.rows.sample(_N_ROUTER_ROWS, torch.device(net.device))
-    kinds = range(len(net.module_.experts))
-    values, losses = _predict_unseen(net, rows, {}, None, kinds).values(head, rows.y.cpu())
-    n_rows = len(rows.y)
-    new = fit_router(values, losses, rows.counts(), np.zeros((n_rows, 0)), np.arange(n_rows))
-    share = len(fit.rows.y) / seen
-    before = router.bias.double().softmax(0).cpu().numpy()
-    weights = (1 - share) * before + share * new.gates(np.zeros((1, 0)))[0]
-    router.bias.copy_(torch.from_numpy(np.log(weights)))

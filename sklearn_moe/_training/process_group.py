@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._data.indexing import draw_rows
-from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
+from ..nn.router_parts import Noise
 from .callbacks import StopTraining
 
 _CTRL_C = KeyboardInterrupt.__name__
@@ -243,10 +243,10 @@ def _check_module(module):
                 "expert=EXPERTS['resnet18'].with_options(norm='group')."
             )
     noise = getattr(module.router, "noise", None)
-    if noise is not None and type(noise).__call__ is not Noise.__call__:
+    if noise is not None and not isinstance(noise, Noise):
         raise ValueError(
             f"router__noise={noise!r} draws for the samples that it is given, and these "
-            "differ between processes. Use a name, or a sklearn_moe.nn.Noise with a quantile."
+            "differ between processes. Use a name."
         )
 
 

@@ -6,17 +6,17 @@ from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, Pool, build_mixture
 from .predictor import Predictor
-from .router_parts import GATES, NETWORKS, NOISES, Noise, Route, Scores
+from .router_parts import NETWORKS, Route, Scores
 from .routers import ROUTERS, Router, RouterSpec, SoftRouter, TopKRouter
 from .trunks import TRUNKS
 
 # fmt: off
 __all__ = [  # noqa: RUF022
     # parts by name, and how they are described
-    "ACTIVATIONS", "BALANCES", "EXPERTS", "GATES", "LOSSES", "NETWORKS", "NOISES", "ROUTERS",
-    "TRUNKS", "ExpertSpec", "LossSpec", "RouterSpec",
+    "ACTIVATIONS", "BALANCES", "EXPERTS", "LOSSES", "NETWORKS", "ROUTERS", "TRUNKS", "ExpertSpec",
+    "LossSpec", "RouterSpec",
     # base classes of your own parts
-    "Balance", "Head", "Noise", "RegressionHead", "Route", "Router", "Scores",
+    "Balance", "Head", "RegressionHead", "Route", "Router", "Scores",
     # parts that may be subclassed or built directly
     "CNNExpert", "LinearExpert", "MLPExpert", "PatchExpert", "Pool", "SoftRouter", "TopKRouter",
     # the whole

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .._validation import Registry
-from .functional import softmax, sum_over_shards, weighted_mean
+from .functional import softmax, weighted_mean
 from .router_parts import Route
 
 
@@ -55,11 +55,6 @@ class Balance(nn.Module):
         raise NotImplementedError
 
 
-def _importance(route: Route, weight: Tensor) -> Tensor:
-    """Return the mean softmax of the scores of each expert, (n_experts,)."""
-    return weighted_mean(softmax(route.scores), weight.to(route.scores.dtype))
-
-
 class SwitchBalance(Balance):
     """M sum_m f_m P_m (Switch transformer; the paper, appendix A).
 
@@ -70,16 +65,9 @@ class SwitchBalance(Balance):
     def loss(self, router, route, weight):
         """Return M f . P."""
         load = self.update_load(route, weight)
-        return self.n_experts * (load.to(route.scores.dtype) @ _importance(route, weight))
-
-
-class ImportanceBalance(Balance):
-    """Squared coefficient of variation of the mean softmax P_m (Shazeer et al., 2017)."""
-
-    def loss(self, router, route, weight):
-        """Return cv(P)^2."""
-        shares = sum_over_shards(_importance(route, weight))
-        return shares.var(correction=0) / shares.mean().square()
+        weight = weight.to(route.scores.dtype)
+        importance = weighted_mean(softmax(route.scores), weight)
+        return self.n_experts * (load.to(route.scores.dtype) @ importance)
 
 
 class BiasBalance(Balance):
@@ -102,21 +90,8 @@ class BiasBalance(Balance):
             self.bias += self.weight * torch.sign(load.mean() - load)
 
 
-class ZLoss(Balance):
-    """Mean of logsumexp(h)^2 (ST-MoE, arXiv 2202.08906): only keeps the scores small."""
-
-    def loss(self, router, route, weight):
-        """Return the mean squared log-normalizer."""
-        return weighted_mean(route.scores.logsumexp(1).square(), weight.to(route.scores.dtype))
-
-
 BALANCES = Registry(
     "balance",
     "a callable (n_experts, weight) -> sklearn_moe.nn.Balance",
-    {
-        "switch": SwitchBalance,
-        "importance": ImportanceBalance,
-        "bias": BiasBalance,
-        "z_loss": ZLoss,
-    },
+    {"switch": SwitchBalance, "bias": BiasBalance},
 )

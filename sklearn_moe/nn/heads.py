@@ -556,10 +556,6 @@ def choose_head(
     factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
     if factory is None:
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
-    if isinstance(factory, type):
-        if not issubclass(factory, Head):
-            raise TypeError(f"{LOSSES.expected(factory)}.")
-        _check_kind(factory, factory, kind)
     return partial(_make_head, factory, kind, learns_scale=learns_scale)
 
 
@@ -567,8 +563,12 @@ def _make_head(
     factory: Callable[[int], Head], kind: str, n_targets: int, *, learns_scale: bool
 ) -> Head:
     head = LOSSES.make(factory, Head, n_targets)
+    if (other := getattr(head, "kind", None)) != kind:
+        raise ValueError(
+            f"loss={factory!r} is not made for {kind}: its kind is {other!r}. "
+            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
+        )
     if not is_own(factory):
-        _check_kind(factory, head, kind)
         for method in ("loss", "predict"):
             require_override(head, Head, method, f"loss={factory!r}")
     if learns_scale:
@@ -583,14 +583,6 @@ def learn_scale(head: Any) -> None:
     """
     if getattr(head, "family", None) is not None and not (head.has_scale or head.is_rate):
         head.log_scale = nn.Parameter(torch.zeros(head.n_targets))
-
-
-def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:
-    if (other := getattr(head, "kind", None)) != kind:
-        raise ValueError(
-            f"loss={loss!r} is not made for {kind}: its kind is {other!r}. "
-            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
-        )
 
 
 def _fitting(kind: str) -> list[str]:

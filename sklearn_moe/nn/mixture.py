@@ -16,7 +16,7 @@ from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableE
 from .experts import BoostedTrees, ExpertSpec, FittedMembers
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
-from .router_parts import GATES, NETWORKS, NOISES, Route
+from .router_parts import NETWORKS, Route
 from .routers import Router, RouterSpec, SoftRouter, make_router
 from .seeding import drawing_from, is_own, use_generator
 from .trunks import TRUNKS, make_trunk, shape_after
@@ -379,13 +379,7 @@ def build_mixture(
         for spec, options in kinds
         for part in (spec.factory, *spec.options.values(), *options.values())
     ]
-    of_router = (
-        router.router_class,
-        NETWORKS.resolve(router.network),
-        GATES.resolve(router.gate),
-        NOISES.resolve(router.noise),
-        *router.options.values(),
-    )
+    of_router = router.router_class, NETWORKS.resolve(router.network), *router.options.values()
     others = TRUNKS.resolve(trunk), BALANCES.resolve(balance)
     with drawing_from(generator, *of_experts, *of_router, *others):
         # Modules of the user may have any dtype: they are converted before they are checked.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from .._validation import Registry, accepts_argument, require_override
+from .._validation import Registry, accepts_argument
 from .dispatch import is_exporting
 from .functional import (
     Shape,
@@ -109,40 +109,6 @@ class LinearScores(Scores):
         return scores.T
 
 
-class MLPScores(Scores):
-    """Scores V^T sum_p relu(U^T x_p + b): one hidden layer on every patch, then the sum.
-
-    Unlike a linear router it can separate clusters of equal mean.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-    n_experts : int
-    init_std : float, default=0.0
-        Standard deviation of the initial weights of the last layer. The hidden layer starts
-        Glorot-uniform.
-    width : int, default=32
-        Hidden units.
-    """
-
-    def __init__(
-        self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0, width: int = 32
-    ):
-        super().__init__()
-        self.hidden = nn.Parameter(torch.empty(width, patches_shape(input_shape)[1]))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.weight = nn.Parameter(torch.zeros(n_experts, width))
-        nn.init.xavier_uniform_(self.hidden, generator=current_generator())
-        if init_std:
-            nn.init.normal_(self.weight, 0.0, init_std, current_generator())
-
-    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map samples to (n_samples, n_experts) scores."""
-        patches = as_patches(x).to(dtype)
-        hidden = nn.functional.linear(patches, self.hidden.to(dtype), self.bias.to(dtype))
-        return (self.weight.to(dtype) @ hidden.relu().sum(1).T).T
-
-
 class NormalizedScores(Scores):
     """Scores of samples scaled to mean 0 and norm 1, as learned features have no fixed scale.
 
@@ -193,7 +159,7 @@ class _ModuleScores(Scores):
 NETWORKS = Registry(
     "router__network",
     "a callable (input_shape, n_experts) -> torch.nn.Module",
-    {"linear": LinearScores, "mlp": MLPScores},
+    {"linear": LinearScores},
 )
 
 
@@ -329,17 +295,13 @@ def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     return _take(noisy, chosen)
 
 
-GATES = Registry(
-    "router__gate",
-    "a callable (scores, noisy, chosen) -> weights",
-    {
-        "softmax": softmax_gate,
-        "renormalized": renormalized_gate,
-        "relative": relative_gate,
-        "sigmoid": sigmoid_gate,
-        "logit": logit_gate,
-    },
-)
+GATES = {
+    "softmax": softmax_gate,
+    "renormalized": renormalized_gate,
+    "relative": relative_gate,
+    "sigmoid": sigmoid_gate,
+    "logit": logit_gate,
+}
 
 
 # -- noise --------------------------------------------------------------------------------
@@ -409,30 +371,4 @@ class GumbelNoise(Noise):
         return -(-_inside(u).log()).log()
 
 
-NOISES = Registry(
-    "router__noise",
-    "a callable (x, scores, generator) -> noise, or a subclass of sklearn_moe.nn.Noise",
-    {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise},
-)
-
-
-def make_noise(noise: str | Callable | None, hashed: bool) -> Callable | None:
-    """Return the noise function of a name, a subclass of `Noise` or a function; None for None.
-
-    `hashed` is passed to subclasses; a function is returned as it is.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If it is another class, or a distribution without `quantile`.
-    """
-    made = NOISES.resolve(noise)
-    if isinstance(made, type):
-        if not issubclass(made, Noise):
-            raise TypeError(f"router__noise={noise!r} must be {NOISES.alternative}.")
-        made = made(hashed)
-    if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
-        require_override(made, Noise, "quantile", f"router__noise={noise!r}")
-    return made
+NOISES = {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise}

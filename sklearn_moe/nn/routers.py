@@ -23,11 +23,9 @@ from .router_parts import (
     GATES,
     NOISES,
     LinearScores,
-    Noise,
     NormalizedScores,
     Route,
     choose,
-    make_noise,
     make_scores,
 )
 
@@ -40,8 +38,7 @@ class Router(nn.Module):
     network : module
         `network(x, dtype)` maps a batch to (n_samples, n_experts) scores.
     top_k : int, default=1
-    gate : str or callable, default="softmax"
-        A name in `GATES` or a function like those.
+    gate : {"softmax", "renormalized", "relative", "sigmoid", "logit"}, default="softmax"
     noise : callable or None
         `noise(x, scores, generator)` is added to the scores that are compared, in training.
     balance : Balance or None
@@ -71,7 +68,7 @@ class Router(nn.Module):
         network: nn.Module,
         *,
         top_k: int = 1,
-        gate: str | Callable = "softmax",
+        gate: str = "softmax",
         noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
         balance: Balance | None = None,
         mix: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -79,7 +76,7 @@ class Router(nn.Module):
         super().__init__()
         self.network = network
         self.top_k = top_k
-        self.gate = GATES.resolve(gate)
+        self.gate = GATES[gate]
         self.noise = noise
         self.balance = balance
         self.mix = mix
@@ -87,7 +84,7 @@ class Router(nn.Module):
         self.frozen = False
 
     @classmethod
-    def check(cls, n_experts: int, top_k: int, gate: str | Callable) -> None:
+    def check(cls, n_experts: int, top_k: int, gate: str) -> None:
         """Refuse settings that the router does not support, with the reason."""
         if top_k != 1:
             raise ValueError(
@@ -175,7 +172,7 @@ class TopKRouter(Router):
     sparse = noisy = True
 
     @classmethod
-    def check(cls, n_experts: int, top_k: int, gate: str | Callable) -> None:
+    def check(cls, n_experts: int, top_k: int, gate: str) -> None:
         """Refuse more experts than there are, and a gate that is always 1."""
         if top_k > n_experts:
             raise ValueError(f"top_k={top_k} experts cannot be chosen out of n_experts={n_experts}")
@@ -258,7 +255,7 @@ class RouterSpec:
     Parameters
     ----------
     router_class : subclass of Router
-    noise : str, callable or None, default="uniform"
+    noise : {"uniform", "gaussian", "gumbel"}, callable or None, default="uniform"
         Noise in training.
     network : str, callable or None, default=None
         A score network that is part of the name, as in `NETWORKS`; None leaves it to the user, and
@@ -269,8 +266,8 @@ class RouterSpec:
         Start from random weights, where scores of zero would tie forever ("random").
     top_k : int, default=1
         Experts of a sample.
-    gate : str, callable or None, default=None
-        Weights of the outputs, as in `GATES`. None: the first of `router_class.gates`.
+    gate : str or None, default=None
+        Weights of the outputs. None: the first of `router_class.gates`.
     noise_at_predict : bool, default=False
         Draw the noise at prediction, too, from a fixed seed, as the authors' notebooks do. The
         prediction for a sample then depends on its place in X.
@@ -290,7 +287,7 @@ class RouterSpec:
     single_choice: bool = False
     random_init: bool = False
     top_k: int = 1
-    gate: str | Callable | None = None
+    gate: str | None = None
     noise_at_predict: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     # The name or class that it is made of.
@@ -382,23 +379,14 @@ def make_router(
     """
     router_class = spec.router_class
     with _errors_name(spec):
-        noise = make_noise(spec.noise, hashed)
         gate = spec.gate or router_class.gates[0]
-        # Those of the library are known by name, all others are functions.
-        gate = gate if gate in Router.gates else GATES.resolve(gate)
-        _check_parts(spec, gate, noise)
+        _check_parts(spec, gate)
         router_class.check(n_experts, spec.top_k, gate)
-    # Functions of the user are called on a sample of zeros.
-    zeros = torch.zeros(1, n_experts)
-    if callable(gate):
-        chosen = None
-        if router_class.noisy:
-            chosen = torch.arange(min(spec.top_k, n_experts)).unsqueeze(0)
-        shape = (zeros if chosen is None else chosen).shape
-        dry_run(GATES.expected(gate), gate, zeros, zeros, chosen, shape=shape)
-    if noise is not None and not isinstance(noise, Noise):
-        x = torch.zeros(1, *input_shape)
-        dry_run(NOISES.expected(noise), noise, x, zeros, Generator(), shape=zeros.shape)
+    noise = NOISES[spec.noise](hashed) if isinstance(spec.noise, str) else spec.noise
+    if callable(spec.noise):
+        expected = f"router__noise={noise!r} must be a callable (x, scores, generator) -> noise"
+        x, zeros = torch.zeros(1, *input_shape), torch.zeros(1, n_experts)
+        dry_run(expected, spec.noise, x, zeros, Generator(), shape=zeros.shape)
     std = init_std if spec.random_init else 0.0
     if not spec.random_init and router_class.noisy and noise is None:
         # Experts of equal scores would tie forever.
@@ -426,16 +414,18 @@ def _errors_name(spec: RouterSpec) -> Iterator[None]:
         raise ValueError(f"router={spec}: {reason}.") from None
 
 
-def _check_parts(spec, gate, noise):
+def _check_parts(spec, gate):
     """Refuse parts that do not go together, whatever the data are."""
     if spec.single_choice and spec.top_k != 1:
         raise ValueError(f"one expert is used, got top_k={spec.top_k}. Use router='topk'")
     gates = spec.router_class.gates
-    if isinstance(gate, str) and gate not in gates:
+    if gate not in gates:
         raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
-    if noise is None and spec.router_class.learns_noise:
+    if not callable(spec.noise) and spec.noise not in {None, *NOISES}:
+        raise ValueError(f"router__noise={spec.noise!r} is none of {[*NOISES]}, or None")
+    if spec.noise is None and spec.router_class.learns_noise:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
-    if noise is not None and not spec.router_class.noisy:
+    if spec.noise is not None and not spec.router_class.noisy:
         raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
 
 

@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from .._devices import default_torch_modes
-from .._persistence import StoredModule
 from .._validation import name_in_errors
 from ..nn.seeding import use_generator
 from ._base import BaseImageFeatures, as_float
@@ -241,13 +240,3 @@ class BackboneFeatures(BaseImageFeatures):
 
     def _operation(self, X, device):
         return self.network_ if device.type == "cpu" else copy.deepcopy(self.network_).to(device)
-
-    def __getstate__(self):
-        """Return the state with networks in a form that joblib hashes by their values."""
-        state = super().__getstate__().items()
-        return {k: StoredModule(v) if isinstance(v, nn.Module) else v for k, v in state}
-
-    def __setstate__(self, state):
-        """Take networks back: pickles have turned them into networks, shallow copies have not."""
-        state = {k: v.module if isinstance(v, StoredModule) else v for k, v in state.items()}
-        super().__setstate__(state)

@@ -27,7 +27,6 @@ MODELS = {
     "top1, no noise": {"router__noise": None},
     "top1, gate sigmoid": {"router__gate": "sigmoid"},
     "top1, gate logit": {"router__gate": "logit"},
-    "top1, network mlp": {"router__network": "mlp"},
     "top1, frozen after 10 epochs": {"callbacks": [FreezeRouter(after=10)]},
     "topk, 2": {"router": "topk", "top_k": 2},
     "topk, 2, gate renormalized": {"router": "topk", "top_k": 2, "router__gate": "renormalized"},
@@ -35,10 +34,7 @@ MODELS = {
     "noisy_topk, 1": {"router": "noisy_topk"},
     **{name: {"router": name} for name in ("sampled", "soft", "sigmoid")},
     "random": {"router": "random"},
-    **{
-        f"top1, balance {name}": {"balance": name}
-        for name in ("switch", "importance", "bias", "z_loss")
-    },
+    **{f"top1, balance {name}": {"balance": name} for name in ("switch", "bias")},
     "single expert": {"n_experts": 1},
 }
 

@@ -23,7 +23,7 @@ REPRESENTATIVES = {
     "switch": ("table", MoEClassifier(router="top1", balance="switch")),
     "two of three": (
         "table",
-        MoEClassifier(router=RouterParams("topk", gate="renormalized"), top_k=2, balance="z_loss"),
+        MoEClassifier(router=RouterParams("topk", gate="renormalized"), top_k=2, balance="switch"),
     ),
     "sgd": (
         "table",

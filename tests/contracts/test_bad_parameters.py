@@ -153,8 +153,6 @@ UNFIT = [  # functions, and what is seen of them
     ("router__network", lambda s, n: n, "returned int"),
     ("router__network", lambda s, n: nn.LSTM(*s, n), "'tuple'"),
     ("router__noise", lambda x, s, g: s[:, :1], "shape"),
-    ("router__noise", Thing, ""),
-    ("router__gate", lambda s, n, c: s, r"\(1, 1\)"),
     ("balance", takes_none, "takes 0 positional"),
     ("balance", takes_two, "returned int"),
     ("loss", takes_none, "takes 0 positional"),
@@ -194,7 +192,7 @@ CONTRADICTIONS += [{"router": "topk", "router__gate": "renormalized"}]
 CONTRADICTIONS += [{"router": "soft", "router__gate": "sigmoid"}]
 CONTRADICTIONS += [{"router": "soft", "router__noise": "uniform"}]
 CONTRADICTIONS += [{"router__noise": None, "router": "noisy_topk"}]
-CONTRADICTIONS += [{"router": "random", "router__network": "mlp"}]
+CONTRADICTIONS += [{"router": "random", "router__network": "linear"}]
 CONTRADICTIONS += [{"router": "soft", "router__n_shared_experts": 1}]
 CONTRADICTIONS += [{"router": "top1", "early_stopping": "out_of_bag"}]
 CONTRADICTIONS += [{"router": "top1", "expert_loss_weight": 0.5}]

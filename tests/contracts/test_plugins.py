@@ -22,10 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCo
 
 
 def make(model=MoEClassifier, **parameters):
-    """Return an estimator for a brief fit, in which noise has a meaning if it is set."""
-    noisy = {"router": "top1"} if "router__noise" in parameters else {}
-    noisy |= {"expert": "mlp"} if "activation" in parameters else {}
-    return brief(model, **noisy | parameters)
+    """Return an estimator for a brief fit."""
+    defaults = {"expert": "mlp"} if "activation" in parameters else {}
+    return brief(model, **defaults | parameters)
 
 
 # -- the parts ----------------------------------------------------------------------------
@@ -111,17 +110,6 @@ class Hinges(torch.nn.Linear):
         return super().forward(x).relu()
 
 
-def coin(x, scores, generator):
-    """Return a noise: 0 or 1."""
-    return torch.randint(2, (len(x), scores.shape[1]), generator=generator).to(scores)
-
-
-def timid(scores, noisy, chosen):
-    """Return a gate: half a sigmoid."""
-    weights = scores.sigmoid() / 2
-    return weights if chosen is None else weights.gather(1, chosen)
-
-
 def of_scores(network):
     """Return a score network without what normalizes its samples behind a trunk."""
     return getattr(getattr(network, "network", network), "module", None)
@@ -152,8 +140,6 @@ PLUGINS = {
     "loss": Plugin(nn.LOSSES, BrierHead, lambda m: m.net_.criterion_, nn.LossSpec(BrierHead)),
     "solver": Plugin(SOLVERS, SignSGD, lambda m: m.net_.optimizer_, SolverSpec(SignSGD)),
     "router__network": Plugin(nn.NETWORKS, Hinges, lambda m: of_scores(m.module_.router.network)),
-    "router__noise": Plugin(nn.NOISES, coin, lambda m: m.module_.router.noise),
-    "router__gate": Plugin(nn.GATES, timid, lambda m: m.module_.router.gate),
 }
 
 
@@ -164,7 +150,7 @@ def registered():
         plugin.registry.register("mine", plugin.entry or plugin.part)
     yield
     for plugin in PLUGINS.values():
-        del plugin.registry._entries["mine"]
+        del plugin.registry["mine"]
 
 
 # -- in use -------------------------------------------------------------------------------

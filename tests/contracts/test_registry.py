@@ -9,19 +9,22 @@ from house import ROOT
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, nn
 from sklearn_moe._validation import Registry
+from sklearn_moe.nn.router_parts import GATES, NOISES
 from sklearn_moe.optim import SOLVERS
 
 REGISTRIES = {
     **{"expert": nn.EXPERTS, "trunk": nn.TRUNKS, "router": nn.ROUTERS, "balance": nn.BALANCES},
     **{"activation": nn.ACTIVATIONS, "loss": nn.LOSSES, "solver": SOLVERS},
-    **{"router__noise": nn.NOISES, "router__gate": nn.GATES, "router__network": nn.NETWORKS},
+    "router__network": nn.NETWORKS,
 }
+# Those of which nobody registers more, too.
+NAMES = {**REGISTRIES, "router__noise": NOISES, "router__gate": GATES}
 KINDS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
 
 
 def names_of(estimator, parameter, kinds=None):
     """Return the names of a parameter; of a loss those that the estimator would not refuse."""
-    kinds, names = kinds or KINDS[estimator], REGISTRIES[parameter]
+    kinds, names = kinds or KINDS[estimator], NAMES[parameter]
     return [n for n in names if parameter != "loss" or any(getattr(names[n], k) for k in kinds)]
 
 
@@ -40,7 +43,6 @@ def test_a_new_name_comes_last_and_is_known_from_then_on():
     assert (len(registry), names) == (2, {"b": 1})
     assert registry.resolve("a") == 2
     assert registry.resolve(len) is len
-    assert repr(registry) == "Registry('letter', ['b', 'a'])"
     for offered, known in ((None, "'a', 'b'"), (lambda: ["b"], "'b'")):
         message = rf"letter='c': pass one of \[{known}\] or a callable of your own\."
         raises(ValueError, message, registry.resolve, "c", offered)
@@ -61,7 +63,7 @@ def test_unknown_names_list_the_known_ones():
 def test_every_name_is_documented():
     guide = "".join(path.read_text() for path in (ROOT / "docs").glob("*.rst"))
     missing = []
-    for parameter, registry in REGISTRIES.items():
+    for parameter, registry in NAMES.items():
         missing += [f"{parameter}={name}, guide" for name in registry if f'"{name}"' not in guide]
         for estimator in KINDS:
             part = RouterParams if "__" in parameter else estimator

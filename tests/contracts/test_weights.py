@@ -7,7 +7,6 @@ from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 
 from sklearn_moe import (
-    BalanceParams,
     MixtureClassifier,
     MixtureRegressor,
     MoEClassifier,
@@ -39,15 +38,11 @@ def move(batch_size, model, **options):
     return (weights_of(end.fit(X, y, weight)) - weights_of(start.fit(X, y, weight))).numpy()
 
 
-HEAVY_Z_LOSS = {"balance": BalanceParams("z_loss", weight=10.0)}
-
-
 @pytest.mark.parametrize(
     ("model", "options"),
     [
         (MoEClassifier, {"router": "soft", "expert": "mlp"}),
         (MoERegressor, {"router": "topk", "expert": "mlp", "router__noise": None}),
-        (MoEClassifier, {"router": "topk", "expert": "mlp", "router__noise": None, **HEAVY_Z_LOSS}),
     ],
 )
 def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, options):
@@ -162,16 +157,9 @@ def test_weights_of_classes_are_weights_of_samples():
     by_sample = MoEClassifier(**options).fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
     np.testing.assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
     assert by_class.predict(X).sum() < MoEClassifier(**options).fit(X, y).predict(X).sum()
-    # And label by label, where there are several.
-    Y = np.stack([y, X[:, 1] > 0, X[:, 0] * X[:, 1] > 0], axis=1).astype(int)
-    by_label = [{0: 1, 1: 3}, {0: 1, 1: 1}, {0: 1, 1: 0.5}]
-    weight = np.where(Y[:, 0] == 1, 3.0, 1.0) * np.where(Y[:, 2] == 1, 0.5, 1.0)
-    found = MoEClassifier(**options, class_weight=by_label).fit(X, Y)
-    expected = MoEClassifier(**options).fit(X, Y, sample_weight=weight)
-    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-4)
-    for wrong, target in ((by_label[:2], Y), (by_label, y)):
-        with pytest.raises(ValueError, match=r"class_weight.*one dict per column"):
-            MoEClassifier(**options, class_weight=wrong).fit(X, target)
+    labels = np.stack([y, X[:, 1] > 0], axis=1).astype(int)
+    with pytest.raises(ValueError, match=r"class_weight.*is for classes.*Use 'balanced'"):
+        by_class.fit(X, labels)
 
 
 def no_information(n=4000, n_rare=8):

@@ -22,8 +22,8 @@ from sklearn_moe import MoEClassifier
 from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
-from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
-from sklearn_moe.optim import NormalizedSGD, SolverSpec
+from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS, TopKRouter
+from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 # Three epochs are enough to see that something works, not for a router to learn.
@@ -168,8 +168,8 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
 @pytest.mark.parametrize(
     "options",
     [
-        {"solver__momentum": 0.9, "solver__weight_decay": 1e-3, "balance": "switch"},
-        {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
+        {"solver__weight_decay": 1e-3, "balance": "switch"},
+        {"expert": "patch_conv", "solver": SOLVERS["normalized_sgd"].with_options(norm="sum")},
         {"router": "sigmoid", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
         {"router": "topk", "balance": "bias"},
@@ -180,7 +180,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
 def test_stacked_experts_learn_as_unstacked_ones(patches, options):
     (X, y, _), _ = patches
     X, weight = X[:300].astype(np.float64), np.linspace(0.5, 2, 300)
-    spec = SolverSpec.of(options.get("solver", NormalizedSGD))
+    spec = options.get("solver", SOLVERS["normalized_sgd"])
     options = {"max_iter": 8, "batch_size": 75} | options
     stacked, unstacked = (
         fit_on(X, y[:300], weight, **options | {"solver": replace(spec, units=units)})
@@ -204,10 +204,15 @@ def test_warnings_point_at_the_line_of_the_caller(patches):
 
 def test_collapse_warning_names_the_expert_and_the_remedies(patches):
     (X, y, _), _ = patches
-    # No noise and a router at zero: every tie goes to expert 0.
-    still = {"router__noise": lambda x, scores, generator: torch.zeros_like(scores)}
+
+    class Still(TopKRouter):
+        """No noise and a router at zero: every tie goes to expert 0."""
+
+        def add_noise(self, x, scores, generator):
+            return scores
+
     with pytest.warns(ExpertCollapseWarning, match=r"Expert 0 .*100\.0% .*balance='switch'"):
-        fit_on(X, y, router__learning_rate=0, **still)
+        fit_on(X, y, router__learning_rate=0, router=Still)
 
 
 SHAPES = {"table": (200,), "patches": (4, 50), "images": (2, 10, 10)}
@@ -304,7 +309,7 @@ def test_labels_are_held_out_and_taken_in_parts(labels):
 def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
     X, Y = labels
     assert get_tags(MoEClassifier()).classifier_tags.multi_label
-    for loss in ("probabilities", LOSSES["margin"].classes):
+    for loss in ("probabilities", LOSSES["log_loss"].classes):
         clf = MoEClassifier(loss=loss)
         assert not get_tags(clf).classifier_tags.multi_label
         raises(ValueError, r"not made for|predicts classes|labels", clf.fit, X, Y)

@@ -66,12 +66,6 @@ def test_densities_of_numbers_against_a_reference(numbers, loss):
     share = integrate.cumulative_trapezoid(density, points, initial=0)
     found = np.interp(reg.predict_quantiles(X[:1], Q)[0], points, share)
     np.testing.assert_allclose([*found, share[-1]], [*levels, 1], atol=1e-4)
-    drawn = reg.sample_y(X[:2], 20_000, random_state=0)
-    assert drawn.shape == (2, 20_000)
-    below = (drawn[:, :, np.newaxis] < reg.predict_quantiles(X[:2], Q)[:, np.newaxis]).mean(axis=1)
-    np.testing.assert_allclose(below, [levels, levels], atol=0.012)
-    np.testing.assert_allclose(drawn.mean(axis=1), reg.predict(X[:2]), atol=2.5)
-    np.testing.assert_array_equal(drawn, reg.sample_y(X[:2], 20_000, random_state=0))
 
 
 def test_the_scale_is_that_of_samples_that_were_not_trained_on():
@@ -89,7 +83,6 @@ def test_several_outputs(numbers, loss):
     Y = np.stack([y, -2 * y], axis=1)
     reg = MoERegressor(loss=loss, **BRIEF).fit(X, Y)
     assert reg.score_samples(X, Y).shape == (300,)
-    assert reg.sample_y(X[:4], 5, random_state=0).shape == (4, 2, 5)
     assert reg.responsibilities(X, Y).sum(axis=1) == pytest.approx(1)
     with pytest.raises(ValueError, match="predict_quantiles needs a y of one output, got 2"):
         reg.predict_quantiles(X, 0.5)
@@ -112,7 +105,6 @@ def test_a_constant_target_and_one_expert(numbers):
     X, y = numbers
     constant = MoERegressor(**BRIEF).fit(X, np.full(300, 7.0))
     assert constant.predict_quantiles(X, [0.1, 0.9]) == pytest.approx(7)
-    assert constant.sample_y(X[:3], 2, random_state=0) == pytest.approx(7)
     one = MoERegressor(1, max_iter=8, random_state=0).fit(X, y)
     np.testing.assert_array_equal(one.responsibilities(X, y), 1)
     assert one.score_samples(X).min() > one.score_samples(X, y).min()  # at the prediction
@@ -133,7 +125,6 @@ def test_losses_without_a_density_are_refused(numbers):
     assert not hasattr(reg, "scale_")
     for name, value in {"score_samples": y, "responsibilities": y, "predict_quantiles": Q}.items():
         refuses(name, r"loss=.*Own.*belongs to no density", getattr(reg, name), X, value)
-    refuses("draws", r"loss=.*Own.*belongs to no density", reg.sample_y, X)
 
     class Named(SquaredErrorHead):
         family = "cauchy"
@@ -148,7 +139,6 @@ def test_bad_arguments(numbers):
     reg = MoERegressor(**BRIEF).fit(X, y)
     for call, name, values in (
         (reg.predict_quantiles, r"\bq\b", (0, 1.2, [0.5, -1], [[0.5]], np.nan, "half", [])),
-        (reg.sample_y, "n_samples", (0, 1.5, "2")),
         (reg.predict_interval, "coverage", (0, 1, 90, "most", [0.9])),
         (reg.score_samples, "X and y", [y[:-1]]),
         (reg.responsibilities, "y", [np.where(y > 1100, np.nan, y)]),
@@ -181,7 +171,11 @@ def test_intervals_are_wide_where_the_noise_is(loss):
     covered = (interval[:, 0] < y) & (y < interval[:, 1])
     for part in (X[:, 0] < 0, X[:, 0] >= 0):
         assert covered[part].mean() == pytest.approx(0.8, abs=0.05)
-    even = X[:, 0] + X[:, 1] + reg.sample_y(X[:1], 4000, random_state=0)[0]
+    even = (
+        X[:, 0]
+        + X[:, 1]
+        + reg.predict_quantiles(X[:1], np.random.default_rng(2).uniform(size=4000))[0]
+    )
     steady = MoERegressor(loss=loss, **BRIEF).fit(X[:1000], even[:1000])
     assert abs(steady.scale_slope_[0]) < 0.1
 
@@ -223,9 +217,6 @@ def test_probabilities_of_classes(classes, options):
     joint = clf.gate_proba(X) * clf.expert_proba(X)[rows, :, codes]
     joint /= joint.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(clf.responsibilities(X, y), joint, atol=1e-5)
-    drawn = clf.sample_y(X[:3], 20_000, random_state=0)
-    shares = (drawn[:, :, np.newaxis] == clf.classes_).mean(axis=1)
-    np.testing.assert_allclose(shares, clf.predict_proba(X[:3]), atol=0.012)
     raises(ValueError, r"labels \['x'\]", clf.score_samples, X, np.where(y == "a", "x", y))
 
 
@@ -239,9 +230,6 @@ def test_probabilities_of_margins_and_labels(classes):
     proba = several.predict_proba(X)
     expected = np.log(np.where(Y, proba, 1 - proba)).sum(axis=1)
     np.testing.assert_allclose(several.score_samples(X, Y), expected, rtol=1e-3, atol=1e-6)
-    assert several.sample_y(X[:3], 5, random_state=0).shape == (3, 2, 5)
-    shares = several.sample_y(X[:3], 20_000, random_state=0).mean(axis=2)
-    np.testing.assert_allclose(shares, proba[:3], atol=0.012)
 
 
 def test_an_expert_that_no_float_can_tell_from_0_has_responsibility_0(classes):
@@ -311,10 +299,6 @@ def test_probabilities_of_counts_against_a_reference():
     quantiles = reg.predict_quantiles(X[:5], Q)
     shares = np.exp(every).cumsum(axis=0)
     np.testing.assert_array_equal(quantiles, [(row[:, None] < levels).sum(0) for row in shares.T])
-    drawn = reg.sample_y(X[:5], 20_000, random_state=0)
-    np.testing.assert_array_equal(drawn, np.rint(drawn))
-    for k in range(4):
-        np.testing.assert_allclose((drawn == k).mean(axis=1), np.exp(every[k]), atol=0.02)
 
 
 @pytest.mark.parametrize("dispersion", [0.0, 0.5])
@@ -347,7 +331,7 @@ def test_rates_have_no_density():
     X, y, _ = make_counts(200, 0)
     reg = MoERegressor(loss="poisson", **BRIEF).fit(X, y / 2)
     assert not hasattr(reg, "dispersion_")
-    for method in (reg.predict_interval, reg.sample_y, reg.score_samples):
+    for method in (reg.predict_interval, reg.score_samples):
         raises(ValueError, "loss='poisson' has probabilities of whole numbers only", method, X)
     assert reg.predict(X).mean() == pytest.approx(y.mean() / 2, rel=0.2)
 
@@ -362,8 +346,7 @@ def test_rates_that_happen_to_be_whole_are_no_counts():
         assert reg.dispersion_ < 2  # 14, if one of the counts were 12
         assert np.isneginf(reg.score_samples(X, np.ones(400))).all()
         assert reg.score_samples(X, np.full(400, 12.0)).min() > -4
-        said = reg.predict_interval(X), reg.sample_y(X, 3, random_state=0)
-        assert not (np.hstack(said) % 12).any()
+        assert not (reg.predict_interval(X) % 12).any()
     # Of several exposures, each with its own step, a rate alone tells no probability.
     exposure = rng.choice([1 / 12, 1 / 2, 1], 400)
     whole = np.rint(rng.poisson(rate * exposure) / exposure)

@@ -32,35 +32,18 @@ def loss_of(router, x, weight=None, seed=2):
     return router.balance(router, router(x, seeded(seed)), weight)
 
 
-def test_losses_grow_with_skew_between_known_ends():
-    x = samples()
-    ends = {"switch": (1, 4), "importance": (0, 3)}
-    for name, (even, collapsed) in ends.items():
-        losses = []
-        for strength in (0.0, 1.0, 3.0, 50.0):
-            router = balanced(name)
-            skew(router, strength)
-            losses.append(loss_of(router, x).item())
-        assert losses == sorted(losses), name
-        assert (losses[0], losses[-1]) == pytest.approx((even, collapsed), abs=0.02), name
+def test_the_loss_grows_with_skew_between_known_ends():
+    x, losses = samples(), []
+    for strength in (0.0, 1.0, 3.0, 50.0):
+        router = balanced("switch")
+        skew(router, strength)
+        losses.append(loss_of(router, x).item())
+    assert losses == sorted(losses)
+    assert (losses[0], losses[-1]) == pytest.approx((1, 4), abs=0.02)
 
 
-def test_z_loss_is_the_squared_normalizer():
-    router = balanced("z_loss", weight=0.5)
-    torch.nn.init.normal_(router.network.weight, generator=seeded())
-    x, weight = samples(), torch.linspace(0.5, 2, 400, dtype=torch.float64)
-    weight /= weight.mean()
-    z = (x @ router.network.weight.T).exp().sum(1).log() ** 2
-    expected = 0.5 * (weight * z).sum() / weight.sum()
-    loss = loss_of(router, x, weight)
-    torch.testing.assert_close(loss, expected)
-    loss.backward()
-    assert router.network.weight.grad.abs().max() > 1e-4
-
-
-@pytest.mark.parametrize("name", ["switch", "importance"])
-def test_following_the_loss_evens_the_load(name):
-    x, router = samples(), balanced(name)
+def test_following_the_loss_evens_the_load():
+    x, router = samples(), balanced("switch")
     skew(router, 2.0)
     weight = torch.ones(len(x), dtype=torch.float64)
     before = router(x, seeded(2)).load(weight)

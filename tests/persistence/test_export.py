@@ -20,6 +20,12 @@ from sklearn_moe.nn.predictor import require_onnx
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
 N_TRAIN, N = 60, 1000
+
+
+def torch_layer(input_shape, n_outputs):
+    return torch.nn.Sequential(torch.nn.Linear(*input_shape, n_outputs), torch.nn.Tanh())
+
+
 _rng = np.random.default_rng(0)
 SAMPLES = {
     "table": _rng.normal(size=(N, 6)).astype(np.float32),
@@ -94,7 +100,7 @@ OTHERS = {
     "labels": (TABLE, TARGETS["multilabel"], SHARED | {"top_k": 2, "balance": "bias"}),
     "one expert": (PATCHES, CLASSES, {"n_experts": 1}),
     "many of many": (TABLE, CLASSES, {"n_experts": 8, "router": "topk", "top_k": 5}),
-    "network of scores": (TABLE, CLASSES, {"router": RouterParams("top1", network="mlp")}),
+    "network of scores": (TABLE, CLASSES, {"router": RouterParams("top1", network=torch_layer)}),
     "double softmax": (TABLE, CLASSES, {"loss": "probabilities", "router": "top1"}),
     "several numbers": (TABLE, 10 * TABLE[:, :2], {"loss": "gaussian", "router": "random"}),
 }

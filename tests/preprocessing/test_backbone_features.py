@@ -4,7 +4,6 @@ import copy
 import pickle
 from functools import partial
 
-import joblib
 import numpy as np
 import torch
 from helpers import names, noise_images, raises, seeded
@@ -146,19 +145,6 @@ def test_weights_by_name_come_with_their_transforms(monkeypatch):
     assert_close(transformer.transform(X), expected)
     again = pickle.loads(pickle.dumps(transformer))
     np.testing.assert_array_equal(again.transform(X), transformer.transform(X))
-
-
-# -- copies, pickles, hashes --------------------------------------------------------------
-
-
-def test_hashes_are_of_values():
-    transformer, changed = BackboneFeatures(make_network(), random_state=0), make_network()
-    expected = [joblib.hash(transformer), joblib.hash(clone(transformer).fit(images()))]
-    for network in (make_network(), pickle.loads(pickle.dumps(transformer)).backbone):
-        same = BackboneFeatures(network, random_state=0)
-        assert [joblib.hash(same), joblib.hash(same.fit(images()))] == expected
-    changed[0].weight.data.view(-1)[0] += 1
-    assert joblib.hash(BackboneFeatures(changed, random_state=0)) != expected[0]
 
 
 # -- what is refused ----------------------------------------------------------------------

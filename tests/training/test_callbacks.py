@@ -144,11 +144,14 @@ def test_what_a_trace_cannot_do_is_explained(problem):
     X, y, _, dictionary = problem
     raises(ValueError, "got every=0", traced, X, y, RoutingTrace(every=0))
     table = X.reshape(600, -1)
-    trace, mlp = RoutingTrace(dictionary=dictionary), RouterParams(network="mlp")
+    trace = RoutingTrace(dictionary=dictionary)
+    own = RouterParams(
+        network=lambda shape, n: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(200, n))
+    )
     refused = "patch experts on patches of size 50, got "
     raises(ValueError, refused + "MLPExpert", traced, table, y, trace)
     raises(ValueError, refused + ".* and KindRouter", traced, table, y, trace, n_experts="auto")
-    raises(ValueError, refused + ".* and MLPScores", traced, X, y, trace, router=mlp)
+    raises(ValueError, refused + ".* and _ModuleScores", traced, X, y, trace, router=own)
     raises(ValueError, refused + ".* and NoneType", traced, X, y, trace, n_experts=1)
 
 

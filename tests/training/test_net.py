@@ -10,6 +10,7 @@ from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, SolverParams
 from sklearn_moe._training.out_of_bag import in_bag_mask
+from sklearn_moe.nn.seeding import hash_rows
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0, "expert": "mlp"}
@@ -134,18 +135,21 @@ def test_what_is_no_callback_is_named(table):
 
 
 def test_every_sample_is_out_of_bag_for_some_experts():
+    def mask(x):
+        return in_bag_mask(hash_rows(x.double(), n, seeded()), n_out)
+
     x = torch.randn(1000, 50, generator=seeded(), dtype=torch.float64)
     x[500:] = x[:500]
     for dtype, n, n_out in ((torch.float32, 2, 1), (torch.float64, 8, 3), (torch.float32, 8, 7)):
         x = x.to(dtype)
-        in_bag = in_bag_mask(x, n, n_out)
+        in_bag = mask(x)
         assert (in_bag.shape, in_bag.dtype) == ((1000, n), torch.bool)
         assert (in_bag.sum(1) == n - n_out).all()
         assert torch.equal(in_bag[500:], in_bag[:500])
         share = (~in_bag[:500]).double().mean(0)
         assert (share - n_out / n).abs().max() < 0.1  # four standard deviations
         for size in (1, 7):
-            parts = torch.cat([in_bag_mask(part, n, n_out) for part in x[:500].split(size)])
+            parts = torch.cat([mask(part) for part in x[:500].split(size)])
             assert torch.equal(parts, in_bag[:500])
 
 

@@ -8,8 +8,7 @@ import torch
 from helpers import raises
 
 from sklearn_moe import MoEClassifier, _devices
-from sklearn_moe._data.rows import Rows, storage_device
-from sklearn_moe._data.validation import Samples, WeightsSeen
+from sklearn_moe._data.rows import storage_device
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
 from sklearn_moe._parameters.plan import resolve
 from sklearn_moe._training.net import place
@@ -115,20 +114,6 @@ def test_large_data_stay_on_the_host(monkeypatch):
     assert storage_device(np.zeros(3), "cpu") == as_device("cpu")
 
 
-def test_samples_stay_on_the_host_if_others_took_its_memory(monkeypatch):
-    def copy(tensor, device):
-        if tensor.ndim == 1:  # y, the second column of three
-            raise OutOfMemoryError("CUDA out of memory.")
-        return torch.empty_like(tensor, device="meta")
-
-    monkeypatch.setattr(torch.Tensor, "to", copy)
-    monkeypatch.setattr("sklearn_moe._data.rows.free_memory", lambda device: 1000)
-    samples = Samples(np.zeros((3, 2)), np.zeros(3), np.ones(3), None)
-    seen = WeightsSeen().updated(np.ones(3))
-    rows = Rows.of(samples, seen, "float64", torch.device("cuda"))
-    assert {column.device.type for column in rows[:3]} == {"cpu"}
-
-
 class Greedy(torch.nn.Module):
     """An expert that takes no more than so many samples at a time."""
 
@@ -146,21 +131,6 @@ class Greedy(torch.nn.Module):
 
 
 GREEDY = MoEClassifier(**BRIEF, expert=Greedy, router="sigmoid")
-
-
-def test_prediction_takes_smaller_batches(table, monkeypatch):
-    X, y = table
-    monkeypatch.setattr(Greedy, "most", 300)
-    clf = GREEDY.fit(X, y)
-    expected, densities = clf.predict_proba(X), clf.score_samples(X, y)
-    monkeypatch.setattr(Greedy, "most", 80)
-    monkeypatch.setattr(Greedy, "seen", [])
-    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-6)
-    assert Greedy.seen == [75] * 8
-    np.testing.assert_allclose(clf.score_samples(X, y), densities, atol=1e-5)  # each with its y
-    monkeypatch.setattr(Greedy, "most", 0)
-    with pytest.raises(OutOfMemoryError):
-        clf.predict(X)
 
 
 def test_training_says_what_to_lower(table, monkeypatch):
