@@ -85,7 +85,7 @@ def test_likelihood_climbs_and_is_that_of_the_definition(case):
 @pytest.mark.parametrize("case", CASES)
 def test_one_component_is_the_estimator_alone(case):
     mixture, (X, y), _ = CASES[case]
-    expert = mixture._default_expert(X) if mixture.estimator is None else mixture.estimator
+    expert = mixture._default_expert(X, y) if mixture.estimator is None else mixture.estimator
     weight = np.random.default_rng(0).integers(1, 4, size=len(y))
     fitted = type(mixture)(expert, 1, gate=mixture.gate, n_init=1, random_state=0)
     fitted.fit(X, y, weight)
@@ -259,3 +259,10 @@ def test_as_likely_as_the_mixtures_of_flexmix(case):
         if expected is not None:
             mixture = MixtureRegressor(expert, n_components, gate=gate, n_init=20, random_state=0)
             assert mixture.fit(X, y).log_likelihood_ >= expected - 0.05
+
+
+def test_many_classes_in_few_rows_are_one_component():
+    """Parameters of two components cost more than any likelihood of so few rows is worth."""
+    X, y = np.random.default_rng(0).normal(size=(90, 4)), np.arange(90) % 40
+    auto = MixtureClassifier(None, "auto", criterion="bic", tol=1e-2, random_state=0).fit(X, y)
+    assert auto.selection_["n_components"] == [1]
