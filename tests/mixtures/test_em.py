@@ -1,6 +1,7 @@
 """Expectation maximization: likelihoods, starts, weights, groups, the number of components."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -266,3 +267,20 @@ def test_many_classes_in_few_rows_are_one_component():
     X, y = np.random.default_rng(0).normal(size=(90, 4)), np.arange(90) % 40
     auto = MixtureClassifier(None, "auto", criterion="bic", tol=1e-2, random_state=0).fit(X, y)
     assert auto.selection_["n_components"] == [1]
+
+
+class Witness(LinearRegression):
+    """A line that notes the filters of warnings, which are those of all threads."""
+
+    def fit(self, X, y, sample_weight=None):
+        Witness.seen.append(warnings.filters)
+        return super().fit(X, y, sample_weight)
+
+
+def test_fits_leave_the_filters_of_warnings_alone():
+    Witness.seen = []
+    before = warnings.filters
+    X, y = two_lines(60)[:2]
+    MixtureRegressor(Witness(), n_init=2, tol=1.0, random_state=0).fit(X, y)
+    assert len(Witness.seen) > 1
+    assert all(filters is before for filters in Witness.seen)
