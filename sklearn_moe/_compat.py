@@ -1,11 +1,9 @@
 """What versions of Python's libraries, terminals and signals have in different ways."""
 
 import sys
-import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
-
-from tqdm import TqdmWarning
+from importlib.util import find_spec
 
 __version__ = "0.1.0"
 # The bar of what is fitted now, and what it says beside the number of steps.
@@ -17,11 +15,12 @@ def progress_bar(*, disable=False, **options):
 
     A notebook without ipywidgets gets one of characters, and no warning about it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TqdmWarning)
-        # It is imported here, so that an import of ours does not warn either.
+    is_notebook = "ipykernel" in sys.modules
+    if is_notebook and find_spec("ipywidgets"):
         from tqdm.auto import tqdm
-    if not disable and "ipykernel" not in sys.modules:
+    else:
+        from tqdm import tqdm
+    if not (disable or is_notebook):
         # None is tqdm's word for "unless it is a terminal".
         disable = None
     return tqdm(disable=disable, **options)

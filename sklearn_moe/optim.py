@@ -35,6 +35,11 @@ class _AdamW(_Light, AdamW):
     step = torch.no_grad()(unwrap(AdamW.step))
 
 
+class _SGD(_Light, SGD):
+    of_torch = SGD
+    step = torch.no_grad()(unwrap(SGD.step))
+
+
 class NormalizedSGD(_Light):
     r"""SGD that scales the gradient of every unit to norm 1.
 
@@ -319,7 +324,7 @@ SOLVERS = Registry(
             units=True,
             router_options={"norm": None},
         ),
-        "sgd": SolverSpec(SGD, learning_rate=1e-2, router_learning_rate=1e-2),
+        "sgd": SolverSpec(_SGD, learning_rate=1e-2, router_learning_rate=1e-2),
         "adam": SolverSpec(partial(_Adam, fused=True)),
         "adamw": SolverSpec(
             partial(_AdamW, fused=True),

@@ -175,7 +175,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        experts = self._check_parts(X)
+        experts = self._check_parts(X, y)
         problem = self._state_problem(X, y, sample_weight, groups)
         name = type(self).__name__
         with threads_for(work_of_table(X), "blas"), show_progress(name, self.verbose):
@@ -183,7 +183,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
                 return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
             return self._fit_em(problem, experts[0], random_state)
 
-    def _check_parts(self, X):
+    def _check_parts(self, X, y):
         """Return the unfitted models of a stack, or the one expert of all components."""
         is_stack = self.method == "stack"
         if isinstance(self.estimator, list) and not is_stack:
@@ -191,7 +191,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
                 f"estimator={self.estimator!r}: a list of models needs method='stack'. With "
                 "method='em' pass one estimator for all components."
             )
-        expert = self._default_expert(X) if self.estimator is None else self.estimator
+        expert = self._default_expert(X, y) if self.estimator is None else self.estimator
         experts = check_stack(self) if is_stack else [expert]
         for expert in experts:
             _check_part("estimator", expert, self._predicts, not is_stack)

@@ -239,8 +239,9 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     }
     _predicts = "predict_proba"
 
-    def _default_expert(self, X):
-        return default_logit(X)
+    def _default_expert(self, X, y):
+        # What classes are is checked later.
+        return default_logit(X, n_classes=len(set(np.ravel(y).tolist())))
 
     def _check_y(self, y):
         """Return the codes of the classes, the classes, and the family."""

@@ -104,11 +104,11 @@ def default_expert(plain, X):
     return make_pipeline(encoder, plain if has_penalty else Ridge(0.3, tol=1e-6))
 
 
-def default_logit(X, C=1.0):
+def default_logit(X, C=1.0, n_classes=2):
     """Return a logistic regression whose fits begin where the one before ended."""
     n_columns = X.shape[1] if _is_plain(X) else ColumnEncoder().fit(X).transform(X[:1]).shape[1]
-    # A step of Newton's method takes the square of the number of columns.
-    solver = "newton-cholesky" if n_columns <= 100 else "lbfgs"
+    # A step of Newton's method takes the square of the number of columns, and that of classes.
+    solver = "newton-cholesky" if n_columns <= 100 and n_classes <= 20 else "lbfgs"
     return LogisticRegression(C=C, solver=solver, max_iter=1000, warm_start=True)
 
 

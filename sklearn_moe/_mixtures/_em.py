@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import Parallel, delayed
 from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import move_on, numbered
 from .._data.tables import hash_rows

@@ -253,7 +253,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     }
     _predicts = "predict"
 
-    def _default_expert(self, X):
+    def _default_expert(self, X, y):
         return LinearRegression()
 
     def _check_y(self, y):

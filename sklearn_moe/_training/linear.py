@@ -63,7 +63,7 @@ def fit_line(fit, kind, rows, folds):
     has_folds = is_given or (chooses and (folds >= 0).any())
     left_out = [*range((1 + folds.max()) * has_folds)]
     gains = [np.ones(len(spread))]
-    if has_folds and len(spread) > weight.sum():
+    if has_folds and len(spread) > weight.sum() and spread.any():
         gains.append(spread)
     alphas = [1.0]
     if chooses and has_folds:

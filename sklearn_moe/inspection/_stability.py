@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import _safe_indexing, check_random_state, resample
 from sklearn.utils._param_validation import validate_params
-from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import numbered, show_progress
 from .._validation import Count, check_same_length, final_step

@@ -1,6 +1,7 @@
 """Expectation maximization: likelihoods, starts, weights, groups, the number of components."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_likelihood_climbs_and_is_that_of_the_definition(case):
 @pytest.mark.parametrize("case", CASES)
 def test_one_component_is_the_estimator_alone(case):
     mixture, (X, y), _ = CASES[case]
-    expert = mixture._default_expert(X) if mixture.estimator is None else mixture.estimator
+    expert = mixture._default_expert(X, y) if mixture.estimator is None else mixture.estimator
     weight = np.random.default_rng(0).integers(1, 4, size=len(y))
     fitted = type(mixture)(expert, 1, gate=mixture.gate, n_init=1, random_state=0)
     fitted.fit(X, y, weight)
@@ -259,3 +260,27 @@ def test_as_likely_as_the_mixtures_of_flexmix(case):
         if expected is not None:
             mixture = MixtureRegressor(expert, n_components, gate=gate, n_init=20, random_state=0)
             assert mixture.fit(X, y).log_likelihood_ >= expected - 0.05
+
+
+def test_many_classes_in_few_rows_are_one_component():
+    """Parameters of two components cost more than any likelihood of so few rows is worth."""
+    X, y = np.random.default_rng(0).normal(size=(90, 4)), np.arange(90) % 40
+    auto = MixtureClassifier(None, "auto", criterion="bic", tol=1e-2, random_state=0).fit(X, y)
+    assert auto.selection_["n_components"] == [1]
+
+
+class Witness(LinearRegression):
+    """A line that notes the filters of warnings, which are those of all threads."""
+
+    def fit(self, X, y, sample_weight=None):
+        Witness.seen.append(warnings.filters)
+        return super().fit(X, y, sample_weight)
+
+
+def test_fits_leave_the_filters_of_warnings_alone():
+    Witness.seen = []
+    before = warnings.filters
+    X, y = two_lines(60)[:2]
+    MixtureRegressor(Witness(), n_init=2, tol=1.0, random_state=0).fit(X, y)
+    assert len(Witness.seen) > 1
+    assert all(filters is before for filters in Witness.seen)
