@@ -146,7 +146,7 @@ def draw_specialization():
         1, 2, figsize=(7, 3.4), width_ratios=(3, 2), layout="constrained"
     )
     routed = matrix(made["clusters_test"], made["experts"], n_experts=8)
-    RoutingDisplay(routed).plot(ax=left, colorbar=False)
+    RoutingDisplay(routed).plot(ax=left)
     left.set_title("Samples by cluster and expert", size=12)
     accuracy = {
         "its own expert": report.first_score,

@@ -74,7 +74,7 @@ import matplotlib.pyplot as plt
 from sklearn_moe.inspection import DecisionRegionDisplay
 
 clf = mixture.set_params(router__network=Prototypes).fit(X, y)
-DecisionRegionDisplay.from_estimator(clf, X_test[:600], y_test[:600], grid_resolution=300)
+DecisionRegionDisplay.from_predictions(X_test, y_test, clf.apply(X_test), clf.predict(X_test))
 plt.gca().set_title(f"Prototypes: {clf.score(X_test, y_test):.1%} right", pad=40)
 plt.gca().set_box_aspect(1)
 plt.show()

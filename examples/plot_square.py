@@ -67,8 +67,8 @@ DecisionBoundaryDisplay.from_estimator(network, X_test, ax=left, vmin=0, vmax=4,
 for value, marker in (("no", "o"), ("yes", "x")):
     shown = X_test[:600][y_test[:600] == value]
     left.scatter(*shown.T, c="0.3", marker=marker, s=12, linewidths=0.8)
-DecisionRegionDisplay.from_estimator(
-    mixture, X_test[:600], y_test[:600], ax=right, grid_resolution=300
+DecisionRegionDisplay.from_predictions(
+    X_test, y_test, mixture.apply(X_test), mixture.predict(X_test), ax=right
 )
 for ax, name, model in ((left, "One network", network), (right, "Eight experts", mixture)):
     ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=(-1, 0, 1), yticks=(-1, 0, 1), box_aspect=1)

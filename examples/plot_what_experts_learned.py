@@ -73,7 +73,7 @@ from sklearn_moe.inspection import RoutingDisplay
 
 _, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
-    RoutingDisplay.from_estimator(model, X_test, clusters_test, ax=ax, colorbar=False)
+    RoutingDisplay.from_estimator(model, X_test, clusters_test, ax=ax)
     ax.set_title(f"{name} experts")
 plt.show()
 

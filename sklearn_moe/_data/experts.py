@@ -36,8 +36,6 @@ class ExpertView:
         A sentence if the samples of the fit do not show that there are regimes.
     categorical : array-like, str or None
         As `categorical_features`.
-    input_shape : tuple of int
-        Of a sample as the experts take it.
     """
 
     mixture: Any
@@ -52,7 +50,6 @@ class ExpertView:
     out_of_fold: tuple | None = None
     doubt: str = ""
     categorical: Any = None
-    input_shape: tuple = ()
 
     @cached_property
     def outputs(self):
@@ -62,10 +59,6 @@ class ExpertView:
     @property
     def n_experts(self):
         return len(self.names)
-
-    @property
-    def predicts_numbers(self):
-        return self.classes is None and hasattr(self.mixture, "expert_predict")
 
     @property
     def is_stack(self):

@@ -239,7 +239,7 @@ class FittedMoE(EstimatorParams):
     def _experts_view(self, X):
         """Return what metrics and inspection read of the fitted mixture."""
         check_is_fitted(self)
-        known = {"categorical": self.categorical_features, "input_shape": self.input_shape_}
+        known = {"categorical": self.categorical_features}
         return view_of(self, X, self.expert_kinds_, is_log=self.loss == "poisson", **known)
 
     @property

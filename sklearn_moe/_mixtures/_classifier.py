@@ -249,6 +249,9 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         refuse_missing("y", y, "Leave these samples out.")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
+        if all(isinstance(label, str) for label in classes):
+            # Texts as objects take each fit of an expert a third longer.
+            y = y.astype(str)
         return codes, y, LogLoss(classes)
 
     def _encode_y(self, y):

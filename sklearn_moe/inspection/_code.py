@@ -1,19 +1,14 @@
 """The rules of a mixture as code: a Python function that imports nothing, or SQL."""
 
-import warnings
-from contextlib import suppress
-from itertools import chain, groupby, starmap
+from itertools import groupby, starmap
 
 import numpy as np
 
 from .._compat import __version__
-from .._data.tables import is_frame
 from ..metrics._words import find_regions
 from ._linear import mix_rows, open_table
 
 _TINY = 1e-300
-# A category that no table has.
-_NEW = "\0 new"
 # In unfinished code: where a line ends, if it is not the only one.
 _BREAK = "\0"
 # Categories of one of these types are compared as they are, those of others as texts.
@@ -44,19 +39,13 @@ _HELPERS = """
 def number(value, other=float("nan")):
     return other if missing(value) else float(value)
 
-def fill(row, means):
-    row = dict(row) if hasattr(row, "keys") else [*row]
-    for place, mean in means.items():
-        row[place] = mean if missing(row[place]) else row[place]
-    return row
-
 def missing(value):
     return value is None or str(value == value) != "True"
 
 def records(table):
     if hasattr(table, "to_dicts"):
         return table.to_dicts()
-    return table.to_dict("records") if hasattr(table, "to_dict") else table.tolist()
+    return table.to_dict("records") if hasattr(table, "to_dict") else table
 
 def refuse(odd):
     if names := [name for name, is_odd in odd.items() if is_odd]:
@@ -144,7 +133,7 @@ def write_code(estimator, view, table, regions, functions, language, about):
         for box in boxes[rank]:
             chosen[table.holds(box)] = rank
     coef, digits = _shorten(np.array(coef), functions, chosen)
-    writer = language(estimator, view, table, functions, digits, boxes)
+    writer = language(view, table, functions, digits)
     formulas = [writer.predict(of_group) for of_group in coef]
     branches = [
         (names[rank], writer.find_test(boxes[rank]), formulas[rank])
@@ -185,15 +174,6 @@ def _shorten(coef, functions, chosen):
     return _round(short, digits), digits[-1].max()
 
 
-def _with(X, place, values):
-    """Return a copy of a table with other values of a column."""
-    if is_frame(X):
-        return type(X)({name: X[name] for name in X.columns} | {X.columns[place]: values})
-    X = X.astype(np.result_type(X.dtype, float))
-    X[:, place] = values
-    return X
-
-
 _round = np.vectorize(lambda number, digits: round(float(number), int(digits)), [float])
 
 
@@ -214,50 +194,13 @@ def _wrap(start, text, end=""):
 class _Writer:
     """Writes rules in a language, that of a column of the forms."""
 
-    def __init__(self, estimator, view, table, functions, digits, boxes):
-        self.estimator = estimator
+    def __init__(self, view, table, functions, digits):
         self.table = table
         self.functions = functions
         self.digits = digits
-        self.conditions = [*chain(*chain(*boxes))]
         self.read = set()
         self.classes = [] if view.classes is None else view.classes.tolist()
         self.categories = {}
-        self.stand_ins = {}
-
-    def stand_in(self, place):
-        """Return what the model takes for values that X has not: a label, or a number.
-
-        A category is then the most frequent one, or if X has these a missing one; a missing number
-        is the mean. None if it predicts something else, or refuses them.
-        """
-        if place in self.stand_ins:
-            return self.stand_ins[place]
-        column, values = self.table[place], self.table.columns[place].values
-        self.stand_ins[place] = None
-        if column.labels:
-            found, new = self.other(place), [_NEW, None]
-            value = values[column.values == column.labels.index(found)][0]
-        elif column.last + 1 == len(column.distinct):
-            # Of as many digits as make a difference.
-            digits = 8 - np.log10(column.values.std() + _TINY)
-            found = value = float(_round(column.values.mean(), digits))
-            new = [np.nan, np.nan]
-            cuts = [c for p, pair in self.conditions if p == place for c in pair]
-            cuts = np.array([cut for cut in cuts if 0 <= cut < column.last], int)
-            # The model parts its rows somewhere between two values, on either side of the mean.
-            if ((column.distinct[cuts] < value) & (value < column.distinct[cuts + 1])).any():
-                return None
-        else:
-            return None
-        predict = getattr(self.estimator, "predict_proba", self.estimator.predict)
-        each = (new * len(values))[: len(values)], [value] * len(values)
-        with warnings.catch_warnings(), suppress(Exception):
-            warnings.simplefilter("ignore")
-            of_new, of_value = (predict(_with(self.table.X, place, column)) for column in each)
-            if np.allclose(of_new, of_value, rtol=0, atol=_NOTHING * np.std(of_value) + _TINY):
-                self.stand_ins[place] = found
-        return self.stand_ins[place]
 
     def say(self, form, *parts):
         """Return a form with its parts."""
@@ -294,8 +237,6 @@ class _Writer:
         odd = {}
         for place in sorted(self.read):
             column, value = self.table[place], self.value(place)
-            if self.stand_in(place) is not None:
-                continue
             if column.labels:
                 text, by_label = self.read_categories(place)
                 is_new = self.say("none of", text, ", ".join(by_label.values()))
@@ -430,13 +371,6 @@ class Python(_Writer):
         lines = ["def predict(row):", f'    """{about}"""']
         lines.append('    if len(getattr(row, "shape", "1")) > 1:')
         lines.append("        return [predict(each) for each in records(row)]")
-        means = {
-            self.table.columns.names[place]: self.stand_in(place)
-            for place in sorted(self.read)
-            if not self.table[place].labels and self.stand_in(place) is not None
-        }
-        items = [f"        {name!r}: {_text(mean)}," for name, mean in means.items()]
-        lines += ["    row = fill(row, {", *items, "    })"] * bool(items)
         names = self.table.columns.names
         items = [f"        {names[place]!r}: {test}," for place, test in self.find_odd().items()]
         lines += ["    refuse({", *items, "    })"] * bool(items)
@@ -464,8 +398,6 @@ class SQL(_Writer):
         self.read.add(place)
         column = self.table.columns[place]
         text = self.quote(column.label, '"')
-        if not self.table[place].labels and self.stand_in(place) is not None:
-            return f"coalesce({text}, {_text(self.stand_in(place))})"
         # Databases do not compute with bools.
         return self.say("flag", text) if column.is_numeric and "bool" in column.kind else text
 

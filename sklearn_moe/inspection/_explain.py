@@ -13,14 +13,10 @@ from .._compat import progress_bar
 from .._data.tables import Table, is_frame
 from .._validation import Count, check_named, warning_once
 from ..metrics._ensemble import find_gate_share
-from ..metrics._report import open_view
 from ..metrics._words import SAME_WEIGHTS, find_regions
 from ._explanation import Explanation
 from ._linear import mix_rows, open_table
 from ._shapley import shapley_values
-
-# Parts of an image, along each of its sides.
-_N_PATCHES = 4
 
 
 @warning_once()
@@ -54,10 +50,9 @@ def explain(
         Fitted mixture of experts with `apply` and `predict`, or a fitted
         :class:`~sklearn.pipeline.Pipeline` that ends in one.
 
-    X : array-like, data frame or sparse matrix of shape (n_samples, ...)
-        The samples that are explained, and those that they are compared with: rows of a table, bags
-        of patches or images. A part has each column, each patch, or each of 16 equal parts of an
-        image.
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        The rows of a table that are explained, and those that they are compared with. Each column
+        has a part.
 
     rows : int or array-like of int, default=None
         Places of the rows to explain. None: all.
@@ -95,7 +90,7 @@ def explain(
         If `estimator` lacks a method.
 
     ValueError
-        If X has no such row or output, or the estimator predicts several labels.
+        If X is not a table, or has no such row or output, or the estimator predicts several labels.
 
     See Also
     --------
@@ -150,19 +145,14 @@ def explain(
         X = _stack(X, compared)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
     needs = "apply", "predict", each
-    shape = explained.shape[1:]
-    if is_frame(X) or X.ndim == 2:
-        view, table = open_table(estimator, X, needs)
-        # A row of an array may stand for patches or an image.
-        if view.mixture is estimator and len(view.input_shape) > 1:
-            shape = view.input_shape
-    else:
-        view, table = open_view(estimator, X, needs), None
+    view, table = open_table(estimator, X, needs)
     outcome = _Outcome(view, estimator, explained, output)
-    names, values, numbers, owner = _read_columns(table, shape, rows)
+    columns = [table[place] for place in range(table.n_columns)]
+    texts = np.array([column.texts(rows) for column in columns], dtype=object).T
+    numbers = [np.full(len(rows), np.nan) if c.labels else c.values[rows] for c in columns]
     bar = progress_bar(iterable=rows, desc="explain", unit="row", disable=not verbose)
     limits = tol, max_permutations
-    parts = _find_parts(outcome, explained, compared, owner, bar, seed, limits)
+    parts = _find_parts(outcome, explained, compared, bar, seed, limits)
     *parts, is_rough = parts
     if len(outcome.which) == 1:
         parts = [part[..., 0] for part in parts]
@@ -171,12 +161,12 @@ def explain(
         rows=rows,
         expert_names=view.names,
         gate=view.gates[rows].astype(float),
-        condition=("",) * len(rows) if table is None else _conditions(view, table, rows),
+        condition=_conditions(view, table, rows),
         outcome=outcome.name,
         classes=outcome.classes,
-        columns=names,
-        values=values,
-        numbers=numbers,
+        columns=tuple(column.label for column in table.columns),
+        values=texts,
+        numbers=np.array(numbers, float).T,
         n_background=compared.shape[0],
         base=prediction - contribution.sum(axis=1),
         contribution=contribution,
@@ -190,7 +180,7 @@ def _as_samples(X, name):
     """Return samples in a container with a shape: frames and sparse matrices as they are."""
     if is_frame(X) or issparse(X):
         return X
-    return check_named(X, name, dtype=None, ensure_all_finite=False, allow_nd=True)
+    return check_named(X, name, dtype=None, ensure_all_finite=False)
 
 
 class _Outcome:
@@ -242,33 +232,7 @@ class _Outcome:
         return np.log(predicted / others)[:, self.which]
 
 
-def _read_columns(table, shape, rows):
-    """Return names, texts and numbers of what has a part, and which each entry belongs to."""
-    if len(shape) > 1:
-        names, owner = _patches(shape)
-        unknown = len(rows), len(names)
-        return tuple(names), np.full(unknown, "", dtype=object), np.full(unknown, np.nan), owner
-    columns = [table[place] for place in range(table.n_columns)]
-    texts = np.array([column.texts(rows) for column in columns], dtype=object).T
-    numbers = [np.full(len(rows), np.nan) if c.labels else c.values[rows] for c in columns]
-    names = tuple(column.label for column in table.columns)
-    return names, texts, np.array(numbers, float).T, np.arange(len(columns))
-
-
-def _patches(shape):
-    """Return names of the patches of a bag, or of parts of an image, and that of each entry."""
-    if len(shape) == 2:
-        return [f"patch {i}" for i in range(shape[0])], np.repeat(np.arange(shape[0]), shape[1])
-    down, across = (np.arange(side) * _N_PATCHES // side for side in shape[1:])
-    owner = np.broadcast_to(_N_PATCHES * down[:, np.newaxis] + across, shape).ravel()
-    spans = [
-        [f"{part[0]}-{part[-1]}" for part in (np.flatnonzero(side == k) for k in range(_N_PATCHES))]
-        for side in (down, across)
-    ]
-    return [f"rows {i}, columns {j}" for i in spans[0] for j in spans[1]], owner
-
-
-def _find_parts(outcome, explained, compared, owner, rows, seed, limits):
+def _find_parts(outcome, explained, compared, rows, seed, limits):
     """Return the predictions, their Shapley values with standard errors, and which are rough."""
     stacked = _stack(explained, compared)
     predicted = outcome.of(stacked)
@@ -278,12 +242,12 @@ def _find_parts(outcome, explained, compared, owner, rows, seed, limits):
 
         def predict(places, inside, row=row):
             # Background rows in which some columns are those of the row.
-            sources = np.where(inside[:, owner], row, n_rows + places[:, np.newaxis])
+            sources = np.where(inside, row, n_rows + places[:, np.newaxis])
             return outcome.of(mix_rows(stacked, sources))
 
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])
-        values = predicted[n_rows:], predicted[row], owner, rng
+        values = predicted[n_rows:], predicted[row], explained.shape[1], rng
         found.append(shapley_values(predict, *values, *limits))
     return predicted[:n_rows], *map(np.array, zip(*found, strict=True))
 

@@ -35,8 +35,8 @@ class Explanation:
 
     condition : tuple of n_rows str
         The words that put the row to its expert, as :func:`region_rules` finds them. Empty if none
-        of its expert's words hold for the row, and for patches and images; "same weights for all
-        rows" if the gate does not depend on X.
+        of its expert's words hold for the row; "same weights for all rows" if the gate does not
+        depend on X.
 
     outcome : str
         What is explained: the prediction, the logarithm of a rate, or log odds.
@@ -46,7 +46,7 @@ class Explanation:
         second of two, or all. Empty for numbers.
 
     columns : tuple of n_columns str
-        Names of the columns or of patches.
+        Names of the columns.
 
     values : ndarray of str of shape (n_rows, n_columns)
         What the rows have in them.

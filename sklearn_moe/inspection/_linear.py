@@ -358,9 +358,9 @@ def mix_rows(X, places):
 
     Parameters
     ----------
-    X : data frame, ndarray or sparse matrix of shape (n_rows, ...)
+    X : data frame, ndarray or sparse matrix of shape (n_rows, n_columns)
     places : ndarray of int of shape (n_samples, n_columns)
-        The row of X that each value is from. Images have a column for each entry.
+        The row of X that each value is from.
     """
     if is_frame(X):
         pairs = zip(X.columns, places.T, strict=True)
@@ -371,5 +371,4 @@ def mix_rows(X, places):
     if issparse(X):
         pairs = zip(Table(X), places.T, strict=True)
         return type(X)(np.stack([column.values[rows] for column, rows in pairs], axis=1))
-    flat = X.reshape(len(X), -1)
-    return flat[places, np.arange(places.shape[1])].reshape(-1, *X.shape[1:])
+    return X[places, np.arange(places.shape[1])]

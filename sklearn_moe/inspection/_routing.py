@@ -9,12 +9,6 @@ from .._validation import final_step
 from ..metrics import dispatch_entropy, routing_matrix
 from . import _plotting as plotting
 
-_COLORBAR_LABELS = {
-    "true": "Share of the cluster",
-    "pred": "Share of the expert",
-    "all": "Share of all samples",
-    None: "Samples",
-}
 # More labels of experts, or of clusters, would overlap.
 _MOST_LABELS = 16
 
@@ -35,8 +29,8 @@ class RoutingDisplay:
 
     normalize : {"true", "pred", "all"}, default=None
         What the entries are: shares of the cluster, of the expert or of all samples, or, if
-        None, counts. It decides the label of the color bar, and for "true" and "pred" colors
-        range from 0 to 1, so that two plots can be compared.
+        None, counts. For "true" and "pred" colors range from 0 to 1, so that two plots can be
+        compared.
 
     entropy : float, default=None
         Dispatch entropy, see :func:`sklearn_moe.metrics.dispatch_entropy`, shown in the title.
@@ -114,7 +108,7 @@ class RoutingDisplay:
             over all samples.
 
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax` and `colorbar`.
+            Arguments of :meth:`plot`: `ax`.
 
         Returns
         -------
@@ -174,7 +168,7 @@ class RoutingDisplay:
             over all samples.
 
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax` and `colorbar`.
+            Arguments of :meth:`plot`: `ax`.
 
         Returns
         -------
@@ -198,7 +192,7 @@ class RoutingDisplay:
         )
         return display.plot(**plot_options)
 
-    def plot(self, *, ax: Any = None, colorbar: bool = True) -> "RoutingDisplay":
+    def plot(self, *, ax: Any = None) -> "RoutingDisplay":
         """Plot the matrix, with its numbers if they fit.
 
         Parameters
@@ -206,9 +200,6 @@ class RoutingDisplay:
         ax : matplotlib Axes, default=None
             Axes to plot on. If None, a new figure is created. A title that the axes already
             have stays.
-
-        colorbar : bool, default=True
-            Whether to add a color bar.
 
         Returns
         -------
@@ -227,8 +218,6 @@ class RoutingDisplay:
         # Shares have the same colors in all plots, so that two of them can be compared.
         largest = 1 if self.normalize in ("true", "pred") else None
         self.im_ = ax.imshow(matrix, cmap="Blues", aspect="auto", vmin=0, vmax=largest)
-        if colorbar:
-            ax.figure.colorbar(self.im_, ax=ax, label=_COLORBAR_LABELS[self.normalize])
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")

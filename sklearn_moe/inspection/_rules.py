@@ -141,8 +141,7 @@ class RegionRules:
 
         Numbers have as many digits as change the predictions for X by about a millionth of their
         standard deviation. A category that X does not hold, and a missing number where X has none,
-        are what the model takes them for, if this is the most frequent category, or a missing one,
-        and the mean of X. If not, they are refused by the name of the column.
+        are refused by the name of the column: fill them before, as the model would.
 
         Returns
         -------

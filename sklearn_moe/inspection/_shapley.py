@@ -14,7 +14,7 @@ _ROUNDING = 1e-6
 _MOST_NUMBERS = 2**22
 
 
-def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutations):
+def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_permutations):
     """Return what each column adds to a prediction, averaged over the background rows.
 
     Each permutation puts the values of the explained row, column by column, into a background row;
@@ -30,8 +30,7 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
         Predictions for the background rows.
     at_row : ndarray of shape (n_outputs,)
         The prediction for the explained row.
-    owner : ndarray of int of shape (n_entries,)
-        The column of each number of a sample.
+    n_columns : int
     rng : Generator
     tol : float
         The largest standard error, as a share of the standard deviation of predictions.
@@ -44,9 +43,8 @@ def shapley_values(predict, at_background, at_row, owner, rng, tol, max_permutat
     is_rough : bool
         Whether the errors are still larger than `tol` asks.
     """
-    n_columns = owner.max() + 1
     n_background = len(at_background)
-    at_once = _MOST_NUMBERS // len(owner)
+    at_once = _MOST_NUMBERS // n_columns
     if n_columns <= _MOST_EXACT:
         parts = _by_subsets(predict, at_background, at_row, n_columns, at_once)
         return parts, np.zeros(parts.shape), False

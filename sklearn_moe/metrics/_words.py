@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
@@ -188,13 +187,6 @@ class Wording(dict):
 
         Numbers are replaced by their places among the distinct ones: a tree reads float32.
         """
-        if issparse(self.X):
-            X = self.X.tocsc(copy=True)
-            X.sum_duplicates()
-            places = np.unique(np.append(X.data, 0), return_inverse=True)[1]
-            # Zeros stay zeros, so that the matrix stays sparse.
-            X.data = (places[:-1] - places[-1]).astype(np.float32)
-            return X, range(self.n_columns)
         blocks, owners = [], []
         for place in range(self.n_columns):
             block = self[place].ranks[:, np.newaxis]
@@ -268,7 +260,7 @@ def _leaves(nodes, features, owners, table, experts):
             continue
         place = nodes.feature[node]
         column = owners[place]
-        left = Table(features)[place].values.astype(np.float32) <= nodes.threshold[node]
+        left = features[:, place].astype(np.float32) <= nodes.threshold[node]
         sides = among & left, among & ~left
         conditions = table[column].split(*sides)
         for child, side, condition in zip(children, sides, conditions, strict=True):

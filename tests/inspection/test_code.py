@@ -221,6 +221,7 @@ def test_rows_of_arrays_and_of_polars(X):
         rules = region_rules(model, table)
         assert rules.fidelity == 1
         assert_same(by_python(rules.to_python(), rows), expected)
+    assert_same(by_python(rules.to_python(), [table])[0], expected)
 
 
 def test_numbers_have_few_digits_and_no_formula_is_written_twice(X):
@@ -257,21 +258,6 @@ def test_the_header_says_target_model_scores_and_version(X):
     assert "R2" not in region_rules(model, X).to_python()
 
 
-@pytest.mark.parametrize("kinds", [("shop", "flat"), ("shop", "flat", None)])
-def test_values_that_were_not_there_before_are_what_the_model_takes_them_for(kinds):
-    """The default parts take the mean, the most frequent category, or a missing one if some are."""
-    X, y = shops(kinds=kinds)
-    model = MixtureRegressor(random_state=0).fit(X, y)
-    rules = region_rules(model, X)
-    odd = pd.concat([X[:9].assign(**{name: value}) for name, value in ODD], ignore_index=True)
-    expected = model.predict(odd)
-    assert_same(by_python(rules.to_python(), odd.to_dict("records")), expected)
-    assert_same(by_sql(rules.to_sql(), odd), expected)
-    # A table is read row by row.
-    assert_same(by_python(rules.to_python(), [odd])[0], expected)
-    assert_same(by_python(rules.to_python(), [polars_of(odd)])[0], expected)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_code_of_a_fitted_mixture_predicts_what_it_does_or_refuses_by_name(seed):
     rng = np.random.default_rng(seed)
@@ -300,18 +286,12 @@ def test_code_of_a_fitted_mixture_predicts_what_it_does_or_refuses_by_name(seed)
                 by_python(text, [rows])
         else:
             assert_same(by_base, model.predict(rows))
+            # A table is read row by row.
             assert_same(by_python(text, [rows])[0], model.predict(rows))
-    assert n_refused <= 2
+    assert n_refused == 4
 
 
-ODD = [("kind", "hut"), ("kind", None), ("size", np.nan), ("age", np.nan)]
-
-
-def polars_of(frame):
-    return pytest.importorskip("polars").from_pandas(frame)
-
-
-def test_values_that_the_model_refuses_are_refused_by_name():
+def test_values_that_were_not_there_before_are_refused_by_name():
     X, y = shops()
     expert = make_pipeline(
         make_column_transformer((OneHotEncoder(), ["kind"]), ("passthrough", ["size"])),
@@ -424,7 +404,7 @@ def test_sql_has_no_comment_in_a_comment_and_computes_with_no_bools(X):
     rules = region_rules(MixtureRegressor(n_components=1, random_state=0).fit(table, y), table, y)
     text = rules.to_sql()
     assert text.count("/*") == text.count("*/") == 1
-    assert 'coalesce((case when "i" then 1 when not "i" then 0 end)' in text
+    assert '(case when "i" then 1 when not "i" then 0 end)' in text
 
 
 def test_categories_of_dates_are_refused(X):

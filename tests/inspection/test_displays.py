@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import raises
 from numpy.testing import assert_allclose, assert_array_equal
@@ -23,7 +24,8 @@ def regions(n_experts, labels=("negative", "positive")):
     rng, experts = np.random.RandomState(0), np.arange(20 * n_experts) % n_experts
     points = rng.normal(size=(len(experts), 2)) + 6 * rng.normal(size=(n_experts, 2))[experts]
     classes = np.array(labels)[experts % len(labels)]
-    return DecisionRegionDisplay(points, classes, experts, classes, axis_labels=labels[:2])
+    points = pd.DataFrame(points, columns=labels[:2])
+    return DecisionRegionDisplay(points, classes, experts, classes)
 
 
 def routing(n_experts, labels=None):
@@ -98,43 +100,24 @@ def test_labels_are_shown_as_they_are(pyplot, draw):
 # -- estimators ------------------------------------------------------------------------------
 
 
-def sorter(**attributes):
-    """Return the least that a display needs of an estimator; it routes by the first feature."""
-
-    def apply(X):
-        return np.maximum(X[:, 0], 0).astype(int)
-
-    return SimpleNamespace(apply=apply, predict=lambda X: apply(X) > 1, **attributes)
-
-
-def experts_of(shown):
-    """Return how many samples of each expert are shown, in any way."""
-    if isinstance(shown, RoutingDisplay):
-        return shown.routing_matrix.sum(axis=0).tolist()
-    return np.bincount(shown.experts).tolist()
-
-
-@pytest.mark.parametrize(
-    ("display", "options"),
-    [
-        (RoutingDisplay, {"clusters": ["a", "b", "b", "a"], "normalize": None}),
-        (DecisionRegionDisplay, {"grid_resolution": 5}),
-    ],
-)
-def test_estimators_and_pipelines_by_duck_typing(pyplot, display, options):
+def test_estimators_and_pipelines_by_duck_typing(pyplot):
     X = np.array([[0.0, 1.0], [2.0, 2.0], [2.0, 3.0], [1.0, 4.0]])
+    sorter = SimpleNamespace(apply=lambda X: np.maximum(X[:, 0], 0).astype(int))
     shift = FunctionTransformer(lambda X: X - 3).fit(X)
+    options = {"clusters": ["a", "b", "b", "a"], "normalize": None}
+    from_estimator = RoutingDisplay.from_estimator
     for estimator, samples in (
-        (sorter(), X),
-        (make_pipeline(shift, sorter()), X + 3),
-        (make_pipeline(sorter()), X),
+        (sorter, X),
+        (make_pipeline(shift, sorter), X + 3),
+        (make_pipeline(sorter), X),
     ):
-        assert experts_of(display.from_estimator(estimator, samples, **options)) == [1, 1, 2]
+        shown = from_estimator(estimator, samples, **options)
+        assert shown.routing_matrix.sum(axis=0).tolist() == [1, 1, 2]
     for wrong in (LogisticRegression(), make_pipeline(LogisticRegression())):
-        raises(TypeError, "LogisticRegression", display.from_estimator, wrong, X, **options)
+        raises(TypeError, "LogisticRegression", from_estimator, wrong, X, **options)
     with pytest.raises(NotFittedError):
-        display.from_estimator(MoEClassifier(), X, **options)
-    raises(TypeError, "colour", display.from_estimator, sorter(), X, **options, colour="red")
+        from_estimator(MoEClassifier(), X, **options)
+    raises(TypeError, "colour", from_estimator, sorter, X, **options, colour="red")
 
 
 # -- colors ----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
-from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.inspection import explain
 
 BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
@@ -175,28 +174,6 @@ def test_importance_is_the_mean_absolute_part(forest):
     assert_allclose(error, alone.standard_error[0])
 
 
-def test_patches_of_bags_and_images_have_parts():
-    X, y = make_cluster_patches(120, n_patches=4, random_state=0)
-    bags = MoEClassifier(2, max_iter=20, tol=None, random_state=0).fit(X, y)
-    explained = explain(bags, X, [0, 1])
-    assert explained.columns == ("patch 0", "patch 1", "patch 2", "patch 3")
-    expected = logit(bags.predict_proba(X[:2])[:, 1].astype(float))
-    assert_allclose(explained.base + explained.contribution.sum(axis=1), expected, atol=1e-6)
-    rows = X.reshape(120, -1)
-    in_rows = MoEClassifier(2, sample_shape=(4, -1), max_iter=20, tol=None, random_state=0)
-    of_rows = explain(in_rows.fit(rows, y), rows, [0, 1])
-    assert_allclose(of_rows.contribution, explained.contribution, rtol=1e-3, atol=1e-4)
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(60, 1, 8, 8)).astype(np.float32)
-    label = rng.integers(2, size=60)
-    images[label == 1, :, :2, 2:4] += 4
-    cnn = MoEClassifier(2, max_iter=4, tol=None, random_state=0).fit(images, label)
-    explained = explain(cnn, images, np.flatnonzero(label)[:2], max_permutations=60)
-    assert len(explained.columns) == 16
-    assert explained.columns[1] == "rows 0-1, columns 2-3"
-    assert np.abs(explained.contribution).argmax(axis=1).tolist() == [1, 1]
-
-
 def test_the_class_asked_for():
     X, y = numbers(n_columns=4)
     three = MoEClassifier(3, **BRIEF).fit(X, np.array([*"abc"])[np.digitize(y, [-1, 1])])
@@ -231,3 +208,5 @@ def test_wrong_background():
     model = MoERegressor(3, **BRIEF).fit(X, y)
     with pytest.raises(ValueError, match="background must have the columns of X"):
         explain(model, X, 0, background=X[:, :2])
+    with pytest.raises(ValueError, match="X: Found array with dim 3"):
+        explain(model, X.reshape(200, 2, 2))

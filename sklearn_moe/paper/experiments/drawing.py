@@ -141,7 +141,7 @@ def draw_dispatch(ax, cell, **options):
     """Draw the share of each cluster that the first run sends to each expert."""
     counts = np.array(cell.runs[0]["dispatch"], dtype=float)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    RoutingDisplay(shares, normalize="true", **options).plot(ax=ax, colorbar=False)
+    RoutingDisplay(shares, normalize="true", **options).plot(ax=ax)
 
 
 def mark(label, **style):
