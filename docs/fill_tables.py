@@ -74,7 +74,7 @@ def images():
             found = values.get(of, {"accuracy": []})
             if not cells[name]:  # the work is the same for all images
                 cells[name].append(f"{np.mean(found['multiply_adds']):.2f}")
-            text = f"{np.mean(found['accuracy']):.2f}" if found["accuracy"] else "-"
+            text = f"{np.mean(found['accuracy']):.2f}" if found["accuracy"] else "not run"
             if found["accuracy"] and of != "cnn single":
                 gains = np.subtract(found["accuracy"], values["cnn single"]["accuracy"])
                 gain = mean_interval(gains)
