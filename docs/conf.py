@@ -15,11 +15,13 @@ try:
 except ImportError:  # Python 3.10
     import tomli as tomllib
 
-sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, class_pages
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, class_pages and others
 import class_pages
+import fill_tables
 import finished_notebooks
 from parameter_topics import INDEX_ENTRIES
 
+fill_tables.main()
 torch.set_num_threads(1)  # the networks of the examples are small
 
 project = "sklearn_moe"

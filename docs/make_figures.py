@@ -1,13 +1,11 @@
 """Draw the figures of README.md and of the documentation: `python docs/make_figures.py [NAME ...]`.
 
 Each is drawn by what the code of its page has made: README.md, "regimes", "trust", "tabular" and
-"specialization"; the map of "regimes", which its code draws, is kept, too. "when" shows numbers
-of tables/tables.inc. The others are first figures of examples; of some, one panel is also the
-thumbnail of the example in the gallery, where several are too small. With names only these are
-drawn.
+"specialization"; the map of "regimes", which its code draws, is kept, too. The others are first
+figures of examples; of some, one panel is also the thumbnail of the example in the gallery, where
+several are too small. With names only these are drawn.
 """
 
-import csv
 import re
 import runpy
 import sys
@@ -172,32 +170,6 @@ def draw_tabular():
     ax.legend(frameon=False, loc="center left")
 
 
-def draw_when():
-    """Draw the log loss of the mixture over that of each other model, with intervals."""
-    text = (DOCS / "tables" / "tables.inc").read_text(encoding="utf-8")
-    part = text.split("csv-table:: Classification: MoE over each model")[1].split(".. csv")[0]
-    names = {
-        "MLP": "MLPClassifier",
-        "linear": "logistic regression",
-        "RandomForest": "random forest",
-    }
-    found = {}
-    for row in csv.reader(line.strip() for line in part.splitlines()):
-        if len(row) == 7 and "[" in row[3] and not row[0].startswith("MLP,"):
-            found[names.get(row[0], row[0])] = [float(n) for n in re.findall(r"[\d.]+", row[3])]
-    found = dict(sorted(found.items(), key=lambda item: item[1]))
-    ratio, low, high = np.transpose([*found.values()])
-    _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    ax.axvline(1, color="0.4", linewidth=1)
-    ax.errorbar(ratio, [*found], xerr=(ratio - low, high - ratio), fmt="o", ms=8, capsize=4, lw=2)
-    ax.set_xlabel(
-        "Log loss of the mixture over that of the other model\n(23 tables, 95 % interval)"
-    )
-    ax.set_xlim(0.4, 1.15)
-    ax.text(0.99, 7.45, "mixture better", ha="right", size=11, color="0.35")
-    ax.set_ylim(-0.5, 7.9)
-
-
 def draw_mark():
     """Write the mark of the site: two regimes, each with a line of its own."""
     blue, orange = map(to_hex, expert_colors(2))
@@ -215,7 +187,7 @@ def draw_mark():
 DRAWN = {
     "patches": draw_patches,
     **{"rules": draw_rules, "regimes": draw_regimes, "trust": draw_trust, "tabular": draw_tabular},
-    **{"specialization": draw_specialization, "when": draw_when},
+    "specialization": draw_specialization,
     # What the page itself draws.
     "regimes_map": partial(run, "regimes.rst", "shown"),
 }

@@ -1,7 +1,11 @@
 """Plots of the tables in this folder, drawn when the documentation is built."""
 
+import re
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from fill_tables import real_tables
 
 COLORS = "#0072b2", "#d55e00"
 
@@ -43,3 +47,21 @@ def linear_experts():
         ax.grid(color="0.9")
     axes[0].set_ylabel("accuracy, %")
     axes[0].legend(loc="lower left")
+
+
+def when():
+    """Draw the log loss of the mixture over that of each other model, with intervals."""
+    found = {
+        name: [float(number) for number in re.findall(r"[\d.]+", cells[0])]
+        for name, cells in dict(real_tables())["Classification"].items()
+        if not name.startswith("MLP,")
+    }
+    found = dict(sorted(found.items(), key=lambda item: item[1]))
+    ratio, low, high = np.transpose([*found.values()])
+    _, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    ax.axvline(1, color="0.4", linewidth=1)
+    errors = {"xerr": (ratio - low, high - ratio), "capsize": 4, "lw": 2}
+    ax.errorbar(ratio, [*found], fmt="o", ms=8, color=COLORS[0], **errors)
+    ax.set_xlabel("log loss of the mixture over that of the other model, 23 tables")
+    ax.text(0.99, len(found) - 0.55, "mixture better", ha="right", size=11, color="0.35")
+    ax.set_ylim(-0.5, len(found) - 0.1)

@@ -2,10 +2,12 @@
 
 import copy
 import inspect
+import warnings
 
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from .._validation import last_step
@@ -78,7 +80,10 @@ def fit_weighted(estimator, X, y, weight):
     is_warm = getattr(estimator, "warm_start", False)
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)
-    return estimator.fit(X, y, sample_weight=weight)
+    with warnings.catch_warnings():
+        # The logistic regression by Newton's method then goes on by lbfgs: nothing is wrong.
+        warnings.filterwarnings("ignore", "Line search of Newton solver", ConvergenceWarning)
+        return estimator.fit(X, y, sample_weight=weight)
 
 
 def takes_weights(estimator):

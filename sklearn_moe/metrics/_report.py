@@ -107,7 +107,7 @@ class SpecializationReport:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
         if np.sum(self.regimes >= 0) == 1:
             if self.n_experts == 1:
-                return "One expert handles everything: no regimes found."
+                return "One rule holds for all rows: no regimes found."
             if not are_kinds(names):
                 return "One expert handles nearly everything: no regimes found."
             return (

@@ -60,6 +60,18 @@ def test_every_parameter_has_one_topic(tool):
         assert sorted(chain(*topics.values())) == sorted(inspect.signature(estimator).parameters)
 
 
+def test_tables_of_pages_are_those_of_the_stored_results(tool):
+    tables = tool("fill_tables")
+    results = tables.stored()
+    for page in tables.PAGES:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        assert re.search("Filled by docs/fill_tables.py: ", text)
+        assert tables.filled(text, results) == text
+    wrong = ".. Filled by docs/fill_tables.py: Means\n\n   MoE | .5 | 1\n   of no model | 2 | 3"
+    right = tables.filled(wrong, {"Means": {"MoE": ["0.250 [-0.1, 1.0]", "10.0"]}})
+    assert right.splitlines()[2:] == ["   MoE | .250 (-.1 to 1.0) | 10.0", "   of no model | 2 | 3"]
+
+
 def test_every_example_and_page_has_its_place(tool):
     place = tool("gallery_order").Course("examples")
     names = [path.name for path in (ROOT / "examples").glob("plot_*.py")]

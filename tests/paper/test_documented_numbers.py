@@ -27,8 +27,6 @@ PAGES = {
     ),
     "limit_training.rst": (("limit", "basin"), ""),
     "shares.rst": (("shares", *IMAGES), ""),
-    "measurements.rst": (None, ""),
-    "images.rst": (IMAGES, ""),
     "paper.rst": (list(map("".join, product(FOLDERS, TABLES))), ""),
 }
 
