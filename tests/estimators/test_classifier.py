@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import scipy
 import torch
-from helpers import as_kind, brief, narrow, raises
+from helpers import brief, raises
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -89,22 +88,6 @@ def test_routes_answers_and_fitted_attributes_agree(patches):
 
 
 # -- seeds --------------------------------------------------------------------------------
-
-
-def test_threads_do_not_see_each_other(patches):
-    (X, y, _), _ = patches
-    n_threads = torch.get_num_threads()
-
-    def answers(expert):
-        Z = as_kind(X[:300], expert)
-        return fit_on(Z, y[:300], batch_size=100, **narrow(expert, 16)).predict_proba(Z)
-
-    for expert in ("patch", "cnn"):
-        with ThreadPoolExecutor(4) as pool:
-            results = [*pool.map(answers, 4 * [expert])]
-        for result in results:
-            np.testing.assert_array_equal(result, answers(expert))
-    assert torch.get_num_threads() == n_threads
 
 
 class Noisy(torch.nn.Flatten):

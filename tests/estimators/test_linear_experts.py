@@ -1,7 +1,5 @@
 """Linear experts are linear in X, and say how."""
 
-import pickle
-
 import numpy as np
 import pandas
 import pytest
@@ -155,14 +153,3 @@ def test_others_have_no_coefficients(frame):
     raises(AttributeError, "permutation_importance", getattr, reg, "feature_importances_")
     patches = np.random.default_rng(0).normal(size=(20, 3, 4))
     assert not hasattr(MoERegressor(**BRIEF).fit(patches, patches[:, 0, 0]), "coef_")
-
-
-def test_a_learned_scale_is_kept(frame):
-    X, y = frame
-    reg = MoERegressor(**BRIEF, warm_start=True).fit(X, y)
-    scale = reg.net_.criterion_.log_scale
-    assert (scale != 0).all()
-    again = pickle.loads(pickle.dumps(reg))
-    assert again.net_.criterion_.log_scale == scale
-    np.testing.assert_array_equal(again.score_samples(X, y), reg.score_samples(X, y))
-    assert clone(reg).fit(X, y).fit(X, y).net_.criterion_.log_scale != scale  # goes on from it

@@ -8,8 +8,7 @@ from functools import partial
 import numpy as np
 import pandas
 import pytest
-import torch
-from helpers import brief, hook, predictions, refuses
+from helpers import brief, predictions, refuses
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -228,26 +227,6 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
 
 
 # -- when training ends -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", BOTH)
-def test_the_best_weights_out_of_bag_are_kept(model):
-    def keep(net):
-        seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
-
-    (X, y), seen = draw(60), []
-    wrong = np.random.default_rng(0).random(60) < 0.3
-    options = {"max_iter": 150, "batch_size": 5, "n_iter_no_change": 1}
-    options["callbacks"] = [hook("on_epoch_end", keep)]
-    fitted = make(model, expert="mlp", **options).fit(X, np.where(wrong, 1 - y, y))
-    curve = fitted.oob_loss_curve_
-    assert len(curve) == len(fitted.loss_curve_) == fitted.n_iter_ == len(seen)
-    best = int(np.argmin(curve))
-    assert fitted.n_iter_ / 4 <= fitted.n_iter_ - 1 - best < 75  # a quarter was waited for
-    for name, value in fitted.module_.state_dict().items():
-        assert name == "sharpness" or torch.equal(value, seen[best][name])
-    fixed = make(model, expert="mlp", early_stopping=False).fit(X, y)
-    assert not hasattr(fixed, "oob_loss_curve_")
 
 
 OOB = {MoEClassifier: "oob_decision_function_", MoERegressor: "oob_prediction_"}

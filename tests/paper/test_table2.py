@@ -46,17 +46,6 @@ def test_tasks(folder):
         assert len(problem.draw("test", 0)[0]) == (40 if rotated else 20)
 
 
-def test_hyperparameters_are_the_papers():
-    for label, clf in table2().models.items():
-        assert (clf.batch_size, clf.n_experts) == (128, 1 if "single" in label else 4)
-        if "cnn" in label:
-            assert (clf.solver, clf.learning_rate_init) == ("adam", 0.001)
-            continue
-        kind = "sgd" if "single" in label else "normalized_sgd"
-        assert (clf.solver.kind, clf.solver.momentum, clf.solver.weight_decay) == (kind, 0.9, 5e-4)
-        assert (clf.learning_rate_init, clf.router.learning_rate) == (0.01, 1e-4)
-
-
 def test_settings_tell_runs_apart(folder, tmp_path):
     def keys(**options):
         options = {"folder": folder, "arch": ["cnn"], "task": ["rotate-paper"]} | options
@@ -70,17 +59,6 @@ def test_settings_tell_runs_apart(folder, tmp_path):
     for change in ({"folder": None}, *({name: value} for name, value in changes.items())):
         assert not keys(**change) & usual, change
     assert keys(folder=make_folder(tmp_path / "same", 2)) == usual  # wherever they lie
-
-
-def test_published_numbers_are_those_of_the_best_epoch():
-    def published(**options):
-        return table2(**options).published.get(("rotate-paper", "cnn single"))
-
-    assert published().value("accuracy") is None
-    assert published().value("best_epoch_accuracy") == (76.78, 1.79)
-    assert published().alike
-    assert not published(epochs=3).alike
-    assert published(blur=False) is None
 
 
 def test_a_width_that_would_be_ignored_is_refused():
