@@ -94,7 +94,7 @@ release-check: $(VENV)/release
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra. Modules are compiled when
 # they are imported, which most are not.
 $(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/test-all $(VENV)/works-with \
-$(VENV)/lint $(VENV)/docs $(VENV)/release: pyproject.toml
+$(VENV)/lint $(VENV)/docs $(VENV)/release $(VENV)/ci: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$(@F)]'
 	touch $@

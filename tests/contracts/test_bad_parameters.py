@@ -141,17 +141,12 @@ def returning(function):
 UNFIT = [  # functions, and what is seen of them
     ("expert", lambda s, n: linear(3, n + 1), r"\(1, 3\)"),
     ("expert", returning(lambda x: x[:, 0]), r"shape \(1,\)"),
-    ("expert", returning(lambda x: None), "returned None"),
-    ("expert", lambda s, n: linear(7, n), "RuntimeError"),
     ("expert", returning(lambda x: {}["k"]), "raised KeyError"),
     ("expert", nn.Linear(3, 2), ""),
     ("activation", lambda z: z.sum(), r"shape \(\)"),
-    ("activation", lambda z: z[:, :1], r"shape \(2, 1\)"),
-    ("trunk", Returning(lambda x: None), "NoneType"),
     ("trunk", Returning(lambda x: x.repeat(2, 1)), r"\(2, 3\)"),
     ("router__network", lambda s, n: linear(3, n + 1), ""),
     ("router__network", lambda s, n: n, "returned int"),
-    ("router__network", lambda s, n: nn.LSTM(*s, n), "'tuple'"),
     ("router__noise", lambda x, s, g: s[:, :1], "shape"),
     ("router__noise", Thing, ""),
     ("router__gate", lambda s, n, c: s, r"\(1, 1\)"),
@@ -163,11 +158,9 @@ UNFIT = [  # functions, and what is seen of them
     ("solver", takes_two, "unexpected keyword"),
     ("solver", lambda p, lr: None, "returned NoneType"),
     ("train_transform", lambda x: None, "NoneType"),
-    ("train_transform", lambda x: x.double(), "64"),
     ("train_transform", lambda x: x.masked_fill(x > 1, torch.nan), "returns NaN"),
     ("train_transform", lambda x: x[:1], r"\(1, 3\)"),
     ("callbacks", ["a"], ""),
-    ("callbacks", [()], ""),
 ]
 
 

@@ -83,34 +83,22 @@ def test_selected_rows_train_as_their_copy(kind, options, mapped):
 # Samples of each kind; a process that has loaded everything has a child for each.
 IN_LITTLE_MEMORY = """
 import os, resource, sys, warnings
-import numpy as np, torch
+import numpy as np
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.metrics import specialization_report
 
-
-def trunk(input_shape):  # cheap
-    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
-
-
-OPTIONS = {
-    "table": dict(expert_width=8, batch_size=1000),
-    "patches": {},
-    "rows": dict(trunk=trunk, batch_size=20, sample_shape=(3, 128, 128)),
-}
+MODELS = {"table": MoEClassifier(2, expert_width=8, batch_size=1000), "patches": MoERegressor(2)}
 
 
 def use(kind, X, y, weight):
-    model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(
-        n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0, **OPTIONS[kind]
-    )
+    model = MODELS[kind].set_params(max_iter=1, tol=None, early_stopping=True, random_state=0)
     model.fit(X, y, sample_weight=weight).predict(X)
-    if kind in ("table", "patches"):  # pictures are slow
-        model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
-        specialization_report(model, X, y)
+    model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
+    specialization_report(model, X, y)
 
 
 warnings.simplefilter("ignore")
-for kind in OPTIONS:
+for kind in MODELS:
     if os.fork():
         assert os.wait()[1] == 0, kind
         continue
@@ -132,7 +120,6 @@ for kind in OPTIONS:
 LARGE = {
     "table": ((1024,), np.float32, 192),
     "patches": ((16, 128), np.float32, 96),
-    "rows": ((3 * 128 * 128,), np.uint8, 96),
 }
 
 

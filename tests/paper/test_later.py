@@ -17,24 +17,15 @@ from sklearn_moe.paper._statistics import standard_error
 from sklearn_moe.paper.experiments.basin import START, accuracy, flow, margins
 
 
-@pytest.mark.parametrize(
-    ("setting", "hard", "accuracy"), [(3, 75, 87.5), ("verify", 75, 87.5), (1, 85, 92.4)]
-)
-def test_a_single_expert_made_by_hand_reaches_the_limit(setting, hard, accuracy):
-    experiment = get_experiment("tight")
-    (problem,) = [p for p in experiment.problems if p.setting == setting]
-    problem = replace(problem, n_train=200, n_test=6000, data_seed=3)
-    run = later.HandMadeRun(problem, experiment.models["made by hand"], seed=0)
-    found = run.perform()
-    assert found["accuracy"] == pytest.approx(accuracy, abs=1)
-    assert found["hard_accuracy"] == pytest.approx(hard, abs=2)
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.6, 1.0])
+@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.6, 1.0, "setting 3"])
 def test_the_limit_of_one_expert_is_reached_by_hand(overlap):
-    experiment = get_experiment("limit")
-    problem = later.Overlap(overlap, n_train=200, n_test=6000)
-    found = later.HandMadeRun(problem, experiment.models["made by hand"], seed=0).perform()
+    sizes = {"n_train": 200, "n_test": 6000}
+    if overlap == "setting 3":
+        name, overlap, problem = "tight", 1.0, Problem(3, data_seed=3, **sizes)
+    else:
+        name, problem = "limit", later.Overlap(overlap, **sizes)
+    model = get_experiment(name).models["made by hand"]
+    found = later.HandMadeRun(problem, model, seed=0).perform()
     limit = later.limit_of(problem.options)
     assert limit == pytest.approx(
         {"accuracy": 100 - 12.5 * overlap, "hard_accuracy": 100 - 25 * overlap}
