@@ -2,7 +2,6 @@
 
 import warnings
 from functools import partial
-from itertools import product
 
 import numpy as np
 import pytest
@@ -62,13 +61,13 @@ def test_every_loss_learns(regions, loss):
 def test_every_router_learns_from_every_kind_of_sample(router):
     for shape in ((8,), (4, 6), (3, 8, 8)):
         X, y = samples(shape)
-        reg = make(router=router, max_iter=15).fit(X / 3, y)
+        reg = make(router=router, max_iter=8).fit(X / 3, y)
         assert reg.loss_curve_[-1] < reg.loss_curve_[0]
         assert np.isfinite(reg.predict(X)).all()
         np.testing.assert_allclose(reg.gate_proba(X).sum(1), 1, rtol=1e-5)
         assert reg.expert_predict(X).shape == (60, 3)
     X, Y = samples((8,), n_outputs=2)
-    for loss in OF_NUMBERS:
+    for loss in OF_NUMBERS if router in ("soft", "top1") else ["auto"]:
         reg = make(router=router, loss=loss, max_iter=1).fit(X, Y)
         assert reg.predict(X).shape == (60, 2)
         assert reg.expert_predict(X).shape == (60, 3, 2)
@@ -125,7 +124,7 @@ def test_the_standard_deviation_is_that_of_the_noise(router):
 def test_further_training_keeps_the_units():
     X, y = samples((8,))
     reg = make()
-    for _ in range(30):
+    for _ in range(15):
         reg.partial_fit(X, y)
     assert reg.score(X, y) > 0.8
     with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\), as in the first fit"):
@@ -147,7 +146,7 @@ def ruins(model, X, y):
 @pytest.mark.parametrize("loss", OF_NUMBERS)
 def test_a_fit_that_is_worse_than_none_names_its_rate(loss):
     X, y = samples((8,), n=300)
-    for early_stopping, rate in product(("auto", True, False), (1000, "auto")):
+    for early_stopping, rate in (("auto", 1000), (True, 1000), (False, 1000), (True, "auto")):
         options = {"loss": loss, "early_stopping": early_stopping, "max_iter": 15, "tol": "auto"}
         reg = make(learning_rate_init=rate, expert="mlp", **options)
         named = ["learning_rate_init=1000 " in message for message in ruins(reg, X, y)]

@@ -76,7 +76,7 @@ def test_that_a_value_is_missing_is_learned(model):
     X, _ = draw(200)
     y = np.random.default_rng(1).integers(2, size=200)
     X[y == 1, 2] = NAN
-    fitted = make(model, max_iter=150).fit(X, y)
+    fitted = make(model, max_iter=60).fit(X, y)
     assert fitted.score(X, y) > 0.9
     X[:50, 0] = NAN  # of a column that had none
     assert np.isfinite(predictions(fitted, X)).all()
@@ -271,7 +271,7 @@ def draw_wide(kind):
     rng = np.random.default_rng(1)
     X = rng.normal(size=(260, 500))
     y = X[:, :3].sum(axis=1) + rng.normal(size=260)
-    if kind in ("labels", "several numbers"):
+    if kind == "labels":
         y = np.stack([y, -y], axis=1)
     y = (y > 0).astype(int) if kind in ("classes", "labels") else y
     model = MoEClassifier if kind in ("classes", "labels") else MoERegressor
@@ -288,20 +288,17 @@ def on_width(model, X, y):
 
 @pytest.mark.parametrize(
     ("kind", "early_stopping"),
-    [("classes", "auto"), ("labels", True), ("numbers", True), ("several numbers", "auto")],
+    [("classes", "auto"), ("labels", True), ("numbers", True)],
 )
 def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
     model, X, _, y, _ = draw_wide(kind)
-    if kind == "several numbers":
-        # The linear kind finds what there is.
-        y = np.random.default_rng(0).normal(size=y.shape)
     moe = model(**SMALL, early_stopping=early_stopping)
     (warning,) = on_width(moe, X, y)
     message = str(warning.message)
     assert str(54 if early_stopping is True else 60) in message
     (reducer,) = re.findall(r"make_pipeline\((.*), model\)", message)
     assert ("f_regression" in reducer) == (kind == "numbers")
-    assert ("PCA" in reducer) == (kind in ("labels", "several numbers"))
+    assert ("PCA" in reducer) == (kind == "labels")
     better = make_pipeline(eval(reducer, NAMES), clone(moe))  # what it says is code that runs
     assert not on_width(better, X, y)
     blind = model(**SMALL | {"max_iter": 10, "expert": "mlp"}, early_stopping=False)
