@@ -22,6 +22,7 @@ from sklearn_moe import (
     MoERegressor,
     __version__,
 )
+from sklearn_moe.preprocessing import PatchKMeansFeatures
 
 README = ROOT / "README.md"
 SAVING = ROOT / "docs" / "saving.rst"
@@ -77,7 +78,7 @@ def test_every_example_and_page_has_its_place(tool):
 FEW = {"max_iter": 2}
 BRIEF = dict.fromkeys([MoEClassifier, MoERegressor, MLPClassifier, MLPRegressor], FEW)
 BRIEF[MixtureClassifier] = BRIEF[MixtureRegressor] = {"max_iter": 5, "n_init": 1}
-BRIEF[RandomForestClassifier] = {"n_estimators": 10}
+BRIEF |= {RandomForestClassifier: {"n_estimators": 10}, PatchKMeansFeatures: {"n_patches": 500}}
 
 
 def briefly(fit, **options):
@@ -88,7 +89,7 @@ def briefly(fit, **options):
         given = model.get_params(deep=False)
         if given.get("method") == "stack":
             data = [part[:90] for part in data]
-        elif given.get("n_components") != "auto":
+        elif given.get("n_components") != "auto" or given["estimator"] is not None:
             model.set_params(**options)
         fit(model, *data, **named)
         return model.set_params(**{name: given[name] for name in options})

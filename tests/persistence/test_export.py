@@ -85,11 +85,7 @@ def onnx():
 SHARED = {"router": RouterParams("topk", n_shared_experts=1)}
 OTHERS = {
     "bytes": (BYTES, CLASSES, {}),
-    "rows of bytes": (
-        BYTES.reshape(N, -1),
-        CLASSES,
-        {"sample_shape": (3, 8, 8), "router": "sigmoid"},
-    ),
+    "byte rows": (BYTES.reshape(N, -1), CLASSES, {"sample_shape": (3, 8, 8), "router": "sigmoid"}),
     "rows of patches": (TABLE, CLASSES, {"sample_shape": (3, 2)}),
     "missing": (WITH_MISSING, CLASSES, {}),
     "categories": (WITH_CATEGORIES, CLASSES, {"categorical_features": [0]}),
@@ -260,6 +256,6 @@ def test_a_file_answers_as_the_model_also_if_written_in_autocast(kind, options, 
 @pytest.mark.slow
 def test_files_of_other_models(onnx, tmp_path):
     # An export takes seconds: what others tell of is part of these models too.
-    for name in ("rows of bytes", "labels", "network of scores", "several numbers"):
+    for name in ("byte rows", "labels", "network of scores", "several numbers"):
         X, y, options = OTHERS[name]
         check_onnx(fitted(X, y, **options), X, tmp_path / "model.onnx")
