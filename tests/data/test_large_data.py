@@ -6,15 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import brief_fits
-from sklearn.base import clone
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MoEClassifier
 from sklearn_moe._data.indexing import IndexedView
 from sklearn_moe._data.rows import Rows, as_tensor
 from sklearn_moe._data.validation import WeightsSeen, check_training_data, hold_out
 
-BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
 SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 9, 8)}
 
 
@@ -63,21 +60,6 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     rows = Rows.of(samples, seen, "float64", "cpu")
     assert rows.x.X.data_ptr() == X.ctypes.data
     np.testing.assert_array_equal(rows.x[:], X[weight > 0])
-
-
-@brief_fits
-@pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True, "batch_size": None}], ids=str)
-def test_selected_rows_train_as_their_copy(kind, options, mapped):
-    X, y, weight = draw(kind)
-    for Model in (MoEClassifier, MoERegressor):
-        model = Model(**BRIEF | {"batch_size": 7} | options)
-        seen = model.fit(mapped(X), y, sample_weight=weight)
-        expected, kept = seen.predict(X), weight > 0
-        copied = clone(model).fit(X[kept], y[kept], sample_weight=weight[kept])
-        np.testing.assert_array_equal(copied.predict(mapped(X)), expected)
-        np.testing.assert_array_equal(copied.loss_curve_, seen.loss_curve_)
-        np.testing.assert_array_equal(copied.expert_load_, seen.expert_load_)
 
 
 # Samples of each kind; a process that has loaded everything has a child for each.

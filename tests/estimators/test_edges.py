@@ -1,12 +1,11 @@
 """Data and parts at the edge of what is possible: the result is right, or a clear error."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
 
 import numpy as np
 import pytest
 import torch
-from helpers import at, brief_fits, hook, press, raises, seeded
+from helpers import brief_fits, hook, press, raises, seeded
 from torch import nn
 
 from sklearn_moe import MoERegressor
@@ -133,28 +132,6 @@ def test_features_in_threads_are_those_of_the_images():
     with ThreadPoolExecutor(4) as threads:
         found = [*threads.map(features.transform, images)]
     np.testing.assert_allclose(found, [features.transform(x) for x in images], rtol=1e-5)
-
-
-def test_a_default_dtype_that_another_thread_sets_stays():
-    thread = Thread(target=torch.set_default_dtype, args=[torch.float64])
-    start = hook("on_train_begin", lambda net: thread.start() or thread.join())
-    X, y = line()
-    try:
-        MoERegressor(expert="mlp", callbacks=[start], **BRIEF).fit(X, y)
-        assert torch.get_default_dtype() == torch.float64
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def test_ctrl_c_leaves_a_model_as_it_was_before_a_chunk():
-    X, y = line()
-    for expert in ("mlp", ["mlp", "deep"]):
-        reg = MoERegressor(expert=expert, **BRIEF).partial_fit(X, y)
-        before = reg.predict(X)
-        reg.set_params(callbacks=[at(reg.n_iter_ + 1, press, "on_epoch_end")])
-        with pytest.raises(KeyboardInterrupt):
-            reg.partial_fit(X, y)
-        np.testing.assert_array_equal(reg.predict(X), before)
 
 
 def test_ctrl_c_after_the_networks_of_a_pool_keeps_them(monkeypatch):

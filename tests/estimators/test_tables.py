@@ -309,18 +309,6 @@ def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
 
 
 @pytest.mark.parametrize("model", BOTH)
-def test_another_fit_forgets_the_columns_of_the_last(model):
-    (X, y), (frame, _) = draw(120), draw_frame()
-    X_other = 100 - 7 * X
-    X_other[::3, 0] = NAN
-    fitted = make(model)
-    for given in (X, frame, X_other, frame[["size", "color"]], X):
-        fitted.fit(given, y)
-        expected = make(model).fit(given, y)
-        np.testing.assert_array_equal(predictions(fitted, given), predictions(expected, given))
-
-
-@pytest.mark.parametrize("model", BOTH)
 def test_warm_start_goes_on_with_the_same_columns(model):
     X, y = draw_frame()
     y = y == "yes"

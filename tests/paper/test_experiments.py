@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import brief_fits, slow
 
-from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run_experiment
+from sklearn_moe.paper import EXPERIMENTS, Results, get_experiment, run_experiment
 from sklearn_moe.paper.__main__ import stored_result
 from sklearn_moe.paper._artificial_runs import (
     Clusters,
@@ -20,7 +20,7 @@ from sklearn_moe.paper._artificial_runs import (
 from sklearn_moe.paper._report import from_json, to_json, to_markdown
 from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
-from sklearn_moe.paper.experiments import GROUPS, figures
+from sklearn_moe.paper.experiments import GROUPS
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
 from sklearn_moe.paper.experiments.scaling import least, least_by_chance
 from sklearn_moe.paper.experiments.stages import stages, times
@@ -143,18 +143,6 @@ def small(experiment, *sizes):
     problems = [replace(problem, n_train=120, n_test=80) for problem in experiment.problems]
     problems = [replace(problems[0], n_train=n, n_test=60) for n in sizes] or problems
     return replace(experiment, problems=tuple(problems))
-
-
-def test_fig1_orders_patches():
-    samples = Problem("visualization", n_train=100, n_test=50).draw(0)
-    order = figures._order(samples.X, samples.clusters, samples.dictionary)
-    assert (np.sort(order, axis=1) == np.arange(4)).all()
-    patches = np.take_along_axis(samples.X, order[..., None], axis=1)
-    features, centers = (vectors[samples.clusters] for vectors in samples.dictionary)
-    sign = np.where(samples.y == samples.y.max(), 1, -1)[:, None]
-    np.testing.assert_allclose(patches[:, 0], 10 * sign * features, atol=1e-4)  # alpha = 1
-    assert ((patches[:, 1] * centers).sum(1) >= 12).all()  # beta
-    np.testing.assert_allclose(np.linalg.norm(patches[:, 2], axis=1), 30, rtol=1e-4)
 
 
 @pytest.mark.slow
