@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -245,27 +244,6 @@ def test_a_batch_of_one_sample_cannot_be_normalized(vectors):
 
     message = "BatchNorm.* batch of one sample, got batch_size=1. Raise batch_size"
     refuses("one", message, make(trunk=normalized, batch_size=1).fit, *vectors)
-
-
-class Sharp(nn.Router):
-    """A router with an option, whose methods have arguments of their own."""
-
-    def __init__(self, network, sharpness=1.0, **options):
-        super().__init__(network, **options)
-        self.sharpness = sharpness
-
-    def score(self, x):
-        return self.sharpness * super().score(x)
-
-
-def test_a_router_has_options(vectors):
-    spec = nn.RouterSpec(Sharp, noise=None)
-    for router in (spec.with_options(sharpness=3.0), partial(Sharp, sharpness=3.0)):
-        clf = pickle.loads(pickle.dumps(make(router=router).fit(*vectors)))
-        assert clf.module_.router.sharpness == 3.0
-    typo = make(router=spec.with_options(sharpnes=1))
-    with pytest.raises(TypeError, match="unexpected keyword argument 'sharpnes'"):
-        typo.fit(*vectors)
 
 
 @pytest.mark.parametrize(

@@ -121,17 +121,6 @@ def test_folds_choose_the_scaling_of_wide_tables():
     assert clf.score(X[new], y[new]) > raw.score(X[new], y[new]) - 0.01
 
 
-def test_repeated_rows_add_no_axes():
-    X = np.random.default_rng(0).normal(size=(10, 50))
-    for some in (X, X[:, [0, 1, 1]], 0 * X):
-        twice = np.tile(some, (3, 1))
-        axes, back = linear._scale(twice, np.ones(some.shape[1]), np.ones(30))
-        assert axes.shape[1] == np.linalg.matrix_rank(some) or not some.any()
-        np.testing.assert_allclose(axes @ axes.T, twice @ twice.T, atol=1e-9)
-        coef = np.ones((1, axes.shape[1]))
-        np.testing.assert_allclose(twice @ back(coef).T, axes @ coef.T, atol=1e-9)
-
-
 def test_a_sparse_table_of_any_size_has_the_same_line(monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 20)) * (rng.random((300, 20)) < 0.2)
