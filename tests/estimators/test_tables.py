@@ -76,7 +76,7 @@ def test_that_a_value_is_missing_is_learned(model):
     X, _ = draw(200)
     y = np.random.default_rng(1).integers(2, size=200)
     X[y == 1, 2] = NAN
-    fitted = make(model, max_iter=60).fit(X, y)
+    fitted = make(model, max_iter=100).fit(X, y)
     assert fitted.score(X, y) > 0.9
     X[:50, 0] = NAN  # of a column that had none
     assert np.isfinite(predictions(fitted, X)).all()
