@@ -23,7 +23,7 @@ from sklearn_moe import (
 BRIEF = {"learning_rate_init": 0.05, "tol": 0.05}
 ESTIMATORS = [MoEClassifier(3, max_iter=6, **BRIEF)]
 OTHERS = [
-    MoERegressor(max_iter=15, **BRIEF),
+    MoERegressor(3, max_iter=15, **BRIEF),
     clone(REPRESENTATIVES["two of three"][1]).set_params(n_experts=3, max_iter=6, **BRIEF),
     MixtureRegressor(n_init=1, max_iter=2),
     MixtureClassifier(gate=None, n_init=1, max_iter=1),
