@@ -1,11 +1,9 @@
 """Data and parts at the edge of what is possible: the result is right, or a clear error."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits, hook, press, raises, seeded
+from helpers import brief_fits, hook, press, raises
 from torch import nn
 
 from sklearn_moe import MoERegressor
@@ -13,8 +11,6 @@ from sklearn_moe._parameters import plan, table
 from sklearn_moe._training import linear
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import SquaredErrorHead
-from sklearn_moe.nn.seeding import use_generator
-from sklearn_moe.preprocessing import BackboneFeatures
 
 pytestmark = brief_fits
 BRIEF = {"max_iter": 5, "random_state": 0}
@@ -121,17 +117,6 @@ def test_callbacks_are_called_in_the_last_epochs_of_a_pool():
 
 
 # -- at the same time, and Ctrl-C ---------------------------------------------------------
-
-
-def test_features_in_threads_are_those_of_the_images():
-    with use_generator(seeded()):
-        layers = nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
-    rng = np.random.default_rng(0)
-    images = [rng.random((20, 3, 16, 16), dtype=np.float32) for _ in range(40)]
-    features = BackboneFeatures(nn.Sequential(*layers)).fit(images[0])
-    with ThreadPoolExecutor(4) as threads:
-        found = [*threads.map(features.transform, images)]
-    np.testing.assert_allclose(found, [features.transform(x) for x in images], rtol=1e-5)
 
 
 def test_ctrl_c_after_the_networks_of_a_pool_keeps_them(monkeypatch):

@@ -107,16 +107,6 @@ def test_routers_that_add_outputs_have_one_density(numbers, router):
     np.testing.assert_allclose(reg.predict_quantiles(X, Q), expected, rtol=1e-6)
 
 
-def test_a_constant_target_and_one_expert(numbers):
-    X, y = numbers
-    constant = MoERegressor(**BRIEF).fit(X, np.full(300, 7.0))
-    assert constant.predict_quantiles(X, [0.1, 0.9]) == pytest.approx(7)
-    assert constant.sample_y(X[:3], 2, random_state=0) == pytest.approx(7)
-    one = MoERegressor(1, max_iter=8, random_state=0).fit(X, y)
-    np.testing.assert_array_equal(one.responsibilities(X, y), 1)
-    assert one.score_samples(X).min() > one.score_samples(X, y).min()  # at the prediction
-
-
 def test_losses_without_a_density_are_refused(numbers):
     class Own(Head):
         kind = "regression"

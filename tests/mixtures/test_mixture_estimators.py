@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import brief_fits, predictions, slow
+from helpers import brief_fits, predictions
 from joblib import parallel_config
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
@@ -197,19 +197,6 @@ def test_frames_of_other_kinds_and_weights_are_the_same_table(of_shops):
         assert_allclose(clone(of_shops).fit(other, y).predict(other), expected)
     twice = clone(of_shops).fit(X, y, sample_weight=np.full(len(y), 2))
     assert_allclose(twice.predict(X), expected)
-
-
-@pytest.mark.parametrize("parameters", [{"n_init": 1}, {"n_components": "auto"}])
-@pytest.mark.parametrize("kind", slow(KINDS, "classes"))
-def test_a_weight_of_two_is_the_sample_twice_where_values_are_missing(kind, parameters):
-    X, y, _ = shops(0, n=150)
-    if kind == "classes":
-        y = (y > 0).astype(int)
-    weight = np.arange(150) % 6
-    rows = np.arange(150).repeat(weight)
-    mixture = KINDS[kind](**parameters, random_state=0)
-    weighted = predictions(mixture.fit(X, y, weight), X)
-    assert_allclose(predictions(mixture.fit(X.iloc[rows], y[rows]), X), weighted, atol=1e-6)
 
 
 def test_values_that_fit_did_not_see_are_the_most_frequent_or_missing(of_shops):

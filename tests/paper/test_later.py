@@ -94,14 +94,6 @@ def test_the_smooth_count_of_errors_is_bounded_and_has_the_gradient_of_its_loss(
     torch.testing.assert_close(output.grad[:, 0], torch.tensor([0.0, -0.25, 0.0]))
 
 
-def test_rare_clusters_are_rare():
-    problem = later.RareClusters(1, n_train=1500, n_test=500, rare=(0.06, 0.03))
-    X, y, clusters, hard, _ = problem.draw(0)
-    assert len(X) == len(y) == len(hard) == 2000
-    np.testing.assert_array_equal(np.bincount(clusters), [910, 910, 120, 60])
-    assert 0 < np.mean(clusters[:1500] == 3) < 0.05  # those for training, too
-
-
 def test_pruning_counts_what_is_left_by_each_order():
     problem = later.RareClusters(1, n_train=1000, n_test=500)
     model = MoEClassifier(6, random_state=0, max_iter=100, tol=None)

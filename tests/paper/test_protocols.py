@@ -49,19 +49,6 @@ def test_protocols_give_stored_numbers(protocol):
     raises(ValueError, "protocol must be 'paper' or 'code', got 'text'", paper_classifier, "text")
 
 
-def test_paper_protocol_is_section_3_2_and_that_of_the_code_softmaxes_twice(patches):
-    (X, y, _), _ = patches
-    first, second = (
-        paper_classifier(random_state=0, max_iter=n).fit(X, y).module_.experts[0] for n in (1, 2)
-    )
-    assert first.weight.shape == (1, 8, 50)  # one score, J filters, no bias
-    assert first.bias is None
-    assert (second.weight - first.weight).norm().item() == pytest.approx(0.001, rel=1e-3)
-    clf = paper_classifier("code", random_state=0, max_iter=150).fit(X, y)
-    assert np.log1p(np.exp(-1)) < min(clf.loss_curve_) < 0.5
-    assert clf.module_.experts[0].bias.shape == (2, 8)
-
-
 def test_notebook_stopping():
     for losses, stops in (
         ([0.69, 0.60, 0.61], False),  # a little worse, still high
