@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import brief_fits, predictions
+from helpers import brief_fits, predictions, slow
 from joblib import parallel_config
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
@@ -222,7 +222,7 @@ def test_classes_of_frames():
     assert np.isfinite(mixture.bic(X, y))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow(KINDS, "classes"))
 def test_a_tree_of_lines_tells_how_many_rules_there_are(kind):
     X, y, rule = shops(0, n=600)
     new, expected, new_rule = shops(1)
@@ -282,7 +282,7 @@ def test_pieces_of_a_curve_are_no_regimes(shape):
 
 def test_regimes_that_the_rows_do_not_pay_for_are_not_said():
     verdicts, stump = [], DecisionTreeClassifier(max_leaf_nodes=2)
-    for seed in range(12):
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(80, 2))
         y = X[:, 0] + rng.normal(size=80)
