@@ -77,7 +77,7 @@ def test_every_example_and_page_has_its_place(tool):
 
 FEW = {"max_iter": 2}
 BRIEF = dict.fromkeys([MoEClassifier, MoERegressor, MLPClassifier, MLPRegressor], FEW)
-BRIEF[MixtureClassifier] = BRIEF[MixtureRegressor] = {"max_iter": 5, "n_init": 1}
+BRIEF[MixtureClassifier] = BRIEF[MixtureRegressor] = {"max_iter": 30, "n_init": 1}
 BRIEF |= {RandomForestClassifier: {"n_estimators": 10}, PatchKMeansFeatures: {"n_patches": 500}}
 
 
