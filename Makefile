@@ -77,9 +77,8 @@ benchmarks: $(VENV)/test-all
 	$(VENV)/bin/python tests/benchmarks/speed.py
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
-# The archives to publish, and their metadata. Each alone must run the README, installed as it says
-# there, in an environment of its own and outside of the checkout: the wheel all of it, the sdist, whose
-# code is the same, the first block.
+# The archives to publish, and their metadata. The wheel, which is built from the sdist, alone must run
+# the README, installed as it says there, in an environment of its own and outside of the checkout.
 release-check: $(VENV)/release
 	rm -rf dist
 	$(VENV)/bin/python -m build --quiet
@@ -87,14 +86,11 @@ release-check: $(VENV)/release
 	$(PYTHON) -m venv --clear $(VENV)/wheel
 	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile dist/*.whl palmerpenguins
 	cd $(VENV)/wheel && bin/python -m doctest $(CURDIR)/README.md
-	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile --force-reinstall --no-deps dist/*.tar.gz
-	sed -n '1,/^```python/d; /^```/q; p' README.md >$(VENV)/wheel/first_block.txt
-	cd $(VENV)/wheel && bin/python -m doctest first_block.txt
 
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra. Modules are compiled when
 # they are imported, which most are not.
 $(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/test-all $(VENV)/works-with \
-$(VENV)/lint $(VENV)/docs $(VENV)/release: pyproject.toml
+$(VENV)/lint $(VENV)/docs $(VENV)/release $(VENV)/ci: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$(@F)]'
 	touch $@

@@ -108,7 +108,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         several labels the probability of each label. In a pool these are one member of each kind,
         with the weights of the router, so that the loss is usually larger than that of the mixture.
         NaN where all members of a kind are trained on the sample: for four fifths of the samples of
-        a pool from 200,000 rows on. Without samples of weight 0. Only with
+        a pool from 10,000 rows on. Without samples of weight 0. Only with
         `early_stopping="out_of_bag"`, and of a pool also with False.
 
     validation_scores_ : list of float

@@ -125,7 +125,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Prediction of each training sample by the experts that are not trained on it. In a pool
         these are one member of each kind, with the weights of the router, so that the errors are
         usually larger than those of the mixture. NaN where all members of a kind are trained on the
-        sample: for four fifths of the samples of a pool from 200,000 rows on. Without samples of
+        sample: for four fifths of the samples of a pool from 10,000 rows on. Without samples of
         weight 0. Only with `early_stopping="out_of_bag"`, and of a pool also with False.
 
     Warns

@@ -69,7 +69,7 @@ class EstimatorParams(HasNames):
         A list of several kinds on a table is a pool, as are `[estimator]`, "trees", and "linear"
         with `n_experts=1`. Its kinds are fitted one after the other. A kind of networks, trees or
         an estimator is a bag of five members of equal weight, four from 2,000 rows on and two
-        from 200,000 on, with other rows hidden from each; "linear" is a `Ridge`,
+        from 10,000 on, with other rows hidden from each; "linear" is a `Ridge`,
         `LogisticRegression` or `PoissonRegressor`. Then the router is learned from what they
         predict of rows that they did not see. In the end the networks are trained on all rows for
         40 % as many epochs as were best.

@@ -141,17 +141,12 @@ def returning(function):
 UNFIT = [  # functions, and what is seen of them
     ("expert", lambda s, n: linear(3, n + 1), r"\(1, 3\)"),
     ("expert", returning(lambda x: x[:, 0]), r"shape \(1,\)"),
-    ("expert", returning(lambda x: None), "returned None"),
-    ("expert", lambda s, n: linear(7, n), "RuntimeError"),
     ("expert", returning(lambda x: {}["k"]), "raised KeyError"),
     ("expert", nn.Linear(3, 2), ""),
     ("activation", lambda z: z.sum(), r"shape \(\)"),
-    ("activation", lambda z: z[:, :1], r"shape \(2, 1\)"),
-    ("trunk", Returning(lambda x: None), "NoneType"),
     ("trunk", Returning(lambda x: x.repeat(2, 1)), r"\(2, 3\)"),
     ("router__network", lambda s, n: linear(3, n + 1), ""),
     ("router__network", lambda s, n: n, "returned int"),
-    ("router__network", lambda s, n: nn.LSTM(*s, n), "'tuple'"),
     ("router__noise", lambda x, s, g: s[:, :1], "shape"),
     ("balance", takes_none, "takes 0 positional"),
     ("balance", takes_two, "returned int"),
@@ -161,11 +156,9 @@ UNFIT = [  # functions, and what is seen of them
     ("solver", takes_two, "unexpected keyword"),
     ("solver", lambda p, lr: None, "returned NoneType"),
     ("train_transform", lambda x: None, "NoneType"),
-    ("train_transform", lambda x: x.double(), "64"),
     ("train_transform", lambda x: x.masked_fill(x > 1, torch.nan), "returns NaN"),
     ("train_transform", lambda x: x[:1], r"\(1, 3\)"),
     ("callbacks", ["a"], ""),
-    ("callbacks", [()], ""),
 ]
 
 
@@ -210,13 +203,6 @@ CONTRADICTIONS += [{"loss": "squared_error"}, {"class_weight": {7: 1.0}}]
 def test_parameters_that_contradict_each_other_are_named():
     for parameters in CONTRADICTIONS:
         names([*parameters][-1], parameters, fit, MoEClassifier, **parameters)
-
-
-@pytest.mark.parametrize("kind", SAMPLES)
-def test_any_rate_ends_in_a_finite_model_or_an_error_that_names_it(kind):
-    for name in ("learning_rate_init", "router__learning_rate"):
-        for rate in (1e-300, 1e-30, 1e30, 1e300):
-            assert_named_or_finite(MoEClassifier, kind, name, rate, max_iter=1)
 
 
 # -- functions and transformers -----------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -225,50 +224,12 @@ def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver)
     assert_same(clf, pickle.loads(pickle.dumps(clf)), X)
 
 
-def rough(z):
-    """Return an activation that is random in training."""
-    return z + 0.1 * torch.randn_like(z) if z.requires_grad else z
-
-
-@pytest.mark.parametrize("activation", [torch.nn.RReLU(), rough], ids=["layer", "function"])
-@pytest.mark.parametrize(("expert", "shape"), [("mlp", (4,)), ("patch", (2, 2))])
-def test_an_activation_that_draws_does_so_by_the_seed_and_in_training_only(
-    expert, shape, activation
-):
-    X, y = np.random.default_rng(0).normal(size=(60, *shape)), np.arange(60) % 2
-    first, second = (make(expert=expert, activation=activation).fit(X, y) for _ in range(2))
-    assert_same(first, second, X)
-    assert_same(first, first, X)
-    assert not first.module_.experts[1].training
-
-
 def test_a_batch_of_one_sample_cannot_be_normalized(vectors):
     def normalized(input_shape):
         return torch.nn.BatchNorm1d(*input_shape)
 
     message = "BatchNorm.* batch of one sample, got batch_size=1. Raise batch_size"
     refuses("one", message, make(trunk=normalized, batch_size=1).fit, *vectors)
-
-
-class Sharp(nn.Router):
-    """A router with an option, whose methods have arguments of their own."""
-
-    def __init__(self, network, sharpness=1.0, **options):
-        super().__init__(network, **options)
-        self.sharpness = sharpness
-
-    def score(self, x):
-        return self.sharpness * super().score(x)
-
-
-def test_a_router_has_options(vectors):
-    spec = nn.RouterSpec(Sharp, noise=None)
-    for router in (spec.with_options(sharpness=3.0), partial(Sharp, sharpness=3.0)):
-        clf = pickle.loads(pickle.dumps(make(router=router).fit(*vectors)))
-        assert clf.module_.router.sharpness == 3.0
-    typo = make(router=spec.with_options(sharpnes=1))
-    with pytest.raises(TypeError, match="unexpected keyword argument 'sharpnes'"):
-        typo.fit(*vectors)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def said(model, X, y, weight=None, at=None):
 
 
 @brief_fits
-@pytest.mark.parametrize("name", slow(ANY_MODEL, "model tree", "MixtureClassifier"))
+@pytest.mark.parametrize("name", slow(ANY_MODEL, "model tree", "poisson", "MixtureClassifier"))
 def test_the_scale_of_weights_changes_nothing_and_up_to_five_are_repetitions(name):
     X, y, rng = bent(name, 120)
     nearly_equal = np.where(np.arange(120) == 3, 999, 1000)

@@ -175,8 +175,6 @@ def test_containers_that_are_set_for_steps_of_pipelines_change_nothing():
     sparse = csr_array(frame[["size"]])
     for model, X in [
         (MixtureRegressor(n_init=1, random_state=0), frame),
-        (MixtureRegressor(n_components="auto", random_state=0), frame),
-        (MixtureRegressor(n_init=1, random_state=0), sparse),
         (MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0), sparse),
         (MoERegressor(2, expert="linear", max_iter=2, tol=None, random_state=0), frame),
     ]:

@@ -6,15 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import brief_fits
-from sklearn.base import clone
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MoEClassifier
 from sklearn_moe._data.indexing import IndexedView
 from sklearn_moe._data.rows import Rows, as_tensor
 from sklearn_moe._data.validation import WeightsSeen, check_training_data, hold_out
 
-BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
 SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 9, 8)}
 
 
@@ -65,52 +62,25 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     np.testing.assert_array_equal(rows.x[:], X[weight > 0])
 
 
-@brief_fits
-@pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True, "batch_size": None}], ids=str)
-def test_selected_rows_train_as_their_copy(kind, options, mapped):
-    X, y, weight = draw(kind)
-    for Model in (MoEClassifier, MoERegressor):
-        model = Model(**BRIEF | {"batch_size": 7} | options)
-        seen = model.fit(mapped(X), y, sample_weight=weight)
-        expected, kept = seen.predict(X), weight > 0
-        copied = clone(model).fit(X[kept], y[kept], sample_weight=weight[kept])
-        np.testing.assert_array_equal(copied.predict(mapped(X)), expected)
-        np.testing.assert_array_equal(copied.loss_curve_, seen.loss_curve_)
-        np.testing.assert_array_equal(copied.expert_load_, seen.expert_load_)
-
-
 # Samples of each kind; a process that has loaded everything has a child for each.
 IN_LITTLE_MEMORY = """
 import os, resource, sys, warnings
-import numpy as np, torch
+import numpy as np
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.metrics import specialization_report
 
-
-def trunk(input_shape):  # cheap
-    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
-
-
-OPTIONS = {
-    "table": dict(expert_width=8, batch_size=1000),
-    "patches": {},
-    "rows": dict(trunk=trunk, batch_size=20, sample_shape=(3, 128, 128)),
-}
+MODELS = {"table": MoEClassifier(2, expert_width=8, batch_size=1000), "patches": MoERegressor(2)}
 
 
 def use(kind, X, y, weight):
-    model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(
-        n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0, **OPTIONS[kind]
-    )
+    model = MODELS[kind].set_params(max_iter=1, tol=None, early_stopping=True, random_state=0)
     model.fit(X, y, sample_weight=weight).predict(X)
-    if kind in ("table", "patches"):  # pictures are slow
-        model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
-        specialization_report(model, X, y)
+    model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
+    specialization_report(model, X, y)
 
 
 warnings.simplefilter("ignore")
-for kind in OPTIONS:
+for kind in MODELS:
     if os.fork():
         assert os.wait()[1] == 0, kind
         continue
@@ -132,7 +102,6 @@ for kind in OPTIONS:
 LARGE = {
     "table": ((1024,), np.float32, 192),
     "patches": ((16, 128), np.float32, 96),
-    "rows": ((3 * 128 * 128,), np.uint8, 96),
 }
 
 

@@ -25,7 +25,7 @@ from sklearn_moe._data import rows as data_rows
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
-from sklearn_moe.nn.router_parts import GATES, NOISES
+from sklearn_moe.nn.router_parts import NOISES
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = brief_fits
@@ -129,15 +129,6 @@ def test_routers(device, router):
         check(device, [kind], trunk=trunk, exact=noise is None, **options)
 
 
-@pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
-def test_noise(device, router):
-    for noise in NOISES:
-        noisy = RouterParams(router, noise=noise)
-        model = MoEClassifier(router=noisy, batch_size=20, **BRIEF)
-        first, second = (compare(device, model, *samples("patches"), exact=False) for _ in range(2))
-        assert first.loss_curve_ == second.loss_curve_
-
-
 # Trees are experts of pools alone.
 EVERY_EXPERT = [
     pytest.param(expert, marks=[pytest.mark.slow] * is_deep(expert))
@@ -165,6 +156,8 @@ PARTS = {
     **{f"solver {solver}": {"router": QUIET, "solver": solver} for solver in SOLVERS},
     **{f"activation {a}": {"router": QUIET, "activation": a} for a in nn.ACTIVATIONS},
     "network": TOP2 | {"router__network": "linear"},
+    **{f"gate {gate}": TOP2 | {"router__gate": gate} for gate in gates_of(ROUTERS["topk"])},
+    **{f"noise {noise}": {"router": RouterParams("top1", noise=noise)} for noise in NOISES},
     "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
     "noise at prediction": {"router": ROUTERS["top1"].with_options(noise_at_predict=True)},
     "own losses": {"router": "soft", "expert_loss_weight": 0.5},
@@ -182,6 +175,7 @@ PARTS = {
 }
 POOLS = {"a pool", "a pool with an estimator"}
 DRAWN = {"noise at prediction", "out of bag", "batches", "a transform", "the default", *POOLS}
+DRAWN |= {f"noise {noise}" for noise in NOISES}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -192,14 +186,6 @@ def test_parts(device, part):
         kinds.remove("patches")
     kinds = ["table"] if part in POOLS else kinds
     check(device, kinds, exact=part not in DRAWN, **copy.deepcopy(PARTS[part]))
-
-
-def test_gates(device):
-    for gate in GATES:
-        router = next(r for r in ("topk", *ROUTERS) if gate in gates_of(ROUTERS[r]))
-        top_k = 2 if router == "topk" else "auto"
-        router = RouterParams(router, gate=gate, noise=None)
-        check(device, ["patches"], router=router, top_k=top_k)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

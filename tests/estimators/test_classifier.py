@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import scipy
 import torch
-from helpers import as_kind, brief, narrow, raises
+from helpers import brief, raises
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -42,14 +41,14 @@ def test_solves_what_a_single_expert_cannot(patches):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mixture = MoEClassifier(random_state=0).fit(X, y)
-    single = MoEClassifier(n_experts=1, random_state=0).fit(X, y)
+    single = MoEClassifier(n_experts=1, max_iter=100, random_state=0).fit(X, y)
     assert single.module_.router is None
     np.testing.assert_array_equal(single.gate_proba(X), np.ones((1500, 1)))
     assert mixture.score(X_test, y_test) > 0.995
     assert single.score(X_test, y_test) < 0.85
     assert dispatch_entropy(clusters, mixture.apply(X_test)) < 0.02
-    scaled = MoEClassifier(random_state=0).fit(1e3 * X, y)  # the scale does not matter
-    assert scaled.score(1e3 * X_test, y_test) > 0.995
+    of_units, scaled = (fit_on(unit * X, y).predict_proba(unit * X) for unit in (1, 1024))
+    np.testing.assert_allclose(scaled, of_units, atol=1e-6)  # the scale does not matter
 
 
 def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
@@ -89,22 +88,6 @@ def test_routes_answers_and_fitted_attributes_agree(patches):
 
 
 # -- seeds --------------------------------------------------------------------------------
-
-
-def test_threads_do_not_see_each_other(patches):
-    (X, y, _), _ = patches
-    n_threads = torch.get_num_threads()
-
-    def answers(expert):
-        Z = as_kind(X[:300], expert)
-        return fit_on(Z, y[:300], batch_size=100, **narrow(expert, 16)).predict_proba(Z)
-
-    for expert in ("patch", "cnn"):
-        with ThreadPoolExecutor(4) as pool:
-            results = [*pool.map(answers, 4 * [expert])]
-        for result in results:
-            np.testing.assert_array_equal(result, answers(expert))
-    assert torch.get_num_threads() == n_threads
 
 
 class Noisy(torch.nn.Flatten):
@@ -156,7 +139,7 @@ def test_early_stopping_returns_to_the_best_weights(patches):
 
 @pytest.mark.parametrize(("first", "second"), [("normalized_sgd", "adam"), ("adam", "sgd")])
 def test_warm_start_goes_on_with_another_solver(patches, first, second):
-    (X, y, _), _ = patches
+    X, y = patches[0][0][:300], patches[0][1][:300]
     for router in ("top1", "soft"):
         clf = fit_on(X, y, router=router, solver=first, warm_start=True)
         before = clf.predict_proba(X)
@@ -224,7 +207,7 @@ def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
     X, y = X[:40].reshape(40, *SHAPES[kind]), y[:40]
     monkeypatch.setattr("sklearn_moe._training.finish._COLLAPSED", 0)  # all count as one
     for router, standardize in product(ROUTERS, ("auto", False)):
-        if kind != "patches" and standardize and router != "top1":
+        if standardize and router != "top1":
             continue
         options = {"router": router, "standardize": standardize, "expert_width": 2, "n_experts": 3}
         options |= {"expert": "mlp"} if kind == "table" else {}

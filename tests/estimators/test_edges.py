@@ -1,24 +1,16 @@
 """Data and parts at the edge of what is possible: the result is right, or a clear error."""
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Thread
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from helpers import at, brief_fits, hook, press, raises, seeded
-from scipy.sparse import csr_array
-from sklearn.feature_selection import SelectFromModel
+from helpers import brief_fits, hook, press, raises
 from torch import nn
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MoERegressor
 from sklearn_moe._parameters import plan, table
 from sklearn_moe._training import linear
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import SquaredErrorHead
-from sklearn_moe.nn.seeding import use_generator
-from sklearn_moe.preprocessing import BackboneFeatures
 
 pytestmark = brief_fits
 BRIEF = {"max_iter": 5, "random_state": 0}
@@ -28,56 +20,6 @@ def line(n_rows=200, n_columns=4, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_rows, n_columns))
     return X, X[:, 0] + 0.5 * rng.normal(size=n_rows)
-
-
-# -- tables -------------------------------------------------------------------------------
-
-
-def test_a_sparse_table_is_as_the_dense_one(monkeypatch):
-    monkeypatch.setattr(linear, "_MOST_DENSE", 0)
-    rng = np.random.default_rng(0)
-    X = rng.lognormal(0, 3, (400, 8)) * (rng.random((400, 8)) < 0.3)
-    each = [
-        MoERegressor(2, expert=["deep", "linear"], **BRIEF).fit(x, X[:, 0]).predict(X)
-        for x in (X, csr_array(X))
-    ]
-    np.testing.assert_allclose(*each, rtol=1e-3, atol=0.02 * X[:, 0].std())
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (3, 40), (12, 30)])
-@pytest.mark.parametrize("model", [MoERegressor, MoEClassifier])
-def test_a_y_that_is_constant_but_for_one_row(model, shape):
-    X = np.random.default_rng(0).normal(size=shape)
-    for expert in ("auto", "linear"):
-        fitted = model(expert=expert, **BRIEF).fit(X, np.arange(len(X)) == 1)
-        is_class = model is MoEClassifier
-        assert np.isfinite(fitted.predict_proba(X) if is_class else fitted.predict(X)).all()
-        oob = getattr(fitted, "oob_decision_function_" if is_class else "oob_prediction_", X)
-        assert np.isfinite(oob).all()
-
-
-def test_columns_without_pieces_and_far_numbers():
-    X, y = line()
-    for n_experts in (1, 2):
-        bits = MoERegressor(n_experts, expert="piecewise", **BRIEF).fit(X > 0, y)
-        assert bits.score(X > 0, y) > 0.1
-    for dtype in (np.float32, np.float64):
-        reg = MoERegressor(**BRIEF).fit(X.astype(dtype), y)
-        far = reg.predict(np.where(np.eye(1, 4), [[1e20], [1e300]], X[:2]))
-        assert np.isfinite(far).all()
-
-
-def test_fields_of_structured_arrays_and_dates():
-    X, y = line()
-    packed = np.zeros(X.shape, dtype=[("i", "i1"), ("x", "f4")])
-    packed["x"] = X
-    ours, plain = (
-        MoERegressor(**BRIEF).fit(x, x[:, 0], sample_weight=x[:, 0] ** 2 + 1)
-        for x in (packed["x"], X.astype(np.float32))
-    )
-    np.testing.assert_array_equal(ours.predict(packed["x"]), plain.predict(X.astype(np.float32)))
-    for times in (y.astype("M8[s]"), pd.Series(y.astype("m8[s]"))):
-        raises(TypeError, "y holds dates or times", ours.fit, X, times)
 
 
 # -- groups, held-out rows ----------------------------------------------------------------
@@ -92,13 +34,6 @@ def test_few_groups_are_spread_over_the_bags_of_a_large_table(sizes, monkeypatch
     assert np.isfinite(reg.oob_prediction_).mean() >= min(1, 2 * min(sizes) / len(y))
     assert np.isfinite(reg.oob_loss_curve_).all()
     assert reg.gate_proba(X[:1]).max() > 0.4
-
-
-def test_a_single_group_is_held_out_row_by_row():
-    X, y = line()
-    for options in ({"early_stopping": True}, {"router": "top1", "expert": "mlp", "n_experts": 2}):
-        with pytest.warns(UserWarning, match="a single group"):
-            assert MoERegressor(**BRIEF, **options).fit(X, y, groups=np.ones(200)).n_iter_
 
 
 def test_a_warm_start_holds_out_the_same_rows_or_is_refused():
@@ -181,49 +116,7 @@ def test_callbacks_are_called_in_the_last_epochs_of_a_pool():
     assert max(weight.abs().max() for weight in reg.module_.experts.parameters()) <= 0.1001
 
 
-def test_only_mixtures_of_lines_have_coefficients():
-    X, y = line()
-    for model, target in ((MoERegressor(**BRIEF), y), (MoEClassifier(**BRIEF), y > 0)):
-        assert not hasattr(model.fit(X, target), "coef_")
-        raises(ValueError, "coef_", SelectFromModel(model).fit(X, target).get_support)
-    chosen = SelectFromModel(MoERegressor(1, expert="linear", **BRIEF)).fit(X, y)
-    assert chosen.get_support()[0]
-
-
 # -- at the same time, and Ctrl-C ---------------------------------------------------------
-
-
-def test_features_in_threads_are_those_of_the_images():
-    with use_generator(seeded()):
-        layers = nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
-    rng = np.random.default_rng(0)
-    images = [rng.random((20, 3, 16, 16), dtype=np.float32) for _ in range(40)]
-    features = BackboneFeatures(nn.Sequential(*layers)).fit(images[0])
-    with ThreadPoolExecutor(4) as threads:
-        found = [*threads.map(features.transform, images)]
-    np.testing.assert_allclose(found, [features.transform(x) for x in images], rtol=1e-5)
-
-
-def test_a_default_dtype_that_another_thread_sets_stays():
-    thread = Thread(target=torch.set_default_dtype, args=[torch.float64])
-    start = hook("on_train_begin", lambda net: thread.start() or thread.join())
-    X, y = line()
-    try:
-        MoERegressor(expert="mlp", callbacks=[start], **BRIEF).fit(X, y)
-        assert torch.get_default_dtype() == torch.float64
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-def test_ctrl_c_leaves_a_model_as_it_was_before_a_chunk():
-    X, y = line()
-    for expert in ("mlp", ["mlp", "deep"]):
-        reg = MoERegressor(expert=expert, **BRIEF).partial_fit(X, y)
-        before = reg.predict(X)
-        reg.set_params(callbacks=[at(reg.n_iter_ + 1, press, "on_epoch_end")])
-        with pytest.raises(KeyboardInterrupt):
-            reg.partial_fit(X, y)
-        np.testing.assert_array_equal(reg.predict(X), before)
 
 
 def test_ctrl_c_after_the_networks_of_a_pool_keeps_them(monkeypatch):
@@ -241,13 +134,3 @@ def test_ctrl_c_after_the_networks_of_a_pool_keeps_them(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         reg.fit(X, y)
     assert reg.score(X, y) > 0.5
-
-
-def test_a_checkpoint_knows_what_is_a_category(tmp_path):
-    X, y = line()
-    frame = pd.DataFrame({"x": X[:, 0], "code": np.arange(200) % 3})
-    options = {"expert": "mlp", "n_experts": 2, **BRIEF}
-    MoERegressor(checkpoint=tmp_path / "fit.ckpt", **options).fit(frame, y)
-    coded = frame.astype({"code": "category"})
-    again = MoERegressor(checkpoint=tmp_path / "fit.ckpt", **options)
-    raises(ValueError, "belongs to another fit", again.fit, coded, y)

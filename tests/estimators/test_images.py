@@ -63,14 +63,6 @@ def test_channels_are_standardized_by_the_training_set(pictures):
     np.testing.assert_allclose(clf.net_.map_batches(clf.module_.encode, X)[:, 1], 0, atol=1e-9)
 
 
-def test_scale_and_offset_of_a_channel_do_not_matter(pictures):
-    X, y = pictures
-    factor, shift = np.array([[1e-3, 1, 1e4], [5, 0, -7e3]])[:, :, None, None]
-    other = X * factor + shift
-    first, second = (make(trunk=small).fit(A, y).predict_proba(A) for A in (X.astype(float), other))
-    np.testing.assert_allclose(first, second, rtol=1e-6)
-
-
 # -- trunks -------------------------------------------------------------------------------
 
 

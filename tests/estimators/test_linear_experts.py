@@ -1,7 +1,5 @@
 """Linear experts are linear in X, and say how."""
 
-import pickle
-
 import numpy as np
 import pandas
 import pytest
@@ -123,17 +121,6 @@ def test_folds_choose_the_scaling_of_wide_tables():
     assert clf.score(X[new], y[new]) > raw.score(X[new], y[new]) - 0.01
 
 
-def test_repeated_rows_add_no_axes():
-    X = np.random.default_rng(0).normal(size=(10, 50))
-    for some in (X, X[:, [0, 1, 1]], 0 * X):
-        twice = np.tile(some, (3, 1))
-        axes, back = linear._scale(twice, np.ones(some.shape[1]), np.ones(30))
-        assert axes.shape[1] == np.linalg.matrix_rank(some) or not some.any()
-        np.testing.assert_allclose(axes @ axes.T, twice @ twice.T, atol=1e-9)
-        coef = np.ones((1, axes.shape[1]))
-        np.testing.assert_allclose(twice @ back(coef).T, axes @ coef.T, atol=1e-9)
-
-
 def test_a_sparse_table_of_any_size_has_the_same_line(monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 20)) * (rng.random((300, 20)) < 0.2)
@@ -155,14 +142,3 @@ def test_others_have_no_coefficients(frame):
     raises(AttributeError, "permutation_importance", getattr, reg, "feature_importances_")
     patches = np.random.default_rng(0).normal(size=(20, 3, 4))
     assert not hasattr(MoERegressor(**BRIEF).fit(patches, patches[:, 0, 0]), "coef_")
-
-
-def test_a_learned_scale_is_kept(frame):
-    X, y = frame
-    reg = MoERegressor(**BRIEF, warm_start=True).fit(X, y)
-    scale = reg.net_.criterion_.log_scale
-    assert (scale != 0).all()
-    again = pickle.loads(pickle.dumps(reg))
-    assert again.net_.criterion_.log_scale == scale
-    np.testing.assert_array_equal(again.score_samples(X, y), reg.score_samples(X, y))
-    assert clone(reg).fit(X, y).fit(X, y).net_.criterion_.log_scale != scale  # goes on from it

@@ -40,7 +40,8 @@ def test_a_call_is_one_epoch_of_its_chunk(table):
 
 def test_chunks_are_learned_from(table):
     X, y = table
-    clf, reg = (m(random_state=0, learning_rate_init=0.02) for m in (MoEClassifier, MoERegressor))
+    options = {"expert": "mlp", "learning_rate_init": 0.02, "random_state": 0}
+    clf, reg = (model(2, **options) for model in (MoEClassifier, MoERegressor))
     for first in 2 * [*range(0, 500, 100)]:
         for _ in range(6):
             chunk = slice(first, first + 100)
@@ -150,7 +151,7 @@ SET_BETWEEN = {
 
 @pytest.mark.parametrize("name", SET_BETWEEN)
 def test_what_is_set_between_two_calls_acts(table, name):
-    X, y = table
+    X, y = (array[:200] for array in table)
     options = {"router": "top1", "balance": "switch", "solver": "adam"}
     clf, twin, failed = (start(X, y, **options).partial_fit(X, y) for _ in range(3))
     new = {name: SET_BETWEEN[name]}

@@ -87,7 +87,7 @@ def test_a_fit_that_a_callback_ends_is_not_called_too_short():
 
 
 def test_a_single_expert_says_for_how_many_epochs_it_was_trained():
-    X = np.random.default_rng(0).normal(size=(200, 3))
+    X = np.random.default_rng(0).normal(size=(60, 3))
     y = (X[:, 0] > 0).astype(int)
     clf = MoEClassifier(1, random_state=0).fit(X, y)
     found = {"max_iter": clf.n_iter_, "tol": None, "early_stopping": "out_of_bag"}

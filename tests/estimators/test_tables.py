@@ -8,8 +8,7 @@ from functools import partial
 import numpy as np
 import pandas
 import pytest
-import torch
-from helpers import brief, hook, predictions, refuses
+from helpers import brief, predictions, refuses
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -77,7 +76,7 @@ def test_that_a_value_is_missing_is_learned(model):
     X, _ = draw(200)
     y = np.random.default_rng(1).integers(2, size=200)
     X[y == 1, 2] = NAN
-    fitted = make(model, max_iter=150).fit(X, y)
+    fitted = make(model, max_iter=100).fit(X, y)
     assert fitted.score(X, y) > 0.9
     X[:50, 0] = NAN  # of a column that had none
     assert np.isfinite(predictions(fitted, X)).all()
@@ -221,33 +220,13 @@ def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
     ):
         plan = plan_for((n, 2), model)
         assert (plan.training.max_iter, plan.training.batch_size) == (epochs, batch_size)
-        n_members = 2 if n >= 200_000 else 4
+        n_members = 2 if n >= 10_000 else 4
         assert plan.model.n_members == (n_members, n_members, 1, n_members)
     for options in ({"batch_size": 200}, {"solver": "adam"}):
         assert plan_for((500_000, 2), model, **options).training.batch_size == 200
 
 
 # -- when training ends -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", BOTH)
-def test_the_best_weights_out_of_bag_are_kept(model):
-    def keep(net):
-        seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
-
-    (X, y), seen = draw(60), []
-    wrong = np.random.default_rng(0).random(60) < 0.3
-    options = {"max_iter": 150, "batch_size": 5, "n_iter_no_change": 1}
-    options["callbacks"] = [hook("on_epoch_end", keep)]
-    fitted = make(model, expert="mlp", **options).fit(X, np.where(wrong, 1 - y, y))
-    curve = fitted.oob_loss_curve_
-    assert len(curve) == len(fitted.loss_curve_) == fitted.n_iter_ == len(seen)
-    best = int(np.argmin(curve))
-    assert fitted.n_iter_ / 4 <= fitted.n_iter_ - 1 - best < 75  # a quarter was waited for
-    for name, value in fitted.module_.state_dict().items():
-        assert name == "sharpness" or torch.equal(value, seen[best][name])
-    fixed = make(model, expert="mlp", early_stopping=False).fit(X, y)
-    assert not hasattr(fixed, "oob_loss_curve_")
 
 
 OOB = {MoEClassifier: "oob_decision_function_", MoERegressor: "oob_prediction_"}
@@ -292,7 +271,7 @@ def draw_wide(kind):
     rng = np.random.default_rng(1)
     X = rng.normal(size=(260, 500))
     y = X[:, :3].sum(axis=1) + rng.normal(size=260)
-    if kind in ("labels", "several numbers"):
+    if kind == "labels":
         y = np.stack([y, -y], axis=1)
     y = (y > 0).astype(int) if kind in ("classes", "labels") else y
     model = MoEClassifier if kind in ("classes", "labels") else MoERegressor
@@ -309,20 +288,17 @@ def on_width(model, X, y):
 
 @pytest.mark.parametrize(
     ("kind", "early_stopping"),
-    [("classes", "auto"), ("labels", True), ("numbers", True), ("several numbers", "auto")],
+    [("classes", "auto"), ("labels", True), ("numbers", True)],
 )
 def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
     model, X, _, y, _ = draw_wide(kind)
-    if kind == "several numbers":
-        # The linear kind finds what there is.
-        y = np.random.default_rng(0).normal(size=y.shape)
     moe = model(**SMALL, early_stopping=early_stopping)
     (warning,) = on_width(moe, X, y)
     message = str(warning.message)
     assert str(54 if early_stopping is True else 60) in message
     (reducer,) = re.findall(r"make_pipeline\((.*), model\)", message)
     assert ("f_regression" in reducer) == (kind == "numbers")
-    assert ("PCA" in reducer) == (kind in ("labels", "several numbers"))
+    assert ("PCA" in reducer) == (kind == "labels")
     better = make_pipeline(eval(reducer, NAMES), clone(moe))  # what it says is code that runs
     assert not on_width(better, X, y)
     blind = model(**SMALL | {"max_iter": 10, "expert": "mlp"}, early_stopping=False)
@@ -330,18 +306,6 @@ def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
 
 
 # -- again and again ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", BOTH)
-def test_another_fit_forgets_the_columns_of_the_last(model):
-    (X, y), (frame, _) = draw(120), draw_frame()
-    X_other = 100 - 7 * X
-    X_other[::3, 0] = NAN
-    fitted = make(model)
-    for given in (X, frame, X_other, frame[["size", "color"]], X):
-        fitted.fit(given, y)
-        expected = make(model).fit(given, y)
-        np.testing.assert_array_equal(predictions(fitted, given), predictions(expected, given))
 
 
 @pytest.mark.parametrize("model", BOTH)

@@ -86,19 +86,6 @@ def test_normalize():
     raises(ValueError, "'normalize'", routing_matrix, [0], [0], normalize="rows")
 
 
-@pytest.mark.parametrize("metric", [dispatch_entropy, routing_matrix])
-def test_wrong_samples_are_explained(metric):
-    two = [0, 1]
-    for clusters, experts, message in (
-        *((two, [0, 1, 1], "clusters and experts"), ([], [], "experts"), (two, 1, "'experts'")),
-        ([[0, 1], [0, 1]], two, "clusters must have a single axis, got shape"),
-        (two, [[[0]], [[1]]], "experts.*dim 3"),
-        *((two, [0, np.nan], "experts contains NaN"), ("ab", two, "'clusters'")),
-    ):
-        raises(ValueError, message, metric, clusters, experts)
-    raises(TypeError, "^clusters: ", metric, ["a", None], two)
-
-
 def test_wrong_expert_indices_are_explained():
     for experts, n_experts, message in (
         *(([0, -1], None, "experts .* got -1"), ([0, 1], 0, "'n_experts' .* Got 0")),

@@ -46,9 +46,6 @@ def test_report_repeats_the_metrics(report, fitted, patches):
     assert str(specialization_report(fitted, X, y)) == str(report)
 
 
-# -- text and table -----------------------------------------------------------------------
-
-
 # -- special cases ------------------------------------------------------------------------
 
 

@@ -157,9 +157,8 @@ def test_rows_of_a_group_are_of_one_component():
         assert_allclose(alone, mixture.score_samples(X, y), rtol=1)
 
 
-@pytest.mark.parametrize("gate", [None, LOGIT, TREE])
+@pytest.mark.parametrize(("gate", "init"), [(None, "random"), (LOGIT, "auto"), (TREE, "random")])
 @pytest.mark.parametrize("kind", [MixtureRegressor, MixtureClassifier])
-@pytest.mark.parametrize("init", ["random", "auto"])
 @brief_fits
 def test_weights_are_as_many_rows(kind, gate, init):
     X, y = two_lines(120)[:2] if kind is MixtureRegressor else two_rules_of_classes(120)
@@ -181,7 +180,9 @@ def test_starts_do_not_depend_on_the_order_of_rows():
     assert_allclose(mixture.fit(X[::-1], y[::-1]).log_likelihood_, once)
 
 
-@pytest.mark.parametrize(("low", "gate"), [(1, None), (0, "auto")])
+@pytest.mark.parametrize(
+    ("low", "gate"), [(1, None), pytest.param(0, "auto", marks=pytest.mark.slow)]
+)
 def test_criteria_count_samples_whatever_the_scale_of_their_weights(low, gate):
     X, y, _ = two_lines(150)
     weight = np.random.default_rng(0).uniform(low, 1, size=150)  # all 1, or no counts

@@ -84,9 +84,12 @@ def outputs(model, X):
 
 
 @pytest.mark.parametrize(
-    "gate", ["auto", LogisticRegression(), DecisionTreeClassifier(max_depth=2)]
+    ("kind", "gate"),
+    [
+        *(("numbers", "auto"), ("numbers", DecisionTreeClassifier(max_depth=2))),
+        *(("classes", "auto"), ("classes", LogisticRegression())),
+    ],
 )
-@pytest.mark.parametrize("kind", STACKS)
 def test_stack_finds_where_each_model_is_right(kind, gate):
     X, y, third = thirds(0, kind)
     parts = [COLUMNS[kind](column) for column in range(3)]

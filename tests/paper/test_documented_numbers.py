@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sklearn_moe.paper import TABLE_1
 from sklearn_moe.paper._statistics import mean_interval
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -86,23 +85,3 @@ def test_numbers_of_tables(name):
                     wrong.setdefault(row.strip(), []).append(text)
     assert not wrong
     assert n_numbers > 5
-
-
-def test_rows_of_the_main_table():
-    n_rows = 0
-    for row, _ in rows("paper.rst"):
-        for setting, kind in re.findall(r"^\W*(\d), (nonlinear|linear)\b", row):
-            of = TABLE_1[int(setting), "mixture", kind == "nonlinear"]
-            spreads = [(of.accuracy, of.accuracy_std), (of.entropy, of.entropy_std)]
-            model = "mixture cubic" if kind == "nonlinear" else "mixture linear"
-            for folder in FOLDERS:
-                cells = cells_of(f"{folder}{TABLES[int(setting) > 2]}")
-                labels = {"setting": int(setting), "model": model}
-                (values,) = (cell["values"] for cell in cells if cell["labels"] == labels)
-                for measure, digits in (("accuracy", 2), ("entropy", 3)):
-                    runs = np.array(values[measure])
-                    spreads.append((round(runs.mean(), digits), round(runs.std(ddof=1), digits)))
-            found = re.findall(r"([\d.]+) ± ([\d.]+)", row)
-            assert sorted(tuple(map(float, pair)) for pair in found) == sorted(spreads)
-            n_rows += 1
-    assert n_rows == 8

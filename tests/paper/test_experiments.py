@@ -10,18 +10,17 @@ import pytest
 import torch
 from helpers import brief_fits, slow
 
-from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run_experiment
+from sklearn_moe.paper import EXPERIMENTS, Results, get_experiment, run_experiment
 from sklearn_moe.paper.__main__ import stored_result
 from sklearn_moe.paper._artificial_runs import (
     Clusters,
     CoverageRun,
     probabilities,
 )
-from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._report import from_json, to_json, to_markdown
 from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
-from sklearn_moe.paper.experiments import GROUPS, figures
+from sklearn_moe.paper.experiments import GROUPS
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
 from sklearn_moe.paper.experiments.scaling import least, least_by_chance
 from sklearn_moe.paper.experiments.stages import stages, times
@@ -100,23 +99,6 @@ def test_every_figure_is_drawn(path):
         assert figure.legends or path in ("innerproducts.json", "phases.json")
 
 
-def test_bound_is_put_to_the_test():
-    for accuracy, hard, expected, first in (
-        # Within three standard errors of 16,000 and of 8,000 samples.
-        (88.2, 76.4, (True, True), (True, True)),
-        (88.4, 76.6, (False, False), (True, True)),
-        (80, 90, (True, False), (True, False)),  # on setting 1 the limits are 92.5 and 85 %
-    ):
-        run = {"accuracy": accuracy, "train_accuracy": 100.0, "hard_accuracy": hard}
-        results = results_of(get_experiment("bound"), lambda *_, run=run: dict(run))
-        assert [f.holds for f in results.findings()] == [*expected * 3, *first]
-        cell = results.cells[3]
-        results.cells[3] = replace(cell, runs=[*cell.runs, run | {"accuracy": 95.0}])
-        above = results.findings()[0]  # one run above the bound is one too many
-        assert above.holds is False
-        assert cell.labels["model"] in above.text
-
-
 def curve(entropy, centers, features=(1e-4, 0.01, 0.02, 0.03, 0.04)):
     steps = {"step": [0, 5, 10, 15, 20], "entropy": entropy, "router_centers": centers}
     return steps | {"expert_features": features}
@@ -156,81 +138,11 @@ def test_commitments():
     assert taken.start == pytest.approx(2 / 3)
 
 
-def test_simplified_leaves_out_what_it_says():
-    experiment = get_experiment("simplified")
-    for name, model in experiment.models.items():
-        plain = name.startswith(("no normalization", "neither"))
-        assert (model.get_params()["solver"].kind == "sgd") == plain
-        assert (model.router.noise is None) == name.startswith(("no noise", "neither"))
-    for growth, holds in ((1.5, True), (3.0, False)):
-        grown = {"accuracy": 60.0, "entropy": 1.0}
-        grown["curve"] = {"expert_features": [1e-4, growth * 1e-4]}
-        findings = results_of(experiment, lambda *_, run=grown: dict(run)).findings()
-        assert [f.holds for f in findings if "stay where they started" in f.text] == [holds] * 2
-
-
-def test_linear_experts_fail_only_if_no_choice_saves_them():
-    experiment = get_experiment("linear")
-    for best, holds in (
-        ((1.2, 1.21), True),
-        ((0.2, 0.2001), False),
-        ((0.2, 0.21), UNDECIDED),  # p = .007, one of 16 cells
-        ((0.6, 0.8), UNDECIDED),
-    ):
-
-        def result(cell, run, best=best):
-            labels = list(cell.labels.values())
-            is_best = labels[1:] == ["linear", 1.0, 0.01, "logit", "log_loss"]
-            worse = 0.1 * (labels[2] == "1, alike" and labels[4] == "logit")
-            entropy = (best if is_best else (1.3, 1.35))[run.seed] + worse
-            return {"accuracy": 90.0, "entropy": entropy, "difference": 0.5}
-
-        findings = results_of(experiment, result, 2).findings()
-        claims = [f for f in findings if "whatever the choice" in f.text]
-        assert [f.holds for f in claims] == [holds, holds]
-        reasons = [f.holds for f in findings if "because experts differ" in f.text]
-        assert reasons == [UNDECIDED, True] * 2  # softmax gate, raw score
-
-
 def small(experiment, *sizes):
     """Return an experiment on few samples, of the first problem with other sizes if there are."""
     problems = [replace(problem, n_train=120, n_test=80) for problem in experiment.problems]
     problems = [replace(problems[0], n_train=n, n_test=60) for n in sizes] or problems
     return replace(experiment, problems=tuple(problems))
-
-
-def test_difference_of_experts_by_their_start():
-    experiment = small(get_experiment("linear"), 120)
-    differences = {"linear": {}, "cubic": {}}
-    for cell in experiment.cells(1):
-        _, model, start, *others = cell.labels.values()
-        if others == [0.1, "softmax", "log_loss"]:
-            (run,) = cell.runs
-            run.estimator.set_params(max_iter=6)
-            differences[model][start] = run.perform()["difference"]
-    for found in differences.values():
-        assert found[1.0] > 0.4
-        assert found["1, alike"] < 0.01
-
-
-def test_a_stopped_run_keeps_its_last_value():
-    long = {"curve": {"step": [0, 5, 10, 15], "entropy": [1.4, 1.0, 0.6, 0.2]}}
-    short = {"curve": {"step": [0, 5], "entropy": [1.4, 0.8]}}
-    steps, values = figures.runs_over_steps(Cell({}, [short, long]), "entropy")
-    np.testing.assert_array_equal(steps, [0, 5, 10, 15])
-    np.testing.assert_allclose(values, [[1.4, 0.8, 0.8, 0.8], [1.4, 1.0, 0.6, 0.2]])
-
-
-def test_fig1_orders_patches():
-    samples = Problem("visualization", n_train=100, n_test=50).draw(0)
-    order = figures._order(samples.X, samples.clusters, samples.dictionary)
-    assert (np.sort(order, axis=1) == np.arange(4)).all()
-    patches = np.take_along_axis(samples.X, order[..., None], axis=1)
-    features, centers = (vectors[samples.clusters] for vectors in samples.dictionary)
-    sign = np.where(samples.y == samples.y.max(), 1, -1)[:, None]
-    np.testing.assert_allclose(patches[:, 0], 10 * sign * features, atol=1e-4)  # alpha = 1
-    assert ((patches[:, 1] * centers).sum(1) >= 12).all()  # beta
-    np.testing.assert_allclose(np.linalg.norm(patches[:, 2], axis=1), 30, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -289,18 +201,6 @@ def test_theorem_is_put_to_the_test():
     assert uneven(run, 1000) == pytest.approx(20)
     assert (moved(run), moved(run, "_without")) == pytest.approx((1, 50))
 
-    def findings(result):
-        found = results_of(
-            get_experiment("theorem", "paper"), lambda *_: dict(result), 5
-        ).findings()
-        return [finding.holds for finding in found]
-
-    # Models are alike here: without noise the load departs by no more and no less.
-    assert findings(run) == [*[True] * 8 * 2, UNDECIDED] * 2
-    bad = run | {"accuracy": 80.0, "train_accuracy": 99.9, "early": early(np.ones(40), 0.5, 0.1)}
-    bad |= {"dispatch": dispatch[::-1].tolist(), "test_errors": (0.5 * errors + 10).tolist()}
-    assert findings(bad) == [*[False] * 8 * 2, UNDECIDED] * 2
-
 
 def test_theorem_measures_a_run():
     cells = small(get_experiment("theorem", "paper"), 120).cells(1, device="cpu")
@@ -343,14 +243,3 @@ def test_least_number_of_experts():
     assert [least_by_chance(k) for k in (2, 4)] == [5, 13]
     shares = {6: (share_interval(8, 10), share_interval(9, 10))}
     assert (least(shares), least(shares, learned=True)) == (None, 6)
-
-    def result(cell, run):  # setting 3: everything from 2 K on; setting 1: never with 16 clusters
-        k, m = run.problem.n_clusters, run.estimator.n_experts
-        covered = k if m >= 2 * k and (k < 16 or cell.labels["setting"] == 3) else k - 1
-        return {"accuracy": 100.0 * covered / k, "covered": covered, "learned": k}
-
-    findings = results_of(get_experiment("scaling", "paper"), result, 2).findings()
-    # As many from four times the samples.
-    assert [f.holds for f in findings] == [True] * 11 + [False] + [UNDECIDED]
-    assert "K = 4: 8 experts, 1.4 K log K, are the least" in findings[1].text
-    assert "K = 16: 133 experts, 3.0 K log K, are too few" in findings[11].text

@@ -1,10 +1,8 @@
 """Experiments as data, the runner that repeats nothing, and what is measured of a run."""
 
 import json
-import re
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,13 +21,11 @@ from sklearn_moe.paper import (
     NotebookStopping,
     Problem,
     Results,
-    _runner,
     run_experiment,
 )
 from sklearn_moe.paper._artificial_runs import DeepSet
 from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._protocols import NOISY_AT_TEST
-from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._run import Run
 from sklearn_moe.paper._runner import RunStore, run_experiments
 
@@ -165,43 +161,15 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
     raises(ValueError, "n_jobs", run_experiment, small(), tmp_path, runs=1, jobs=0, progress=False)
 
 
-def test_without_a_terminal_a_line_a_minute_says_how_far_it_is(tmp_path, monkeypatch, capsys):
-    clock = iter(range(0, 1000, 40))  # seconds; a run takes 40
-    monkeypatch.setattr(_runner, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    run_experiment(small(), tmp_path, runs=1)
-    lines = capsys.readouterr().err.splitlines()
-    assert [re.search(r"\d/\d \[[^,]+", line)[0] for line in lines] == [
-        "2/4 [01:20<01:20",
-        "4/4 [02:40<00:00",
-    ]
-    run_experiment(small(), tmp_path, runs=2)
-    assert "6/8 [01:20<01:20" in capsys.readouterr().err  # what was finished before took no time
-    run_experiment(small(), tmp_path, runs=3, progress=False)
-    assert not capsys.readouterr().err
-
-
 def result(values, published=None, **labels):
     runs = [{"accuracy": value, "entropy": value / 100} for value in values]
     return Cell(labels, runs, published)
 
 
-def test_means_and_what_is_inside_the_published_range():
+def test_the_interval_of_a_gain_is_that_of_pairs():
     cell = result([1.0, 2.0, 3.0, 6.0])
     gain = cell.interval("accuracy", over=result([0.0, 1.0, 3.0, 5.0]))  # 1, 1, 0 and 1 more
     assert gain == pytest.approx((0.75, 0.75 - 3.1824 / 4, 0.75 + 3.1824 / 4), abs=1e-4)
-    for published, value, inside in (
-        (Published(90.0, 1.0), 91.9, True),
-        (Published(90.0, 1.0), 92.1, False),
-        (Published(90.0), 92.9, True),  # a single run
-        (Published(90.0), 86.9, False),
-        (Published(90.0, 1.0, alike=False), 99.0, None),
-        (None, 90.0, None),
-    ):
-        cell = result([value - 1, value + 1], published)
-        assert cell.inside("accuracy") is inside
-        assert cell.inside("entropy") is None
-        outside = Results(small(), [cell]).outside()
-        assert outside == ([(cell, "accuracy")] if inside is False else [])
 
 
 def test_cells_are_told_apart_and_found_by_their_labels():

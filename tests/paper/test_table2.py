@@ -14,7 +14,7 @@ from sklearn_moe._training.net import MoENet
 from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.paper.__main__ import main
 from sklearn_moe.paper._image_runs import TASKS, Images, hide_grid, paper_blur
-from sklearn_moe.paper.experiments.table2 import MODELS, table2
+from sklearn_moe.paper.experiments.table2 import table2
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -46,17 +46,6 @@ def test_tasks(folder):
         assert len(problem.draw("test", 0)[0]) == (40 if rotated else 20)
 
 
-def test_hyperparameters_are_the_papers():
-    for label, clf in table2().models.items():
-        assert (clf.batch_size, clf.n_experts) == (128, 1 if "single" in label else 4)
-        if "cnn" in label:
-            assert (clf.solver, clf.learning_rate_init) == ("adam", 0.001)
-            continue
-        kind = "sgd" if "single" in label else "normalized_sgd"
-        assert (clf.solver.kind, clf.solver.momentum, clf.solver.weight_decay) == (kind, 0.9, 5e-4)
-        assert (clf.learning_rate_init, clf.router.learning_rate) == (0.01, 1e-4)
-
-
 def test_settings_tell_runs_apart(folder, tmp_path):
     def keys(**options):
         options = {"folder": folder, "arch": ["cnn"], "task": ["rotate-paper"]} | options
@@ -70,17 +59,6 @@ def test_settings_tell_runs_apart(folder, tmp_path):
     for change in ({"folder": None}, *({name: value} for name, value in changes.items())):
         assert not keys(**change) & usual, change
     assert keys(folder=make_folder(tmp_path / "same", 2)) == usual  # wherever they lie
-
-
-def test_published_numbers_are_those_of_the_best_epoch():
-    def published(**options):
-        return table2(**options).published.get(("rotate-paper", "cnn single"))
-
-    assert published().value("accuracy") is None
-    assert published().value("best_epoch_accuracy") == (76.78, 1.79)
-    assert published().alike
-    assert not published(epochs=3).alike
-    assert published(blur=False) is None
 
 
 def test_a_width_that_would_be_ignored_is_refused():
@@ -130,28 +108,6 @@ def test_the_grid_of_jpeg_is_hidden():
         assert steps.max() < 0.41 * 20
         assert set(steps[:, 8:16].argmax(1)) == set(range(8))
     np.testing.assert_array_equal(hide_grid(X, 0), hidden)
-
-
-@pytest.mark.slow
-def test_from_the_command_line(folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(MODELS, "larger", {"n_experts": 6})
-    what = "--task rotate-paper --arch cnn --model single larger --protocol ours"
-    options = f"{what} --epochs 2 --runs 1 --device cpu --out {tmp_path}"
-    main(["table2", "--data", folder, *options.split()])
-    cells = json.loads((tmp_path / "table2.json").read_text())["cells"]
-    report = (tmp_path / "table2.md").read_text()
-    for model, cell in zip(("single", "larger"), cells, strict=True):
-        assert tuple(cell["labels"].values()) == ("rotate-paper", f"cnn {model}")
-        values = {name: value[0] for name, value in cell["values"].items()}
-        assert len(values["accuracy_curve"]) == len(values["loss_curve"]) == 2
-        assert values["accuracy"] == values["accuracy_curve"][-1]
-        assert values["best_epoch_accuracy"] == max(values["accuracy_curve"])
-        if model == "larger":
-            assert np.shape(values["dispatch"]) == (10, 6)
-            assert np.sum(values["dispatch"]) == values["n_test"]
-    assert "| 76.78 ± 1.79 (quoted) " in report
-    assert folder not in report
-    assert (tmp_path / "table2.png").stat().st_size > 10_000
 
 
 def test_the_blur_of_the_paper():

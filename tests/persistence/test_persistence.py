@@ -65,12 +65,6 @@ def samples(patches):
     return X[:300], y[:300]
 
 
-@pytest.fixture(scope="module")
-def table():
-    X = np.random.default_rng(0).normal(size=(300, 50)).astype(np.float32)
-    return X, (X[:, 0] > 0).astype(int)
-
-
 def classifier(**options):
     return MoEClassifier().set_params(**BRIEF | options)
 
@@ -233,12 +227,6 @@ def mixtures_of_estimators():
     yield MixtureRegressor(**options), pandas.DataFrame({"word": CLASSES}), counts
     for expert in (None, PoissonRegressor(), MixtureRegressor(**options)):
         yield MixtureRegressor(expert, **options), ROWS, counts
-
-
-def test_models_that_hold_estimators_are_read_by_skops():
-    for model, X, y in (*mixtures_of_estimators(), (classifier(**BAYES), ROWS, CLASSES)):
-        again, _ = skops_copy(model.fit(X, y))
-        np.testing.assert_array_equal(predictions(again, X), predictions(model, X))
 
 
 @brief_fits

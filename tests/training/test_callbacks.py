@@ -97,15 +97,6 @@ def test_records_are_what_the_model_says(problem, router, kind):
     np.testing.assert_allclose(trace.expert_features_[-1], filters @ dictionary[0].T, rtol=1e-4)
 
 
-def test_attributes_are_there_from_the_first_record_on(problem):
-    X, y, clusters, _ = problem
-    lengths, trace = [], RoutingTrace(X[:50], clusters[:50])
-    assert not hasattr(trace, "load_")
-    traced(X, y, trace, hook("on_epoch_end", lambda net: lengths.append(len(trace.load_))))
-    assert lengths == [*range(2, 14)]
-    assert trace.router_centers_ is trace.expert_features_ is None
-
-
 def test_training_samples_are_traced_without_clusters_and_only_watched(problem):
     X, y, *_ = problem
     trace = RoutingTrace()

@@ -2,15 +2,7 @@
 
 import os
 import pickle
-import random
-import signal
-import tempfile
-import time
-import warnings
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -297,6 +289,24 @@ def test_a_write_that_fails_loses_nothing(table, tmp_path):
     assert clf.n_iter_ == 6
 
 
+def test_a_process_that_dies_in_a_write_goes_on_from_the_last_one(table, tmp_path, monkeypatch):
+    writes = []
+
+    def die(file):
+        writes.append(file)
+        if len(writes) == 4:
+            raise SystemExit
+
+    monkeypatch.setattr(os, "fsync", die)
+    clf = of_tables(checkpoint=always(tmp_path))
+    with pytest.raises(SystemExit):
+        clf.fit(*table)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".part", ".checkpoint"}
+    resumed = clf.set_params(callbacks=[COUNT]).fit(*table)
+    assert len(EPOCHS) == 3
+    assert trained(resumed) == trained(of_tables().fit(*table))
+
+
 def test_callbacks_of_the_library_go_on(bags, tmp_path):
     traces = [RoutingTrace(clusters=bags[1], every=2) for _ in range(2)]
     options = {"balance": "bias", "batch_size": 30}
@@ -309,40 +319,3 @@ def test_callbacks_of_the_library_go_on(bags, tmp_path):
     assert traces[1].epochs_.tolist() == [0, 2, 4, 6]
     for name in ("load_", "dispatch_entropy_", "experts_"):
         np.testing.assert_array_equal(getattr(traces[1], name), getattr(traces[0], name))
-
-
-# -- killed at random moments, also in the middle of a write ------------------------------
-
-
-def kill_at_random_moments(n):
-    """Return how many fits were killed, how many in a write, and from how many it went on well."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    X = np.random.default_rng(0).normal(size=(120, 3, 4))
-    y = (X[:, 0, 0] > 0).astype(int)
-    options = {"router": "topk", "balance": "bias", "max_iter": 8}
-    model = classifier(**options, batch_size=30).fit(X, y)  # imports
-    start = time.perf_counter()
-    whole, seconds = trained(model.fit(X, y)), time.perf_counter() - start
-    moments, fsync, killed, in_write, same = random.Random(0), os.fsync, 0, 0, 0
-    while killed < n:
-        with tempfile.TemporaryDirectory() as folder:
-            moment = moments.uniform(0, 2 * seconds)
-            if not (child := os.fork()):
-                os.fsync = lambda file: time.sleep(0.01) or fsync(file)
-                signal.setitimer(signal.ITIMER_REAL, moment)  # ends what does not handle it
-                model.set_params(checkpoint=always(folder)).fit(X, y)
-                os._exit(0)
-            if os.WIFSIGNALED(os.waitpid(child, 0)[1]):  # else it was faster
-                in_write += any(path.suffix == ".part" for path in Path(folder).iterdir())
-                same += trained(model.set_params(checkpoint=folder).fit(X, y)) == whole
-                killed += 1
-    return killed, in_write, same
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments():
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        killed, in_write, same = pool.submit(kill_at_random_moments, 8).result(timeout=600)
-    assert same == killed == 8
-    assert in_write > 0

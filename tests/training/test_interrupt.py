@@ -1,18 +1,13 @@
 """Ctrl-C reaches the caller at any moment, and leaves the estimator whole."""
 
-import random
 import signal
 import threading
-import warnings
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import product
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
-import torch
 from helpers import at, press, raises, throw
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
@@ -139,35 +134,6 @@ def test_a_block_that_must_not_be_torn_apart():
             work(presses)
     assert finished == [1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def interrupt_at_random_moments(n):
-    """Return how many of so many Ctrl-C were lost, and how many mixed a new fit into the old."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    (X, y), moments, lost, mixed = make_table(), random.Random(0), 0, 0
-    two, main = y != "c", threading.get_ident()
-    for i in range(n):
-        options = {"expert": "mlp", "n_experts": 3} if i % 2 else {}  # or a pool
-        clf = MoEClassifier(max_iter=2, random_state=0, **options).fit(X[two], y[two])
-        clf.set_params(max_iter=10**6, tol=None, verbose=i % 2, early_stopping=i % 3 == 0)
-        seconds = moments.uniform(0.01, 0.3)
-        threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
-        try:
-            clf.fit(X, y)
-            lost += 1
-        except KeyboardInterrupt:
-            mixed += len(clf.classes_) != clf.net_.criterion_.n_targets
-            mixed += len(clf.loss_curve_) != clf.n_iter_
-            mixed += not np.isfinite(clf.predict_proba(X)).all()
-    return lost, mixed
-
-
-@pytest.mark.slow
-def test_at_random_moments():
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert pool.submit(interrupt_at_random_moments, 12).result(timeout=600) == (0, 0)
 
 
 # -- a pool, whose kinds are trained one after the other ----------------------------------

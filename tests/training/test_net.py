@@ -34,6 +34,9 @@ def test_the_net_predicts_as_the_estimator(table):
     clf = fit(table)
     np.testing.assert_allclose(clf.net_.predict_proba(X), clf.predict_proba(X), rtol=1e-5)
     np.testing.assert_array_equal(clf.net_.predict(X), clf.predict(X))
+    fixed = X.copy()
+    fixed.flags.writeable = False
+    np.testing.assert_array_equal(clf.predict(fixed), clf.predict(X))
     assert clf.net_.forward(X).shape == (200, 2)
     assert len(clf.net_.history) == 4
     raises(NotImplementedError, "trained by its estimator", clf.net_.partial_fit, X, y)

@@ -223,16 +223,6 @@ class Statistics(torch.nn.Linear):
         return super().forward(x)
 
 
-class Jittered(torch.nn.Linear):
-    """An expert that draws for its samples in training."""
-
-    def __init__(self, input_shape, n_outputs):
-        super().__init__(*input_shape, n_outputs)
-
-    def forward(self, x):
-        return super().forward(x + torch.randn_like(x) if self.training else x)
-
-
 def normalized(input_shape, n_outputs):
     return torch.nn.Sequential(torch.nn.Linear(*input_shape, 2), torch.nn.BatchNorm1d(2))
 
@@ -257,11 +247,6 @@ REFUSED = {
 def test_what_cannot_be_trained_together_is_refused_in_all(table):
     for match, make in REFUSED.items():
         raises(ValueError, match, fit_in_parts, make, *table)
-
-
-def test_parts_that_draw_are_alike_in_the_end(table):
-    fits = fit_in_parts(partial(classifier, expert=Jittered, router="top1"), *table)
-    assert len({joblib.hash(learned(fit)) for fit in fits}) == 1
 
 
 # -- processes ----------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Boosted trees as a kind of a pool: what they predict, exports, weights and when they are kept."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -112,27 +110,6 @@ def test_classes_that_a_bag_lacks_are_rare(seen):
     assert proba[:, np.setdiff1d(range(4), seen)].max(initial=0) < 0.01
 
 
-def test_a_row_of_weight_two_is_the_row_twice():
-    X, y = steps(300)
-    weight = np.ones(300)
-    weight[:100] = 2
-    twice = np.concatenate([X, X[:100]]), np.concatenate([y, y[:100]])
-    options = {"expert": ["linear", FEW], "random_state": 0}
-    weighted = MoEClassifier(**options).fit(X, y, sample_weight=weight).predict_proba(X)
-    repeated = MoEClassifier(**options).fit(*twice).predict_proba(X)
-    np.testing.assert_allclose(weighted, repeated, atol=2e-3)
-
-
-def test_storage_and_batches():
-    X, y = steps(300)
-    model = MoEClassifier(expert=["linear", FEW], random_state=0).fit(X, y)
-    proba = model.predict_proba(X)
-    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict_proba(X), proba)
-    each = np.concatenate([model.predict_proba(X[[i]]) for i in range(20)])
-    np.testing.assert_allclose(each, proba[:20], atol=1e-7)
-    np.testing.assert_allclose(model.to_torch()(torch.from_numpy(X)).detach(), proba, atol=1e-6)
-
-
 def test_trees_are_kept_where_they_help():
     """The default tries trees on 300 rows or more: steps need them, a line does not."""
     X, y = steps(700)
@@ -157,15 +134,6 @@ def test_options_of_networks_are_not_for_trees():
     MoEClassifier(expert_width=8, activation="tanh", max_iter=2, random_state=0).fit(X, y)
     unknown = EXPERTS["trees"].with_options(width=3)
     refuses("unknown", "width", MoEClassifier(expert=unknown, random_state=0).fit, X, y)
-
-
-def test_chunks_leave_trees_as_they_are():
-    X, y = steps(400)
-    model = MoEClassifier(expert=["linear", FEW], random_state=0).fit(X, y)
-    before = model.expert_proba(X)
-    model.partial_fit(X[:200], y[:200])
-    assert np.array_equal(model.expert_proba(X)[:, 1], before[:, 1])
-    assert not np.array_equal(model.expert_proba(X)[:, 0], before[:, 0])
 
 
 def test_refusals():
