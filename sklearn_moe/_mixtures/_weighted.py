@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 
 from .._validation import last_step
@@ -80,9 +79,13 @@ def fit_weighted(estimator, X, y, weight):
     is_warm = getattr(estimator, "warm_start", False)
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)
+    if getattr(last_step(estimator), "solver", None) != "newton-cholesky":
+        return estimator.fit(X, y, sample_weight=weight)
+    # Threads share the filters of warnings. This solver sets them in any case.
     with warnings.catch_warnings():
-        # The logistic regression by Newton's method then goes on by lbfgs: nothing is wrong.
-        warnings.filterwarnings("ignore", "Line search of Newton solver", ConvergenceWarning)
+        # It goes on by lbfgs then: nothing is wrong.
+        for message in ("Line search of Newton solver", "The inner solver of Newton"):
+            warnings.filterwarnings("ignore", message)
         return estimator.fit(X, y, sample_weight=weight)
 
 

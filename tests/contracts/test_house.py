@@ -15,7 +15,7 @@ LIMITS = {
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_030,
     "lines of the largest file": 650,
-    "constants that are numbers": 96,
+    "constants that are numbers": 106,
     "rooms": 20,
     "arrows between rooms": 56,
     "files of a fit": 34,

@@ -19,6 +19,8 @@ REGISTRIES = {
 }
 # Those of which nobody registers more, too.
 NAMES = {**REGISTRIES, "router__noise": NOISES, "router__gate": GATES}
+# Before an example of the pages registers another one in this process.
+OWN = {parameter: [*registry] for parameter, registry in NAMES.items()}
 KINDS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
 
 
@@ -63,12 +65,12 @@ def test_unknown_names_list_the_known_ones():
 def test_every_name_is_documented():
     guide = "".join(path.read_text() for path in (ROOT / "docs").glob("*.rst"))
     missing = []
-    for parameter, registry in NAMES.items():
-        missing += [f"{parameter}={name}, guide" for name in registry if f'"{name}"' not in guide]
+    for parameter, own in OWN.items():
+        missing += [f"{parameter}={name}, guide" for name in own if f'"{name}"' not in guide]
         for estimator in KINDS:
             part = RouterParams if "__" in parameter else estimator
             entry = rf"^{parameter.split('__')[-1]} : .*\n((?:    .*\n|\n)*)"
             entry = re.search(entry, inspect.getdoc(part), re.M).group()
-            names = names_of(estimator, parameter)
+            names = {*own} & {*names_of(estimator, parameter)}
             missing += [f"{parameter}={name}" for name in names if f'"{name}"' not in entry]
     assert not missing
