@@ -241,7 +241,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     def _default_expert(self, X, y):
         # What classes are is checked later.
-        return default_logit(X, n_classes=len(set(np.ravel(y).tolist())))
+        return default_logit(X, n_classes=len(set(np.asarray(y).ravel().tolist())))
 
     def _check_y(self, y):
         """Return the codes of the classes, the classes, and the family."""
