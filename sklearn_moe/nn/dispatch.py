@@ -1,7 +1,7 @@
 """Dispatch: which expert computes which samples, grouped so that each is called once."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol, TypeGuard
 
@@ -34,14 +34,39 @@ def is_stack(experts: Experts) -> TypeGuard[nn.Module]:
     return isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList)
 
 
+def stacked_form(experts: Experts) -> Any:
+    """Return the stacked form of experts that differ in nothing but their weights, otherwise None.
+
+    Its `all(x)` returns the outputs of all experts, `groups(x, sizes)` those for groups of samples.
+    A stack makes it by its method `stacked_form()`; other experts, of equal `group_key`, by
+    `stacked_form(experts)` of the first.
+    """
+    if is_stack(experts):
+        return getattr(experts, "stacked_form", lambda: None)()
+    # Experts that have a `group_key` have the method.
+    first: Any = experts[0]
+    return first.stacked_form(experts) if are_homogeneous(experts) else None
+
+
+def are_homogeneous(experts: Iterable[nn.Module]) -> bool:
+    """Return whether experts differ in nothing but their weights, by their `group_key`.
+
+    Those with hooks are to be called, one by one.
+    """
+    keys = {
+        None if e._forward_hooks or e._forward_pre_hooks else getattr(e, "group_key", None)
+        for e in experts
+    }
+    return len(keys) == 1 and None not in keys
+
+
 class Stack(nn.Module):
     """A sequence of homogeneous experts as one module: what is done to all of them is done once.
 
     Entry m of the first axis of every parameter belongs to expert m. `stack[m]` is that expert. Its
     weights are views: what is written to them is written to the stack, and a gradient by them is a
     gradient of the stack. Subclasses map a batch to the outputs of all experts, (n_samples,
-    n_experts, n_outputs); their parameters are in the order of those of an expert. For routers that
-    choose experts they have `groups(x, sizes)`: x holds a group of samples for each expert.
+    n_experts, n_outputs); their parameters are in the order of those of an expert.
 
     Parameters
     ----------
@@ -85,7 +110,30 @@ def apply_all(experts: Experts, x: Tensor) -> Tensor:
     """Return the output of every expert for every sample, (n_samples, n_experts, n_outputs)."""
     if is_stack(experts):
         return experts(x)
+    if (form := stacked_form(experts)) is not None:
+        return form.all(x)
     return torch.stack([expert(x) for expert in experts], 1)
+
+
+def apply_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the outputs of each expert for its group of samples, one group after the other.
+
+    Experts that differ in nothing but their weights are computed in stacked form, which costs less
+    than one call for each. Others are not called for empty groups. If all groups are empty the
+    first expert is called, as the shape of its outputs must be known.
+    """
+    called: Experts = experts
+    exporting = is_exporting()
+    if not (exporting or is_stack(experts)):
+        busy = [m for m, size in enumerate(sizes) if size] or [0]
+        called, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
+    if not exporting and (form := stacked_form(called)) is not None:
+        return form.groups(x, sizes)
+    groups = x.split(sizes)
+    if exporting and is_stack(experts):
+        # A single expert of a stack is made of copies, which cannot be traced.
+        return torch.cat([experts(group)[:, m] for m, group in enumerate(groups)])
+    return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])
 
 
 def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
@@ -115,16 +163,7 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
     starts = torch.searchsorted(of_slots, edges).tolist()
     sizes = [stop - start for start, stop in pairwise(starts)]
     samples = slots // k if k > 1 else slots
-    x = x.index_select(0, samples)
-    if is_stack(experts):
-        stack: Any = experts
-        outputs = stack.groups(x, sizes)
-    else:
-        # Experts are not called for empty groups. If all are, the first one is: the shape of its
-        # outputs must be known.
-        busy = [m for m, size in enumerate(sizes) if size] or [0]
-        groups = x.split(sizes)
-        outputs = torch.cat([experts[m](groups[m]) for m in busy])
+    outputs = apply_groups(experts, x.index_select(0, samples), sizes)
     # Sample by sample again.
     return torch.empty_like(outputs).index_copy(0, slots, outputs).view(-1, k, outputs.shape[1])
 
@@ -132,10 +171,11 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
 def all_are_faster(experts: Experts, x: Tensor) -> bool:
     """Return whether to compute all experts for all samples, though few outputs are asked for.
 
-    On a GPU that is so for a stack of small experts: it is less work than the wait for the host,
+    On a GPU that is so for small homogeneous experts: it is less work than the wait for the host,
     which would have to know the groups. An exported program always does: it has no branches.
     """
     if is_exporting():
         return True
-    is_small = x.numel() * len(experts) <= _MOST_NUMBERS_OF_ALL
-    return is_small and not x.is_cpu and is_stack(experts)
+    if x.is_cpu or x.numel() * len(experts) > _MOST_NUMBERS_OF_ALL:
+        return False
+    return hasattr(experts, "stacked_form") if is_stack(experts) else are_homogeneous(experts)

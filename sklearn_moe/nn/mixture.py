@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from .._devices import default_torch_modes
 from .._validation import require_override
 from .balance import BALANCES, Balance
-from .dispatch import Experts, apply_all, is_exporting
+from .dispatch import Experts, apply_all, is_exporting, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
 from .experts import BoostedTrees, ExpertSpec, FittedMembers
 from .functional import Shape, dry_run, evaluate
@@ -414,7 +414,7 @@ def build_mixture(
             stack = getattr(spec.factory, "stack", None)
             if stack is not None and not unstacked and len(members[kind]) > 1:
                 stacked = stack(members[kind])
-                if stacked is not None and (mixes or hasattr(stacked, "groups")):
+                if stacked is not None and (mixes or stacked_form(stacked) is not None):
                     groups[kind] = stacked
         if n_members is not None:
             (n_features,) = _shape_of(input_shape, router_columns)
