@@ -184,14 +184,13 @@ def _findings(results):
 
 def _draw(results):
     figure, (axes,) = panels(1, 2, (11, 5.2), grid="both", width_ratios=(3, 2))
-    labels = [cell.labels for cell in results.cells]
-    rows = [f"{c['setting']}: {c['model']} ({c['result'][len('table2-') :]})" for c in labels]
+    rows = ["{setting}: {model} ({result})".format(**cell.labels) for cell in results.cells]
     for (name, label), color, shift in zip(_GAPS.items(), COLORS, (-0.15, 0.15), strict=False):
         gaps = np.array([cell.interval(name) for cell in results.cells])
         errors = np.abs(gaps[:, 1:] - gaps[:, :1]).T
         y = np.arange(len(rows)) + shift
         axes[0].errorbar(gaps[:, 0], y, xerr=errors, fmt="o", ms=4, color=color, label=label)
-    axes[0].set_yticks(range(len(rows)), rows, fontsize=9)
+    axes[0].set_yticks(range(len(rows)), [r.replace("table2-", "") for r in rows], fontsize=9)
     axes[0].axvline(0, color="black", lw=1)
     axes[0].set(ylim=(len(rows) - 0.5, -0.5), xlabel="minus the single network (points)")
     shown = results.cell(**_SHOWN)
