@@ -278,9 +278,11 @@ def _as_outputs(head, columns):
         trees[place], mix[place, found.classes] = found.trees[0], halves
         bias[found.classes] = halves * found.start
     else:
-        mix[found.classes, found.classes] = 1.0 if n_scores > 1 else 0.0
+        # Of two classes a bag may hold one.
+        places = found.classes % n_scores
+        mix[places, found.classes] = 1.0 if n_scores > 1 else 0.0
         bias[found.classes] = found.start
-        for place, of_class in zip(found.classes % n_scores, found.trees, strict=True):
+        for place, of_class in zip(places, found.trees, strict=True):
             trees[place] = of_class
     if head.n_outputs == 1:
         mix, bias = mix[:, 1:] - mix[:, :1], bias[1:] - bias[:1]
