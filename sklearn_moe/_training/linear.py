@@ -51,6 +51,10 @@ def fit_line(fit, kind, rows, folds):
     head, y = fit.net.criterion_, rows.y.cpu()
     weight = rows.weight.double().cpu().numpy()
     X, shift, spread = _read_columns(fit.net, kind, rows, weight)
+    n_columns = X.shape[1]
+    if not n_columns:
+        # Of a single category none is left. scikit-learn asks for a column.
+        X, shift, spread = np.zeros((len(y), 1)), np.zeros(1), np.zeros(1)
     is_number = head.kind == "regression" and not head.is_rate
     chooses = is_number or weight.sum() < _MANY_ROWS * X.shape[1]
     # There may be no out-of-bag rows, or only those of one fold.
@@ -91,7 +95,7 @@ def fit_line(fit, kind, rows, folds):
         intercept = np.concatenate([intercept, of_scale], axis=1)
     # What others do not know of are folds that were drawn here.
     n_models = len(coef) if is_given else 1
-    return coef[:n_models], intercept[:n_models]
+    return coef[:n_models, :, :n_columns], intercept[:n_models]
 
 
 def scale_output(scale):
