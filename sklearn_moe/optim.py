@@ -36,7 +36,6 @@ class _AdamW(_Light, AdamW):
 
 
 class _SGD(_Light, SGD):
-    of_torch = SGD
     step = torch.no_grad()(unwrap(SGD.step))
 
 

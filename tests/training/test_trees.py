@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import brief_fits, refuses
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics import r2_score
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._training.trees import _as_outputs, _bin, _find_cuts, _read_trees
@@ -67,6 +68,17 @@ def test_numbers_are_as_good_as_those_of_scikit_learn():
     theirs = HistGradientBoostingRegressor(random_state=0).fit(X[:600], y[:600])
     assert ours.score(X[600:], y[600:]) > theirs.score(X[600:], y[600:])
     assert [*ours.expert_kinds_] == ["trees"]
+
+
+def test_out_of_bag_predictions_are_those_of_trees_that_have_not_seen_the_row():
+    """A tree with a leaf for each row is right about all that it has seen, noise included."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 1))
+    y = 3 * X[:, 0] + rng.normal(size=200)
+    by_heart = {"max_iter": 1, "learning_rate": 1.0, "max_leaf_nodes": 400, "min_samples_leaf": 1}
+    reg = MoERegressor(expert=EXPERTS["trees"].with_options(**by_heart), random_state=0).fit(X, y)
+    assert reg.score(X, y) > 0.97
+    assert r2_score(y, reg.oob_prediction_) < 0.9
 
 
 @pytest.mark.parametrize("loss", LOSSES)
