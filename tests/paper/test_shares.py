@@ -14,7 +14,7 @@ module = import_module("sklearn_moe.paper.experiments.shares")
 
 
 def cell(kind, curve, seeds=(0, 1), **more):
-    values = {"accuracy_curve": [curve] * 2, "loss_curve": [[3.0, 2, 1, 0]] * 2}
+    values = {"accuracy_curve": [curve] * 2, "loss_curve": [[3.0, 2, 1, 0][: len(curve)]] * 2}
     labels = {"setting": "cifar10", "model": f"cnn {kind}"}
     return {"labels": labels, "seeds": list(seeds), "values": values | more}
 
@@ -58,15 +58,16 @@ def test_a_mixture_that_noise_routes_is_read_beside_the_cnn_of_all_epochs(stored
 
 
 def test_controls_are_read_from_the_single_networks_of_others(stored):
-    stored(
-        "table2-trunk", cell("single", [10, 20, 30, 40]), cell("mixture", [1] * 4, load=[[1]] * 2)
-    )
+    mixture = cell("mixture", [1, 2, 3, 4], load=[[1]] * 2)
+    stored("table2-trunk", cell("single", [10, 20, 30, 40]), mixture)
     stored("table2-library", cell("single", [15, 25]), options="--protocol ours")
     stored("table2-rotate-short", cell("single", [50, 10, 20]))
     stored("table2-softmax", cell("softmax", [45, 30]))
     softmax, library = (found.runs[0].perform() for found in get_experiment("shares").cells())
     assert (softmax["share"], softmax["at_equal_epochs"], softmax["in_best_epochs"]) == (1, 20, -5)
-    assert (library["at_equal_epochs"], library["at_equal_images"]) == (-39, -24)
+    # The curve of two epochs is where the law reads the second one, and no later one.
+    assert (library["at_equal_epochs"], library["at_equal_images"]) == (-36, 2 - 25)
+    assert library["loss"] == 2
 
 
 def test_without_stored_results_it_says_where_they_are(stored):

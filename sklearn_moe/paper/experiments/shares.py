@@ -17,12 +17,14 @@ _FOLDER = Path(__file__).parents[3] / "docs" / "results"
 _GAPS = {"at_equal_epochs": "at equal epochs", "at_equal_images": "at equal images per expert"}
 _SHOWN = {"setting": "cifar10", "result": "table2-cnn"}  # whose whole curve is looked at
 _CONTROLS = {  # results that are read from the single networks of others
+    "table2-long": "table2-cnn",
     "table2-random": "table2-cnn",
     "table2-softmax": "table2-rotate-short",
     "table2-softmax-resnet18": "table2-resnet18",
+    "table2-top-1": "table2-cnn",
     "table2-trunk": "table2-library",
 }
-_MODELS = ("mixture", "random", "softmax")  # of whole networks, among those of Table 2
+_MODELS = ("mixture", "random", "softmax", "top-1")  # that are read, among those of Table 2
 _FIRST = 6  # epoch from which on every predicted point lies after the first one of the curve
 
 
@@ -66,20 +68,24 @@ class ShareRun(Run):
         """Return the model as it is, and what the stored runs of this seed show."""
         single, stopped, mixture = map(self._stored, self.problem.settings.values())
         share = float(np.square(mixture.get("load", 1.0)).sum())
-        got = mixture["accuracy_curve"]
-        points = share * np.arange(1, len(got) + 1)
+        epochs = np.arange(1, 1 + len(stopped["accuracy_curve"]))
+        # The last epoch that the law places on the curve, and the last one that both have.
+        n_read = min(len(mixture["accuracy_curve"]), int(len(epochs) / share))
+        n_alike = min(len(mixture["accuracy_curve"]), len(single["accuracy_curve"]))
+        got = mixture["accuracy_curve"][:n_read]
+        points = share * np.arange(1, n_read + 1)
         curve, loss = (
-            np.interp(points, np.arange(1, len(stopped[name]) + 1), stopped[name])
-            for name in ("accuracy_curve", "loss_curve")
+            np.interp(points, epochs, stopped[name]) for name in ("accuracy_curve", "loss_curve")
         )
+        of_alike = [cell["accuracy_curve"][:n_alike] for cell in (mixture, single)]
         return model, {
             "share": share,
             "accuracy": got[-1],
             "predicted_accuracy": float(curve[-1]),
-            "at_equal_epochs": got[-1] - single["accuracy_curve"][len(got) - 1],
+            "at_equal_epochs": of_alike[0][-1] - of_alike[1][-1],
             "at_equal_images": got[-1] - float(curve[-1]),
-            "in_best_epochs": max(got) - max(single["accuracy_curve"][: len(got)]),
-            "loss": mixture["loss_curve"][-1],
+            "in_best_epochs": max(of_alike[0]) - max(of_alike[1]),
+            "loss": mixture["loss_curve"][n_read - 1],
             "predicted_loss": float(loss[-1]),
             "curve": got,
             "predicted_curve": curve.tolist(),
@@ -114,9 +120,12 @@ def shares(protocol="code", data="fixed"):
     of all stored results of Table 2 with mixtures of whole networks by the code's protocol, whose
     rates are (nearly) constant. Loads are those of the end of the training. Controls are left out
     where intervals are counted. In `table2-random` the router stays at 0, so that noise sends a
-    quarter of the images to each network. In `table2-trunk` the training is the library's, whose
-    rates fall to 0: it is read from single networks that were trained for seven epochs. Networks
-    named softmax are single ones with the loss of the authors' mixtures, beside those with logits.
+    quarter of the images to each network. In `table2-long` mixtures train for 57 epochs, and are
+    read in the last one that the law places within the 20 of single networks. In `table2-top-1`
+    experts share convolutions, which see all images. In `table2-trunk` the training is the
+    library's, whose rates fall to 0: it is read from single networks that were trained for seven
+    epochs. Networks named softmax are single ones with the loss of the authors' mixtures, beside
+    those with logits. At equal epochs is in the last one that both have.
     """
     found = [(path.parent.name, json.loads(path.read_text())) for path in _paths()]
     pairs = tuple(

@@ -38,6 +38,8 @@ MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     # wide as all experts together.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
     "wide": _SOFT | {"n_experts": 1, "expert_width": 544},
+    # The same trunk, whose last layer is a mixture that selects one expert.
+    "top-1": {"expert": "mlp", "n_experts": 4, "expert_width": 136},
 }
 
 
