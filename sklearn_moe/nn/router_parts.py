@@ -24,7 +24,7 @@ from .functional import (
     softmax,
     sum_over_shards,
 )
-from .seeding import current_generator, hash_rows
+from .seeding import hash_rows
 
 # -- scores -------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class LinearScores(Scores):
         super().__init__()
         weight = torch.zeros(n_experts, patches_shape(input_shape)[1])
         if init_std:
-            nn.init.normal_(weight, 0.0, init_std, current_generator())
+            nn.init.normal_(weight, 0.0, init_std)
         if trained:
             self.weight = nn.Parameter(weight)
         else:
