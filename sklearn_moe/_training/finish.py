@@ -275,9 +275,7 @@ def _warn_of_load(fit):
     if any(True for _ in fit.net.module_.router.parameters()):
         remedies += ["a smaller router__learning_rate", "balance='switch'"]
     if router_class.sparse:
-        remedies.append("balance='bias'")
-    if router_class.noisy:
-        remedies.append("more noise (router__noise='gumbel')")
+        remedies += ["balance='bias'", "more noise (router__noise='gumbel')"]
     warn(
         f"Expert {busiest} computes {load[busiest]:.1%} of the training samples (load: "
         f"{np.round(load, 3).tolist()}): the mixture has collapsed to a single expert. Try "
