@@ -141,11 +141,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ----------
     .. [1] Z. Chen, Y. Deng, Y. Wu, Q. Gu, Y. Li, "Towards Understanding the
        Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022.
-    .. [2] N. Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated
-       Mixture-of-Experts Layer", ICLR 2017.
-    .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
+    .. [2] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
        Gating in Mixture of Experts", arXiv 2405.13997.
-    .. [4] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+    .. [3] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
 
     Examples

@@ -49,7 +49,7 @@ from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture
 from ..nn.heads import choose_head, learn_scale
-from ..nn.seeding import drawing_from
+from ..nn.seeding import use_generator
 from .fitted import Fitted, FittedMoE
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ class Fit:
         # A head of one's own may draw, but what follows does not depend on whether it does.
         seed = copy.deepcopy(self.random_state).randint(_MAX_SEED)
         head = choose_head(self.estimator.loss, kind)
-        with drawing_from(torch.Generator().manual_seed(seed), head):
+        with use_generator(torch.Generator().manual_seed(seed)):
             return head(n_targets)
 
     # -- the plan -----------------------------------------------------------------------------
@@ -539,7 +539,7 @@ class Fit:
         head = None if self.goes_on else self.head
         if head is not None and plan.learns_scale:
             learn_scale(head)
-        with drawing_from(torch.Generator().manual_seed(seed), recipe, solver.optimizer):
+        with use_generator(torch.Generator().manual_seed(seed)):
             net.initialize(head)
         return net
 

@@ -46,7 +46,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
         With `router="soft"` the density is that of a mixture: for "gaussian" a mixture density
-        network [5]_, for the other losses exp(-loss) around every expert. The router is learned by
+        network [4]_, for the other losses exp(-loss) around every expert. The router is learned by
         it, and with `expert_loss_weight` below 1 the experts as well. The width of this density is
         that of y; with `activation="linear"` it is learned, so that each expert follows its own
         samples only.
@@ -148,13 +148,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ----------
     .. [1] Z. Chen, Y. Deng, Y. Wu, Q. Gu, Y. Li, "Towards Understanding the
        Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022.
-    .. [2] N. Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated
-       Mixture-of-Experts Layer", ICLR 2017.
-    .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
+    .. [2] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
        Gating in Mixture of Experts", arXiv 2405.13997.
-    .. [4] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+    .. [3] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
-    .. [5] C. Bishop, "Mixture density networks", Aston University, 1994.
+    .. [4] C. Bishop, "Mixture density networks", Aston University, 1994.
 
     Examples
     --------

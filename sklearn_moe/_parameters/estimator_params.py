@@ -86,13 +86,12 @@ class EstimatorParams(HasNames):
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
         - "topk": the `top_k` experts of highest score, one unless `top_k` is set; their outputs
           times their gates are added;
-        - "noisy_topk": "topk" with Gaussian noise of learned scale, and a gate that is computed
-          from the noisy scores [2]_;
+
         - "sampled": "topk" with Gumbel noise: in training experts are drawn from the softmax of
           the scores, at prediction those of highest score are used;
         - "soft": all experts, as the classical mixture model sum_m gate_m p_m(y | x), trained by
           its likelihood;
-        - "sigmoid": all experts, each weighted by the sigmoid of its own score [3]_;
+        - "sigmoid": all experts, each weighted by the sigmoid of its own score [2]_;
         - "random": "topk" with scores by a random linear projection, which is not trained: a
           baseline for learned routers;
         - a class of your own, `functools.partial` of it, or one of these with options that are
@@ -112,7 +111,7 @@ class EstimatorParams(HasNames):
         - "switch": the loss M sum_m f_m P_m, with f_m the running load (over ten batches) and P_m
           the mean softmax of expert m;
         - "bias": no loss, but a bias on the scores of the choice. In every step it changes by its
-          weight in favor of the experts with too little load [4]_; at prediction it is constant;
+          weight in favor of the experts with too little load [3]_; at prediction it is constant;
         - a callable `(n_experts, weight) -> sklearn_moe.nn.Balance`, such as a subclass of it;
         - `BalanceParams("switch", weight=0.001)`: any of these with another weight than 0.01, in a
           search `balance__weight`.

@@ -17,7 +17,7 @@ from .._data.indexing import draw_rows
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
 from ..nn.encoders import FeatureStatistics
-from ..nn.seeding import drawing_from
+from ..nn.seeding import use_generator
 from .density import density_of
 from .out_of_bag import predict_out_of_bag
 from .pool import PoolFit
@@ -194,7 +194,7 @@ def _null_loss(fit):
     net, rows = fit.net, fit.rows
     generator, total = torch.Generator().manual_seed(0), 0.0
     try:
-        with torch.no_grad(), drawing_from(generator, net.criterion_):
+        with torch.no_grad(), use_generator(generator):
             for part in gen_batches(len(rows.y), _AT_ONCE):
                 y, weight = (column[part].to(net.device) for column in (rows.y, rows.weight))
                 outputs = weight.new_zeros(len(y), net.criterion_.n_outputs)
@@ -275,9 +275,7 @@ def _warn_of_load(fit):
     if any(True for _ in fit.net.module_.router.parameters()):
         remedies += ["a smaller router__learning_rate", "balance='switch'"]
     if router_class.sparse:
-        remedies.append("balance='bias'")
-    if router_class.noisy:
-        remedies.append("more noise (router__noise='gumbel')")
+        remedies += ["balance='bias'", "more noise (router__noise='gumbel')"]
     warn(
         f"Expert {busiest} computes {load[busiest]:.1%} of the training samples (load: "
         f"{np.round(load, 3).tolist()}): the mixture has collapsed to a single expert. Try "

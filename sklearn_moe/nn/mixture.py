@@ -16,10 +16,10 @@ from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableE
 from .experts import BoostedTrees, ExpertSpec, FittedMembers
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
-from .router_parts import NETWORKS, Route
+from .router_parts import Route
 from .routers import Router, RouterSpec, SoftRouter, make_router
-from .seeding import drawing_from, is_own, use_generator
-from .trunks import TRUNKS, make_trunk, shape_after
+from .seeding import is_own, use_generator
+from .trunks import make_trunk, shape_after
 
 # A kind of a smaller weight is not computed.
 _NO_WEIGHT = 1e-12
@@ -379,9 +379,7 @@ def build_mixture(
         for spec, options in kinds
         for part in (spec.factory, *spec.options.values(), *options.values())
     ]
-    of_router = router.router_class, NETWORKS.resolve(router.network), *router.options.values()
-    others = TRUNKS.resolve(trunk), BALANCES.resolve(balance)
-    with drawing_from(generator, *of_experts, *of_router, *others):
+    with use_generator(generator):
         # Modules of the user may have any dtype: they are converted before they are checked.
         if trunk is not None:
             trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)

@@ -24,7 +24,7 @@ from .functional import (
     softmax,
     sum_over_shards,
 )
-from .seeding import current_generator, hash_rows
+from .seeding import hash_rows
 
 # -- scores -------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class LinearScores(Scores):
         super().__init__()
         weight = torch.zeros(n_experts, patches_shape(input_shape)[1])
         if init_std:
-            nn.init.normal_(weight, 0.0, init_std, current_generator())
+            nn.init.normal_(weight, 0.0, init_std)
         if trained:
             self.weight = nn.Parameter(weight)
         else:
@@ -312,12 +312,15 @@ class Noise:
 
     Parameters
     ----------
+    quantile : callable
+        Maps U[0, 1] to the distribution.
     hashed : bool, default=False
         Draw, in every step, a random function from samples to noise instead of noise for each
         sample: equal samples get equal noise, so that weight 2 has the effect of two copies.
     """
 
-    def __init__(self, hashed: bool = False):
+    def __init__(self, quantile: Callable[[Tensor], Tensor], hashed: bool = False):
+        self.quantile = quantile
         self.hashed = hashed
 
     def __call__(self, x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
@@ -329,11 +332,6 @@ class Noise:
             u = draw_for_samples(partial(torch.rand, **options), scores.shape)
         return self.quantile(u)
 
-    @staticmethod
-    def quantile(u: Tensor) -> Tensor:
-        """Map U[0, 1] to the distribution."""
-        raise NotImplementedError
-
 
 def _inside(u: Tensor) -> Tensor:
     """Keep u away from 0 and 1, where quantiles are infinite."""
@@ -341,34 +339,23 @@ def _inside(u: Tensor) -> Tensor:
     return u.clamp(tiny, 1 - tiny)
 
 
-class UniformNoise(Noise):
+def _uniform(u: Tensor) -> Tensor:
     """U[0, 1] (paper, section 3.2)."""
-
-    @staticmethod
-    def quantile(u: Tensor) -> Tensor:
-        """Return u itself."""
-        return u
+    return u
 
 
-class GaussianNoise(Noise):
-    """N(0, 1)."""
-
-    @staticmethod
-    def quantile(u: Tensor) -> Tensor:
-        """Return sqrt(2) erfinv(2u - 1)."""
-        return math.sqrt(2) * (2 * _inside(u) - 1).erfinv()
+def _gaussian(u: Tensor) -> Tensor:
+    """N(0, 1), sqrt(2) erfinv(2u - 1)."""
+    return math.sqrt(2) * (2 * _inside(u) - 1).erfinv()
 
 
-class GumbelNoise(Noise):
-    """Gumbel(0, 1): the highest noisy score is a draw from the softmax of the scores.
+def _gumbel(u: Tensor) -> Tensor:
+    """Gumbel(0, 1), -log(-log u): the highest noisy score is a draw from the softmax of the scores.
 
     The k highest are draws without replacement.
     """
-
-    @staticmethod
-    def quantile(u: Tensor) -> Tensor:
-        """Return -log(-log u)."""
-        return -(-_inside(u).log()).log()
+    return -(-_inside(u).log()).log()
 
 
-NOISES = {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise}
+# From U[0, 1] to a distribution.
+NOISES = {"uniform": _uniform, "gaussian": _gaussian, "gumbel": _gumbel}

@@ -6,8 +6,7 @@ chooses experts and combines their outputs. `ROUTERS` names the usual combinatio
 makes one of its parts, or says why these do not go together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -23,6 +22,7 @@ from .router_parts import (
     GATES,
     NOISES,
     LinearScores,
+    Noise,
     NormalizedScores,
     Route,
     choose,
@@ -55,11 +55,8 @@ class Router(nn.Module):
 
     # Those of the library that it takes, the usual one first.
     gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
-    # Whether k experts are chosen for each sample, and whether noise can change a choice.
+    # Whether k experts are chosen for each sample, a choice that noise can change.
     sparse: ClassVar[bool] = False
-    noisy: ClassVar[bool] = False
-    # Whether the scale of the noise is learned by a second network, an argument `scale_network`.
-    learns_noise: ClassVar[bool] = False
     # Whether the distributions of the experts are mixed, not their outputs.
     mixes_distributions: ClassVar[bool] = False
 
@@ -169,7 +166,7 @@ class TopKRouter(Router):
     uniform noise that is Algorithm 1 of the paper, with Gumbel noise a draw from the softmax.
     """
 
-    sparse = noisy = True
+    sparse = True
 
     @classmethod
     def check(cls, n_experts: int, top_k: int, gate: str) -> None:
@@ -182,26 +179,17 @@ class TopKRouter(Router):
                 "no gradient. Use router__gate='softmax', or router='topk' with top_k >= 2"
             )
 
-    def add_noise(self, x: Tensor, scores: Tensor, generator: Generator | None) -> Tensor:
-        """Return the scores with noise."""
-        if self.noise is None or generator is None:
-            return scores
-        return scores + self.noise(x, scores, generator)
-
-    def compute_gates(self, scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
-        """Return the gate values."""
-        return self.gate(scores, noisy, chosen)
-
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Choose the experts of each sample; `generator` switches the noise on."""
-        scores = self.score(x)
-        noisy = self.add_noise(x, scores, generator)
+        scores = noisy = self.score(x)
+        if self.noise is not None and generator is not None:
+            noisy = scores + self.noise(x, scores, generator)
         ranked = noisy.detach()
         # A balance may add to the scores that choose, not to those of the gate.
         if self.balance is not None and self.balance.bias is not None:
             ranked = ranked + self.balance.bias
         chosen = choose(ranked, self.top_k)
-        return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen))
+        return Route(scores, noisy, chosen, self.gate(scores, noisy, chosen))
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Add the gated outputs of the chosen experts."""
@@ -212,33 +200,6 @@ class TopKRouter(Router):
         if outputs.shape[1] == 1:
             return outputs.squeeze(1) * gate
         return (outputs * gate.unsqueeze(2)).sum(1)
-
-
-class NoisyTopKRouter(TopKRouter):
-    """Top-k with noise whose scale is learned per sample and expert (Shazeer et al., 2017).
-
-    noisy_m = h_m + softplus(s_m) r_m with a second score network s. Gates are computed from the
-    noisy scores, so that the scale has a gradient.
-    """
-
-    gates = ("softmax", "renormalized", "relative", "sigmoid")
-    learns_noise = True
-
-    def __init__(self, network, *, scale_network, **parts):
-        super().__init__(network, **parts)
-        self.scale_network = scale_network
-
-    def add_noise(self, x, scores, generator):
-        """Return the scores with noise of learned scale."""
-        if generator is None:
-            return scores
-        with torch.autocast(x.device.type, enabled=False):
-            scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
-        return scores + scale * self.noise(x, scores, generator)
-
-    def compute_gates(self, scores, noisy, chosen):
-        """Return the gate values of the noisy scores."""
-        return self.gate(noisy, noisy, chosen)
 
 
 # -- by name, and made of parts ------------------------------------------------------------
@@ -318,7 +279,7 @@ class RouterSpec:
         if isinstance(router, str):
             return replace(ROUTERS.resolve(router), given=router)
         if isinstance(router, type) and issubclass(router, Router):
-            return cls(router, noise="uniform" if router.noisy else None, given=router)
+            return cls(router, noise="uniform" if router.sparse else None, given=router)
         if isinstance(router, partial) and not router.args:
             return cls.of(router.func).with_options(given=router, **router.keywords)
         raise ValueError(
@@ -334,7 +295,6 @@ ROUTERS = Registry(
     {
         "top1": RouterSpec(TopKRouter, single_choice=True),
         "topk": RouterSpec(TopKRouter),
-        "noisy_topk": RouterSpec(NoisyTopKRouter, noise="gaussian"),
         "sampled": RouterSpec(TopKRouter, noise="gumbel"),
         "soft": RouterSpec(SoftRouter, noise=None),
         "sigmoid": RouterSpec(SigmoidRouter, noise=None),
@@ -378,43 +338,31 @@ def make_router(
         If a callable is not of the required kind, or returns something else than asked for.
     """
     router_class = spec.router_class
-    with _errors_name(spec):
-        gate = spec.gate or router_class.gates[0]
-        _check_parts(spec, gate)
-        router_class.check(n_experts, spec.top_k, gate)
-    noise = NOISES[spec.noise](hashed) if isinstance(spec.noise, str) else spec.noise
-    if callable(spec.noise):
-        expected = f"router__noise={noise!r} must be a callable (x, scores, generator) -> noise"
-        x, zeros = torch.zeros(1, *input_shape), torch.zeros(1, n_experts)
-        dry_run(expected, spec.noise, x, zeros, Generator(), shape=zeros.shape)
+    gate = spec.gate or router_class.gates[0]
     std = init_std if spec.random_init else 0.0
-    if not spec.random_init and router_class.noisy and noise is None:
+    if not spec.random_init and router_class.sparse and spec.noise is None:
         # Experts of equal scores would tie forever.
         std = 0.1 * init_std
     scores = make_scores(spec.network or "linear", input_shape, n_experts, init_std=std)
     if normalize:
         scores = NormalizedScores(scores)
-    if balance is not None:
-        with _errors_name(spec):
-            _check_balance(balance.needs, router_class, scores)
+    try:
+        _check_parts(spec, gate, scores, balance)
+        router_class.check(n_experts, spec.top_k, gate)
+    except ValueError as error:
+        reason = str(error).removesuffix(".")
+        raise ValueError(f"router={spec}: {reason}.") from None
+    noise = Noise(NOISES[spec.noise], hashed) if isinstance(spec.noise, str) else spec.noise
+    if callable(spec.noise):
+        expected = f"router__noise={noise!r} must be a callable (x, scores, generator) -> noise"
+        x, zeros = torch.zeros(1, *input_shape), torch.zeros(1, n_experts)
+        dry_run(expected, spec.noise, x, zeros, Generator(), shape=zeros.shape)
     parts: dict[str, Any] = {"top_k": spec.top_k, "gate": gate, "noise": noise, "balance": balance}
-    if router_class.learns_noise:
-        parts["scale_network"] = LinearScores(input_shape, n_experts)
     expected = f"router={spec} must take the arguments of sklearn_moe.nn.Router"
     return call_factory(expected, Router, router_class, scores, mix=mix, **parts, **spec.options)
 
 
-@contextmanager
-def _errors_name(spec: RouterSpec) -> Iterator[None]:
-    """Put the name of the router in front of the messages of errors."""
-    try:
-        yield
-    except ValueError as error:
-        reason = str(error).removesuffix(".")
-        raise ValueError(f"router={spec}: {reason}.") from None
-
-
-def _check_parts(spec, gate):
+def _check_parts(spec, gate, scores, balance):
     """Refuse parts that do not go together, whatever the data are."""
     if spec.single_choice and spec.top_k != 1:
         raise ValueError(f"one expert is used, got top_k={spec.top_k}. Use router='topk'")
@@ -423,17 +371,12 @@ def _check_parts(spec, gate):
         raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
     if not callable(spec.noise) and spec.noise not in {None, *NOISES}:
         raise ValueError(f"router__noise={spec.noise!r} is none of {[*NOISES]}, or None")
-    if spec.noise is None and spec.router_class.learns_noise:
-        raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
-    if spec.noise is not None and not spec.router_class.noisy:
+    if spec.noise is not None and not spec.router_class.sparse:
         raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
-
-
-def _check_balance(needs, router_class, scores):
-    """Refuse a balance that the router does not support."""
-    if needs != "choice" and not any(p.requires_grad for p in scores.parameters()):
+    needs = balance and balance.needs
+    if needs == "gradient" and not any(p.requires_grad for p in scores.parameters()):
         raise ValueError(
             "its scores are not trained and no loss can balance them. Use balance='bias' or None"
         )
-    if needs != "gradient" and not router_class.sparse:
+    if needs == "choice" and not spec.router_class.sparse:
         raise ValueError("balance='bias' is for routers that choose experts")

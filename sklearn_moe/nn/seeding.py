@@ -1,9 +1,6 @@
 """Random draws that do not touch the global generator of torch."""
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,13 +9,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# What initial weights are drawn from, None: the global generator of torch.
-_GENERATOR: ContextVar[Generator | None] = ContextVar("generator", default=None)
-
 # Private functions of torch are None where a version of it does not have them.
 _FACTORIES = "bernoulli multinomial normal rand randint randn randperm _sample_dirichlet".split()
 _IN_PLACE = "bernoulli cauchy exponential geometric log_normal normal random uniform".split()
-_LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 _INITIALIZERS = (
     "kaiming_normal kaiming_uniform normal orthogonal sparse trunc_normal uniform "
     "xavier_normal xavier_uniform"
@@ -37,12 +30,11 @@ _GLOBAL_ONLY = frozenset(
         *(F.rrelu, F.rrelu_, F.gumbel_softmax, F.fractional_max_pool2d, F.fractional_max_pool3d),
         *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
         *(getattr(torch, name) for name in dir(torch) if "dropout" in name and name[0] != "_"),
-        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial, torch.randint_like),
+        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial),
+        *(torch.rand_like, torch.randn_like, torch.randint_like),
         getattr(torch, "_standard_gamma", None),
     ]
 )
-# Few of all functions that are called.
-_ANY_DRAW = frozenset([*_LIKE, *_DRAWS, *_GLOBAL_ONLY])
 _DRAWING = (
     *(cls for name, cls in vars(nn).items() if "Dropout" in name),
     *(nn.RReLU, nn.MultiheadAttention),
@@ -51,60 +43,15 @@ _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
 _OWN = ("sklearn_moe.", "torch.optim.", "builtins.")
 
 
-def current_generator() -> Generator | None:
-    """Return what our parts draw their initial weights from, None: the global generator."""
-    return _GENERATOR.get()
-
-
 def is_own(part: Any) -> bool:
     """Return whether a part is of this library, or a plain value such as a name.
 
-    Our parts draw from `current_generator`, and make what they should.
+    Our parts make what they should.
     """
     if isinstance(part, partial):
         return all(map(is_own, (part.func, *part.args, *part.keywords.values())))
     origin = part if hasattr(part, "__module__") else type(part)
     return f"{origin.__module__}.".startswith(_OWN)
-
-
-@contextmanager
-def drawing_from(generator: Generator, *parts: Any) -> Iterator[None]:
-    """Within this context parts draw their initial weights from a generator.
-
-    Around parts of the user's own every call of torch is looked at, see `use_generator`.
-    """
-    token = _GENERATOR.set(generator)
-    try:
-        with nullcontext() if all(map(is_own, parts)) else use_generator(generator):
-            yield
-    finally:
-        _GENERATOR.reset(token)
-
-
-def looking_at_draws() -> Any:
-    """Return a context in which layers of others draw from `current_generator`, too."""
-    generator = current_generator()
-    return nullcontext() if generator is None else use_generator(generator)
-
-
-def _reset(layer: Any) -> None:
-    """Draw the initial weights of torch from `current_generator`."""
-    generator = current_generator()
-    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
-    bound = 1 / math.sqrt(max(1, layer.weight[0].numel()))
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-
-
-class Linear(nn.Linear):
-    """`torch.nn.Linear`, see `current_generator`."""
-
-    reset_parameters = _reset
-
-
-class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d`, see `current_generator`."""
-
-    reset_parameters = _reset
 
 
 def is_stochastic(module: nn.Module, *, training: bool = True) -> bool:
@@ -156,33 +103,16 @@ class use_generator(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Run `func`, with a generator of ours if it draws and is given none."""
         kwargs = kwargs or {}
-        if func not in _ANY_DRAW or kwargs.get("generator") is not None:
+        is_draw = func in _DRAWS
+        if not (is_draw or func in _GLOBAL_ONLY) or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
-        kwargs = dict(kwargs)
-        # Functions that make a tensor like another take no generator.
-        if func in _LIKE:
-            like = torch.empty_like(*args, **kwargs)
-            options = {"dtype": like.dtype, "device": like.device}
-            return _LIKE[func](like.shape, generator=self._of(like.device), **options)
-        if func in _DRAWS:
-            tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
-            device = tensors[0].device if tensors else kwargs.get("device") or "cpu"
-            kwargs["generator"] = self._of(torch.device(device))
-        if func in _GLOBAL_ONLY:
-            seed = int(torch.randint(2**62, (), generator=self._of(torch.device("cpu"))))
-            devices = {arg.device for arg in args if isinstance(arg, torch.Tensor)}
-            with _seeded(seed, devices):
-                return func(*args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _of(self, device: torch.device) -> torch.Generator:
-        """Return the generator for a device."""
-        if device.type not in self.generators:
-            raise ValueError(
-                f"A random draw on {device.type}, but there are only generators for "
-                f"{sorted(self.generators)}. Pass one for that device."
-            )
-        return self.generators[device.type]
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        device = torch.device(tensors[0].device if tensors else kwargs.get("device") or "cpu")
+        if is_draw and device.type in self.generators:
+            return func(*args, **{**kwargs, "generator": self.generators[device.type]})
+        seed = int(torch.randint(2**62, (), generator=self.generators["cpu"]))
+        with _seeded(seed, device):
+            return func(*args, **kwargs)
 
 
 def fixed_draws(module: nn.Module, device: str | torch.device) -> Any:
@@ -192,16 +122,16 @@ def fixed_draws(module: nn.Module, device: str | torch.device) -> Any:
 
 
 @contextmanager
-def _seeded(seed, devices):
-    """Seed the global generators of the CPU and of some devices, then put them back.
+def _seeded(seed, device):
+    """Seed the global generators of the CPU and of a device, then put them back.
 
     `torch.manual_seed` would seed those of all devices, also those that are not in use yet.
     """
-    others = [device for device in devices if device.type != "cpu"]
-    kind = others[0].type if others else "cuda"
-    with torch.random.fork_rng(others, device_type=kind):
+    on_cpu = device.type == "cpu"
+    kind = "cuda" if on_cpu else device.type
+    with torch.random.fork_rng([] if on_cpu else [device], device_type=kind):
         torch.default_generator.manual_seed(seed)
-        for device in others:
+        if not on_cpu:
             with getattr(torch, kind).device(device):
                 getattr(torch, kind).manual_seed(seed)
         yield

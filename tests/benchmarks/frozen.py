@@ -221,7 +221,7 @@ def configurations():
         {"expert": "linear"},
         {"expert": ["mlp", "linear"], "router": "soft"},
         {"expert": "mlp"},
-        {"router": "noisy_topk"},
+        {"router": "sampled"},
         {"n_experts": 1, "expert": "linear"},
         {"solver": "adamw", "max_iter": 3},
     ):

@@ -30,8 +30,6 @@ MODELS = {
     "top1, frozen after 10 epochs": {"callbacks": [FreezeRouter(after=10)]},
     "topk, 2": {"router": "topk", "top_k": 2},
     "topk, 2, gate renormalized": {"router": "topk", "top_k": 2, "router__gate": "renormalized"},
-    "noisy_topk, 2": {"router": "noisy_topk", "top_k": 2},
-    "noisy_topk, 1": {"router": "noisy_topk"},
     **{name: {"router": name} for name in ("sampled", "soft", "sigmoid")},
     "random": {"router": "random"},
     **{f"top1, balance {name}": {"balance": name} for name in ("switch", "bias")},

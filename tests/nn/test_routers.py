@@ -24,12 +24,12 @@ from sklearn_moe.nn import (
     routers,
 )
 from sklearn_moe.nn import router_parts as networks
-from sklearn_moe.nn.router_parts import GATES, NOISES, LinearScores, as_patches
+from sklearn_moe.nn.router_parts import GATES, NOISES, LinearScores, Noise, as_patches
 from sklearn_moe.nn.routers import SoftRouter, choose
 from sklearn_moe.nn.seeding import use_generator
 
 # Each gate of each router, with one or several experts in turn.
-SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "random": 2}
+SEVERAL = {"topk": 2, "sampled": 3, "random": 2}
 COMBINATIONS = [
     (name, gate, SEVERAL.get(name, 1) if gate == "renormalized" or i % 2 else 1)
     for name, spec in ROUTERS.items()
@@ -82,11 +82,7 @@ def highest(values, k):
 
 def sparse(mixture, gate, x, r, k):
     h = scores_of(mixture.router, x)
-    if hasattr(mixture.router, "scale_network"):
-        s = torch.stack([theta @ x.sum(0) for theta in mixture.router.scale_network.weight])
-        h = noisy = h + torch.log1p(s.exp()) * r
-    else:
-        noisy = h + r
+    noisy = h + r
     chosen = highest(noisy, k)
     weights = weights_of(gate, h, noisy, chosen)
     return sum(w * mixture.experts[m](x[None])[0] for w, m in zip(weights, chosen, strict=True))
@@ -104,7 +100,7 @@ def dense(mixture, gate, x, r, k):
 
 
 REFERENCES = dict.fromkeys(("soft", "sigmoid"), dense)
-REFERENCES |= dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random"), sparse)
+REFERENCES |= dict.fromkeys(("top1", "topk", "sampled", "random"), sparse)
 
 
 def test_every_router_has_a_reference():
@@ -219,7 +215,7 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_noise_has_its_distribution_and_is_fresh(name):
     x, scores = torch.randn(4000, 10, generator=seeded()), torch.zeros(4000, 3)
-    noise, generator = NOISES[name](hashed=name == "gaussian"), seeded(1)
+    noise, generator = Noise(NOISES[name], name == "gaussian"), seeded(1)
     first, second = (noise(x, scores, generator) for _ in range(2))
     assert not torch.equal(first, second)
     for draw in (first, second):
@@ -233,10 +229,10 @@ def test_noise_has_its_distribution_and_is_fresh(name):
 
 @pytest.mark.parametrize("name", NOISES)
 def test_extremes_and_equal_rows(name):
-    assert NOISES[name]().quantile(torch.tensor([0.0, 1.0 - 2**-24])).isfinite().all()
+    assert NOISES[name](torch.tensor([0.0, 1.0 - 2**-24])).isfinite().all()
     x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
     doubled = torch.cat([x, x.flip(0)])
-    noise = NOISES[name](hashed=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
+    noise = Noise(NOISES[name], hashed=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
     torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
 
 

@@ -73,7 +73,7 @@ def classifier(**options):
     "options",
     [
         {"router": "top1", "solver": "adam"},
-        {"router": "noisy_topk", "solver": SolverParams("sgd", momentum=0.9)},
+        {"router": "sampled", "solver": SolverParams("sgd", momentum=0.9)},
         {"router": "soft", "early_stopping": True},
         {"router": "random", "solver": SolverParams("normalized_sgd", weight_decay=0.5)},
         {"router": "topk", "balance": "bias", "balance__weight": 0.1, "batch_size": 100},

@@ -85,7 +85,7 @@ def jitter(x):
 # Pairwise: every router, solver and balance, and what has a state of its own.
 BAGS = [
     {"router": "top1", "batch_size": 20, "solver": "sgd", "balance": "switch"},
-    {"router": "noisy_topk", "top_k": 2, "balance": "switch", "solver": "adamw"},
+    {"router": "sampled", "top_k": 2, "balance": "switch", "solver": "adamw"},
     {"router": "sampled", "balance": "bias", "train_transform": jitter},
     {"router": "soft", "early_stopping": True, "balance": "switch", "solver": "adam"},
     {"router": "top1", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},

@@ -46,17 +46,15 @@ def test_routes_are_never_mixed(fit_both):
     kinds = set()
 
     def watch(net):
-        perturb = net.module_.router.add_noise
+        noise = net.module_.router.noise
 
-        def look(*args):
-            noisy = perturb(*args)
-            if args[-1] is not None:  # in training
-                kinds.add(noisy.dtype)
-            return noisy
+        def look(x, scores, generator):
+            kinds.add(scores.dtype)
+            return noise(x, scores, generator)
 
-        net.module_.router.add_noise = look
+        net.module_.router.noise = look
 
-    fit_both(router="noisy_topk", callbacks=[hook("on_train_begin", watch)])
+    fit_both(router="topk", callbacks=[hook("on_train_begin", watch)])
     assert kinds == {torch.float32}
 
 
@@ -99,7 +97,7 @@ MODES = {
 }
 MODELS = {
     "table": {"early_stopping": True},
-    "patches": {"router": "noisy_topk", "balance": "switch"},
+    "patches": {"router": "sampled", "balance": "switch"},
     "images": {"max_iter": 2, "expert_width": 4},
     "own": {"expert": Own, "router": "topk", "top_k": 2, "train_transform": jitter},
 }

@@ -123,7 +123,7 @@ def assert_same(make, *data, size=2):
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_every_router(bags, router):
-    assert_same(partial(classifier, router=router), *bags, size=2 + (router == "noisy_topk"))
+    assert_same(partial(classifier, router=router), *bags)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -147,7 +147,7 @@ def test_every_loss(table):
 SHARED = {"router": RouterParams("topk", n_shared_experts=1)}
 POOL = {"expert": ["deep", "piecewise", "linear"], "n_experts": "auto"}
 WAYS = [
-    *({"balance": b, "balance__weight": 1.0, "router": "noisy_topk", "top_k": 2} for b in BALANCES),
+    *({"balance": b, "balance__weight": 1.0, "router": "topk", "top_k": 2} for b in BALANCES),
     *(POOL, POOL | {"early_stopping": True}, {"batch_size": None}),
     {"early_stopping": True, "tol": 0.5, "n_iter_no_change": 2, "max_iter": 100},
     {"expert_loss_weight": 0.0, "early_stopping": False},
@@ -260,7 +260,7 @@ def free_port():
 
 def fits():
     """Return what some models have learned, one after the other."""
-    noisy = classifier(router="noisy_topk", top_k=2, balance="switch")
+    noisy = classifier(router="topk", top_k=2, balance="switch")
     pairs = (classifier(max_iter=10), make_bags), (noisy, make_bags), (classifier(), make_table)
     return [values for model, data in pairs for values in learned(model.fit(*data()))]
 

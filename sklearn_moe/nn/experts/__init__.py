@@ -12,7 +12,6 @@ from torch import nn
 
 from ..._validation import Registry
 from ..functional import Shape
-from ..seeding import looking_at_draws
 from .cnn import CNNExpert, CNNTrunk
 from .fitted import FittedMembers
 from .mlp import LinearExpert, MLPExpert
@@ -134,15 +133,13 @@ def _resnet18(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
     # Only here, because it imports torchvision.
     from .backbones import ResNet18Expert
 
-    with looking_at_draws():
-        return ResNet18Expert(input_shape, n_outputs, **options)
+    return ResNet18Expert(input_shape, n_outputs, **options)
 
 
 def _mobilenet_v2(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import MobileNetV2Expert
 
-    with looking_at_draws():
-        return MobileNetV2Expert(input_shape, n_outputs, **options)
+    return MobileNetV2Expert(input_shape, n_outputs, **options)
 
 
 _PATCH = ExpertSpec(

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import ACTIVATIONS, Shape, activation_layer, require_ndim
-from ..seeding import Conv2d, Linear
 
 _MONOTONE = ("celu", "cubic", "linear", "relu", "tanh")
 
@@ -87,9 +86,9 @@ class CNNExpert(ChannelsLast, nn.Sequential):
         _, rows, columns = input_shape
         super().__init__(
             *convolutions,
-            Linear(width * (rows // 4) * (columns // 4), 4 * width),
+            nn.Linear(width * (rows // 4) * (columns // 4), 4 * width),
             activation_layer(activation),
-            Linear(4 * width, n_outputs),
+            nn.Linear(4 * width, n_outputs),
         )
 
 
@@ -104,9 +103,9 @@ def _convolutions(input_shape, width, activation, kind):
             f"come last, or pass {kind}s of your own."
         )
     return [
-        Conv2d(channels, width, 3, padding=1),
+        nn.Conv2d(channels, width, 3, padding=1),
         *_pooled(activation),
-        Conv2d(width, width, 3, padding=1),
+        nn.Conv2d(width, width, 3, padding=1),
         *_pooled(activation),
         nn.Flatten(),
     ]

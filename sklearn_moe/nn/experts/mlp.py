@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..dispatch import Stack, stack_weights
 from ..functional import Shape, activation_layer, linear, require_ndim
-from ..seeding import Linear, current_generator
 
 
 class MLPExpert(nn.Sequential):
@@ -43,10 +42,10 @@ class MLPExpert(nn.Sequential):
             raise ValueError(f"n_layers must be 1 or more, got {n_layers}. Use expert='linear'.")
         width, sigma = width or (100 if n_layers == 1 else 80), activation_layer(activation)
         sizes = [input_shape[0], *[width] * n_layers, n_outputs]
-        linears = [Linear(n_inputs, n_units) for n_inputs, n_units in pairwise(sizes)]
+        linears = [nn.Linear(n_inputs, n_units) for n_inputs, n_units in pairwise(sizes)]
         super().__init__(*[part for layer in linears for part in (layer, sigma)][:-1])
         for layer in linears:
-            nn.init.xavier_uniform_(layer.weight, generator=current_generator())
+            nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     @property
@@ -106,7 +105,7 @@ class MLPStack(Stack):
         return z.permute(2, 0, 1)
 
 
-class LinearExpert(Linear):
+class LinearExpert(nn.Linear):
     """A linear function of a feature vector.
 
     Parameters
@@ -120,7 +119,7 @@ class LinearExpert(Linear):
     def __init__(self, input_shape: Shape, n_outputs: int):
         require_ndim(input_shape, 1, "linear", "n_features,")
         super().__init__(input_shape[0], n_outputs)
-        nn.init.xavier_uniform_(self.weight, generator=current_generator())
+        nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
 
     @torch.no_grad()

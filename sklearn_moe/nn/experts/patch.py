@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..dispatch import Stack, are_homogeneous, stack_weights
 from ..functional import Shape, activation_function, require_ndim
-from ..seeding import current_generator
 
 
 class PatchExpert(nn.Module):
@@ -56,12 +55,12 @@ class PatchExpert(nn.Module):
         key = self.activation, n_outputs, width, bias
         self.group_key = key if type(self) is PatchExpert else None
         std = init_scale / math.sqrt(3 * patch_size)
-        generator, bound = current_generator(), math.sqrt(3) * std
+        bound = math.sqrt(3) * std
         for parameter in self.parameters():
             if init == "uniform":
-                nn.init.uniform_(parameter, -bound, bound, generator)
+                nn.init.uniform_(parameter, -bound, bound)
             else:
-                nn.init.normal_(parameter, 0.0, std, generator)
+                nn.init.normal_(parameter, 0.0, std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""
