@@ -67,16 +67,21 @@ for network, score in zip(
     print(f"{getattr(network, '__name__', network):12} {score:.3f}")
 
 # %%
-# The result. The sharpness may differ between experts, so that the border between two of them is a
-# circle.
+# The result: the color is the expert, the marker the class. The sharpness may differ between
+# experts, so that the border between two of them is a circle.
 import matplotlib.pyplot as plt
-
-from sklearn_moe.inspection import DecisionRegionDisplay
+from sklearn.inspection import DecisionBoundaryDisplay
 
 clf = mixture.set_params(router__network=Prototypes).fit(X, y)
-DecisionRegionDisplay.from_predictions(X_test, y_test, clf.apply(X_test), clf.predict(X_test))
-plt.gca().set_title(f"Prototypes: {clf.score(X_test, y_test):.1%} right", pad=40)
-plt.gca().set_box_aspect(1)
+_, ax = plt.subplots()
+options = {"response_method": "predict", "grid_resolution": 300, "eps": 0.1, "cmap": "Greys"}
+DecisionBoundaryDisplay.from_estimator(clf, X_test, ax=ax, vmax=4, **options)
+style = {"cmap": "tab10", "vmin": 0, "vmax": 10, "s": 12}
+for value, marker in (("no", "o"), ("yes", "x")):
+    shown = X_test[y_test == value]
+    ax.scatter(*shown.T, c=clf.apply(shown), marker=marker, **style)
+ax.set(xlabel="x0", ylabel="x1", box_aspect=1)
+ax.set_title(f"Prototypes: {clf.score(X_test, y_test):.1%} right")
 plt.show()
 
 # %%

@@ -59,21 +59,19 @@ for name, model in {"one network": network, "mixture": mixture}.items():
 import matplotlib.pyplot as plt
 from sklearn.inspection import DecisionBoundaryDisplay
 
-from sklearn_moe.inspection import DecisionRegionDisplay
-
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="compressed")
+figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), layout="compressed")
 options = {"response_method": "predict", "grid_resolution": 300, "eps": 0.1, "cmap": "Greys"}
-DecisionBoundaryDisplay.from_estimator(network, X_test, ax=left, vmin=0, vmax=4, **options)
-for value, marker in (("no", "o"), ("yes", "x")):
-    shown = X_test[:600][y_test[:600] == value]
-    left.scatter(*shown.T, c="0.3", marker=marker, s=12, linewidths=0.8)
-DecisionRegionDisplay.from_predictions(
-    X_test, y_test, mixture.apply(X_test), mixture.predict(X_test), ax=right
-)
-for ax, name, model in ((left, "One network", network), (right, "Eight experts", mixture)):
+models = {"One network": network, "Eight experts": mixture}
+for ax, (name, model) in zip(axes, models.items(), strict=True):
+    DecisionBoundaryDisplay.from_estimator(model, X_test, ax=ax, vmin=0, vmax=4, **options)
+    for value, marker in (("no", "o"), ("yes", "x")):
+        shown = X_test[y_test == value]
+        experts = mixture.apply(shown) if model is mixture else np.full(len(shown), 7)
+        style = {"cmap": "tab10", "vmin": 0, "vmax": 10, "marker": marker, "s": 12}
+        ax.scatter(*shown.T, c=experts, **style)
     ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=(-1, 0, 1), yticks=(-1, 0, 1), box_aspect=1)
     ax.set(xlabel="x0", ylabel="x1")
-    ax.set_title(f"{name}: {model.score(X_test, y_test):.1%} right", pad=40)
+    ax.set_title(f"{name}: {model.score(X_test, y_test):.1%} right")
 plt.show()
 
 # %%

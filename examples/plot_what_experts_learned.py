@@ -112,17 +112,22 @@ plt.show()
 # the real boundary, because the model decides in the space of the patches. The patches of a sample
 # have no order, so that their sum is embedded.
 
+from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.manifold import TSNE
+from sklearn.neighbors import KNeighborsClassifier
 
-from sklearn_moe.inspection import DecisionRegionDisplay
-
+options = {"response_method": "predict", "plot_method": "pcolormesh", "cmap": "Greys", "vmax": 4}
+style = {"cmap": "tab10", "vmin": 0, "vmax": 10, "s": 12}
 X_shown, y_shown = X_test[:400], y_test[:400]
 points = TSNE(init="pca", random_state=0).fit_transform(X_shown.sum(axis=1))
 _, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
-    DecisionRegionDisplay.from_predictions(
-        points, y_shown, model.apply(X_shown), model.predict(X_shown), ax=ax
-    )
+    nearest = KNeighborsClassifier(1).fit(points, model.predict(X_shown))
+    DecisionBoundaryDisplay.from_estimator(nearest, points, ax=ax, **options)
+    experts = model.apply(X_shown)
+    for label, marker in zip(model.classes_, "ox", strict=True):
+        own = y_shown == label
+        ax.scatter(*points[own].T, c=experts[own], marker=marker, **style)
     ax.set_xlabel(f"{name} experts")
     ax.set(ylabel="", xticks=[], yticks=[])
 plt.show()

@@ -2,13 +2,11 @@
 
 from ._explain import explain
 from ._explanation import Explanation
-from ._regions import DecisionRegionDisplay
 from ._routing import RoutingDisplay
 from ._rules import RegionRules, region_rules
 from ._stability import RoutingStability, routing_stability
 
 __all__ = [
-    "DecisionRegionDisplay",
     "Explanation",
     "RegionRules",
     "RoutingDisplay",

@@ -378,7 +378,6 @@ def region_rules(
 
     See Also
     --------
-    DecisionRegionDisplay : A plot of where experts hold.
     sklearn_moe.metrics.specialization_report : Whether the experts differ at all.
 
     Notes

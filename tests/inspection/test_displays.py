@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 from helpers import raises
 from numpy.testing import assert_allclose, assert_array_equal
@@ -16,23 +15,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_moe import MoEClassifier, inspection
-from sklearn_moe.inspection import DecisionRegionDisplay, RoutingDisplay
+from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.inspection._plotting import expert_colors
-
-
-def regions(n_experts, labels=("negative", "positive")):
-    rng, experts = np.random.RandomState(0), np.arange(20 * n_experts) % n_experts
-    points = rng.normal(size=(len(experts), 2)) + 6 * rng.normal(size=(n_experts, 2))[experts]
-    classes = np.array(labels)[experts % len(labels)]
-    points = pd.DataFrame(points, columns=labels[:2])
-    return DecisionRegionDisplay(points, classes, experts, classes)
 
 
 def routing(n_experts, labels=None):
     return RoutingDisplay(np.eye(4, n_experts), display_labels=labels, normalize="true", entropy=0)
 
 
-DISPLAYS = {RoutingDisplay: routing, DecisionRegionDisplay: regions}
+DISPLAYS = {RoutingDisplay: routing}
 each = pytest.mark.parametrize("display", DISPLAYS)
 
 
@@ -79,11 +70,10 @@ def test_nothing_overlaps_or_leaves_the_figure(pyplot, display, n_experts):
     assert max(tight.x1 - width, tight.y1 - height) < 0.01
 
 
-@pytest.mark.parametrize("draw", [regions, routing])
-def test_labels_are_shown_as_they_are(pyplot, draw):
+def test_labels_are_shown_as_they_are(pyplot):
     """Names that hold dollars are neither drawn as formulas nor refused."""
     labels = [r"$\frac{$", "5-$10", r"a_b^c\d", r"\$x\$"]
-    figure = draw(4, labels).plot().figure_
+    figure = routing(4, labels).plot().figure_
     figure.canvas.draw()
     shown = set()
     for text in figure.findobj(matplotlib.text.Text):

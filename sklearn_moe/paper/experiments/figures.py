@@ -8,7 +8,6 @@ from sklearn.base import clone
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from ...inspection import DecisionRegionDisplay
 from ...inspection._plotting import expert_colors
 from ...metrics import dispatch_entropy
 from .._experiment import Finding
@@ -70,11 +69,7 @@ def _draw_fig1(results):
         _draw_moment(run, samples, points, ax)
         ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         ax.label_outer()
-        # That of the classes; one of the experts is enough.
-        ax.get_legend().remove()
-        for own in [*ax.artists] if ax is not axes.flat[-1] else ():
-            own.remove()
-    return figure
+    return legend(figure, labelled(axes[0, 0]), ncols=4)
 
 
 def _draw_moment(run, samples, points, ax):
@@ -83,9 +78,11 @@ def _draw_moment(run, samples, points, ax):
     with threadpool_limits(1):
         model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
         experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
-    DecisionRegionDisplay.from_predictions(
-        points, y[shown], experts[shown], predicted[shown], ax=ax
-    )
+    ax.tricontourf(*points.T, predicted[shown], [-0.5, 0.5, 1.5], colors=["1", "0.85"])
+    for expert, (label, marker) in product(range(4), enumerate("ox")):
+        own = (experts[shown] == expert) & (y[shown] == label)
+        style = {"marker": marker, "s": 12, "label": f"expert {expert}, class {label}"}
+        ax.scatter(*points[own].T, color=expert_colors(4)[expert], **style)
     entropy, accuracy = dispatch_entropy(clusters, experts), np.mean(predicted == y)
     name = "Linear" if run.estimator.activation == "linear" else "Nonlinear"
     title = f"{name}, step {model.n_iter_}\nentropy {entropy:.2f}, training accuracy "
