@@ -11,15 +11,15 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_560,
-    "lines of code of paper": 4_200,
-    "lines of code of tests": 12_030,
+    "lines of code outside paper": 12_350,
+    "lines of code of paper": 4_205,
+    "lines of code of tests": 11_930,
     "lines of the largest file": 650,
     "constants that are numbers": 106,
     "rooms": 20,
     "arrows between rooms": 56,
     "files of a fit": 34,
-    "functions of a fit": 239,
+    "functions of a fit": 238,
     "files of a prediction": 12,
     "functions of a prediction": 25,
 }
