@@ -235,8 +235,6 @@ class EstimatorParams(HasNames):
         Layers that come before the mixture, shared by router and experts and trained with them. The
         input of the router is their output, scaled to mean 0 and norm 1.
 
-        - "trees": boosted trees of scikit-learn (`HistGradientBoostingClassifier` or `-Regressor`),
-          as many as predict unseen rows best; only in a pool;
         - "cnn": two convolutions, those of `expert="cnn"`;
         - "resnet18", "mobilenet_v2": the experts of that name without their last layer;
         - a module, of which a copy is trained, or a callable `input_shape -> torch.nn.Module`,

@@ -13,8 +13,8 @@ Results are kept in results/regimes.jsonl, see tables.py.
 
 `stability`: refits to rows that are drawn with replacement, of the regression tables.
 
-`flexmix`: mixtures of Poisson regressions beside those of the R package, ten fits from the same
-starts, in seconds of one processor: three turns of each. REGIMES is a folder with NPreg.csv and
+`flexmix`: mixtures of Poisson regressions beside those of the R package, ten fits of each from
+random starts, in seconds of one processor: three turns. REGIMES is a folder with NPreg.csv and
 patent.csv of flexmix.
 """
 
@@ -31,7 +31,7 @@ from measure import one_of, print_table, quiet, ratio_of, run_missing, seconds
 from models import CATBOOST, EBM, PACKAGES, TREES, missing_package, of
 from models import MODELS as OTHERS
 from sklearn import linear_model
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.metrics import r2_score
@@ -197,9 +197,9 @@ def beside_flexmix(folder, name, target, column, by, n_components, n_starts=10, 
 
     expert = linear_model.PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-8)
     logit = by and after([by], linear_model.LogisticRegression(C=np.inf, tol=1e-6))
-    options = {"estimator": after([column], expert), "gate": logit, "random_state": 0}
-    inits = np.eye(n_components)[starts]
-    ours = [MixtureRegressor(n_components=n_components, init=init, **options) for init in inits]
+    options = {"n_components": n_components, "gate": logit, "init": "random", "n_init": 1}
+    one = MixtureRegressor(after([column], expert), **options)
+    ours = [clone(one).set_params(random_state=start) for start in range(n_starts)]
     X, y = table[[*dict.fromkeys([column, by or column])]], table[target]
     times, likelihoods = [], []
     with tempfile.TemporaryDirectory() as there, threadpool_limits(1):
