@@ -5,7 +5,9 @@ from itertools import product
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.manifold import TSNE
+from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
 from ...inspection._plotting import expert_colors
@@ -78,7 +80,10 @@ def _draw_moment(run, samples, points, ax):
     with threadpool_limits(1):
         model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
         experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
-    ax.tricontourf(*points.T, predicted[shown], [-0.5, 0.5, 1.5], colors=["1", "0.85"])
+    # The background is what is predicted of the nearest sample.
+    nearest = KNeighborsClassifier(1).fit(points, predicted[shown])
+    style = {"response_method": "predict", "grid_resolution": 300, "cmap": "Greys", "vmax": 4}
+    DecisionBoundaryDisplay.from_estimator(nearest, points, ax=ax, eps=3, **style)
     for expert, (label, marker) in product(range(4), enumerate("ox")):
         own = (experts[shown] == expert) & (y[shown] == label)
         style = {"marker": marker, "s": 12, "label": f"expert {expert}, class {label}"}
