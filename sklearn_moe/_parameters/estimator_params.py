@@ -86,7 +86,6 @@ class EstimatorParams(HasNames):
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
         - "topk": the `top_k` experts of highest score, one unless `top_k` is set; their outputs
           times their gates are added;
-
         - "sampled": "topk" with Gumbel noise: in training experts are drawn from the softmax of
           the scores, at prediction those of highest score are used;
         - "soft": all experts, as the classical mixture model sum_m gate_m p_m(y | x), trained by

@@ -46,7 +46,7 @@ _OWN = ("sklearn_moe.", "torch.optim.", "builtins.")
 def is_own(part: Any) -> bool:
     """Return whether a part is of this library, or a plain value such as a name.
 
-    Our parts make what they should.
+    What our own parts make need not be checked.
     """
     if isinstance(part, partial):
         return all(map(is_own, (part.func, *part.args, *part.keywords.values())))
