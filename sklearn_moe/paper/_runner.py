@@ -3,19 +3,18 @@
 import json
 import os
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from joblib import Parallel, delayed
+from tqdm import tqdm
 
 from .. import __version__
-from .._compat import progress_bar
 from .._training.callbacks import Interrupts
 from ._experiment import Results
 from ._provenance import origin
 
-_PAUSE = 60  # seconds, at least, between two lines of progress
+_PAUSE = 60  # seconds, at least, between two lines of progress in a log
 
 
 class RunStore:
@@ -122,28 +121,19 @@ def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto
 def _perform_missing(runs, store, jobs, progress):
     """Perform runs that are not stored."""
     missing = [run for run in runs if store.get(run) is None]
-    n_stored = len(runs) - len(missing)
-    bar = progress_bar(
-        total=len(runs),
-        initial=n_stored,
-        unit="run",
-        disable=not progress,
-        # Runs differ in length: their mean predicts best how long the rest takes.
-        smoothing=0,
-    )
+    # Runs differ in length: their mean predicts best how long the rest takes.
+    how = {"unit": "run", "smoothing": 0, "disable": not progress}
+    # A log keeps every line: it gets one a minute.
+    if not sys.stderr.isatty():
+        how |= {"ncols": 0, "mininterval": _PAUSE, "maxinterval": _PAUSE}
     failures = []
-    start = told = time.monotonic()
-    with bar, Parallel(jobs, return_as="generator_unordered", batch_size=1) as parallel:
-        finished = parallel(delayed(_perform)(run, store) for run in missing)
-        for n, failure in enumerate(finished, start=n_stored + 1):
+    with (
+        tqdm(total=len(runs), initial=len(runs) - len(missing), **how) as bar,
+        Parallel(jobs, return_as="generator_unordered", batch_size=1) as parallel,
+    ):
+        for failure in parallel(delayed(_perform)(run, store) for run in missing):
             failures += failure
             bar.update()
-            now = time.monotonic()
-            if progress and bar.disable and now - told >= _PAUSE:  # a log keeps no bar
-                told = now
-                how = {"ncols": 0, "unit": "run", "initial": n_stored}
-                line = bar.format_meter(n, len(runs), now - start, **how)
-                print(line, file=sys.stderr, flush=True)
     if failures:
         raise RuntimeError(
             f"{len(failures)} of {len(runs)} runs failed; the others are kept in {store.folder}. "
