@@ -12,7 +12,7 @@ from sklearn_moe import MoEClassifier
 
 LIMITS = {
     "lines of code outside paper": 12_350,
-    "lines of code of paper": 4_210,
+    "lines of code of paper": 4_200,
     "lines of code of tests": 11_930,
     "lines of the largest file": 650,
     "constants that are numbers": 106,
