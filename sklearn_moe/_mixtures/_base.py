@@ -46,9 +46,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         "n_components": [Count(1), Names({"auto"})],
         "gate": [HasMethods(["fit"]), Names({"auto"}), None],
         "method": [Names({"em", "stack"})],
-        "criterion": [Names({"auto", "bic", "aic"})],
         "n_init": [Count(1)],
-        "init": [Names({"auto", "random"})],
         "max_iter": [Count(1)],
         "tol": [Interval(Real, 0, None, closed="left")],
         "min_prior": [Interval(Real, 0, 1, closed="left")],
@@ -71,9 +69,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         gate: Any = "auto",
         family: str = "auto",
         method: str = "em",
-        criterion: str = "auto",
         n_init: int = 10,
-        init: str = "auto",
         max_iter: int = 500,
         tol: float = 1e-6,
         min_prior: float = 0.05,
@@ -87,9 +83,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         self.gate = gate
         self.family = family
         self.method = method
-        self.criterion = criterion
         self.n_init = n_init
-        self.init = init
         self.max_iter = max_iter
         self.tol = tol
         self.min_prior = min_prior
@@ -238,20 +232,21 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         problem = replace(problem, experts=experts, codes=code_samples(problem.X, problem.y))
         design = self._make_design(problem)
         if design is not None and self._is_model_tree(problem):
-            why = "with n_components='auto' and criterion='auto', a tree that needs no EM"
+            why = "with n_components='auto' and default parts: a tree that needs no EM"
             refuse_changed(self, ["n_init", "max_iter", "tol"], why)
             return self._adopt_run(*fit_tree(problem, design))
         seeds = random_state.randint(LARGEST_SEED, size=self.n_init).tolist()
         if self.n_components == "auto":
             return self._adopt_run(*fit_numbers(self, problem, seeds, design))
         fit = fit_gates(self, problem, seeds, design)
-        return self._adopt_run(fit, doubt=find_doubt(fit, self.criterion))
+        return self._adopt_run(fit, doubt=find_doubt(fit))
 
     def _make_design(self, problem):
         """Return what a tree of linear models is grown on, None if no start comes from it."""
         gate = last_step(self.gate)
         is_tree = gate == "auto" if isinstance(gate, str) else hasattr(gate, "max_leaf_nodes")
-        if not is_tree or self.init != "auto":
+        # A group, whose samples belong to one component, is no part of the tree.
+        if not is_tree or problem.groups is not None:
             return None
         try:
             return TreeDesign.of(problem)
@@ -262,9 +257,7 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
     def _is_model_tree(self, problem):
         """Tell whether the number of components is that of the leaves of a tree."""
         return (
-            (self.n_components, self.gate, self.criterion) == ("auto", "auto", "auto")
-            and self.estimator is None
-            and problem.groups is None
+            (self.estimator, self.n_components, self.gate) == (None, "auto", "auto")
             and isinstance(problem.family, Gaussian | LogLoss)
             and not issparse(problem.X)
         )

@@ -40,16 +40,20 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         column that says so. Columns of a sparse matrix are left as they are.
 
     n_components : int or "auto", default=2
-        Number of components. "auto" chooses it by `criterion`. With `method="stack"` all models of
-        the list are used.
+        Number of components. With `method="stack"` all models of the list are used.
+        "auto": with the default experts, gate and `family`, without groups, the mixture is a tree
+        of linear models, grown without EM: of at most six leaves the fewest that predict five folds
+        as well as the best number does, by one standard error of the difference. Otherwise mixtures
+        of 1, 2, ... components are fitted by EM, 10 at most, until two in a row are no better by
+        BIC. They find regimes that overlap, or whose border is oblique. The parameters of experts
+        and gate must be countable, as those of linear models and trees.
 
     gate : "auto", estimator or None, default="auto"
         How the share of each component depends on x.
         "auto" tries constant shares, a :class:`~sklearn.tree.DecisionTreeClassifier` of at most
         eight leaves, pruned by BIC, and a :class:`~sklearn.linear_model.LogisticRegression`. It
-        keeps constant shares unless another gate is better by more than 2 in `criterion` (in BIC
-        for "auto"). It takes tables as the default experts do, but is not told which
-        numbers are missing.
+        keeps constant shares unless another gate is better by more than 2 in BIC. It takes tables
+        as the default experts do, but is not told which numbers are missing.
         An estimator is a classifier with `predict_proba` whose `fit` takes `sample_weight`, or a
         :class:`~sklearn.pipeline.Pipeline` that ends in one, and is given X as it is. It is fitted
         to each sample once per component, with the responsibilities as weights. A tree gives
@@ -71,31 +75,17 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         folds: it tells which model to trust where. The loss is the log loss of the weighted mean of
         the probabilities, with weights of all models that sum to 1; an estimator as gate is fitted
         by EM. Experts need not take `sample_weight` unless `fit` is given weights. The parameters
-        `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol` and `min_prior` are those of EM,
-        and must be left at their defaults.
-
-    criterion : {"auto", "bic", "aic"}, default="auto"
-        How `n_components="auto"` chooses.
-        "auto": with the default experts, gate, `init`, `family` and `method`, without groups,
-        the mixture is a tree of linear models, grown without EM: of at most six leaves the fewest
-        that predict five folds as well as the best number does, by one standard error of the
-        difference. Otherwise it is "bic".
-        "bic", "aic": mixtures of 1, 2, ... components are fitted by EM, 10 at most, until two in a
-        row are no better by an information criterion. They find regimes that overlap, or whose
-        border is oblique. The parameters of experts and gate must be countable, as those of linear
-        models and trees.
+        `family`, `n_init`, `max_iter`, `tol` and `min_prior` are those of EM, and must be left at
+        their defaults.
 
     n_init : int, default=10
         Number of random starts. All run for 3 iterations, the best three of them for 15 more, and
         the best one of these to the end. With constant shares and up to 500 samples all run for 50,
-        and the best four to the end. A tree of linear models, by `n_components="auto"`, has no
-        starts, no `max_iter` and no `tol`: these are refused.
-
-    init : {"auto", "random"}, default="auto"
-        Which runs there are: "random" ones, which start from components that are drawn. "auto" adds
-        one if the gate is "auto" or a tree, and X is a table of at most 500 columns, with one for
-        each category: it starts from the leaves of a tree of linear models, those that are most
-        alike together.
+        and the best four to the end. If the gate is "auto" or a tree, X a table of at most 500
+        columns, with one for each category, and there are no groups, one more start is from the
+        leaves of a tree of linear models, those that are most alike together. The tree of linear
+        models by `n_components="auto"` has no starts, no `max_iter` and no `tol`: these are
+        refused.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.

@@ -6,7 +6,7 @@ import numpy as np
 
 from .._compat import move_on
 from ._defaults import default_gates
-from ._em import MixtureFit, fit_best, maximize, start, sum_groups
+from ._em import MixtureFit, fit_best, maximize, start
 from ._model_tree import find_regions
 from ._weighted import Template, count_parameters
 
@@ -41,9 +41,6 @@ def fit_gates(mixture, problem, seeds, design):
     if design is not None and n_components > 1:
         leaves = find_regions(design, n_components, problem.min_prior).groups
         of_tree = np.eye(n_components)[leaves]
-        if problem.groups is not None:
-            of_tree = sum_groups(of_tree, problem.groups)[problem.groups]
-            of_tree /= of_tree.sum(axis=1, keepdims=True)
         if of_tree.any(axis=0).all():
             runs = [replace(runs[0], responsibilities=of_tree), *runs]
     is_auto = isinstance(mixture.gate, str)
@@ -61,52 +58,45 @@ def fit_gates(mixture, problem, seeds, design):
         responsibilities = np.zeros((len(problem.y), n_components))
         responsibilities[:, first.components] = first.responsibilities
         runs = [replace(runs[0], responsibilities=responsibilities)]
-    return fits[0] if len(fits) == 1 else _choose_gate(fits, mixture.criterion)
+    return fits[0] if len(fits) == 1 else min(fits, key=_rank_gate)
 
 
-def _choose_gate(fits, criterion):
-    """Return the best of some fits that differ in the gate alone.
+def _rank_gate(fit):
+    """Return what is least of the best of some fits that differ in the gate alone.
 
-    Constant shares stay unless another gate is clearly better. It is an information criterion in
-    any case: parameters of experts that cannot be counted are as many in all fits.
+    Constant shares stay unless another gate is clearly better. It is BIC in any case: parameters of
+    experts that cannot be counted are as many in all fits.
     """
-    name = "aic" if criterion == "aic" else "bic"
-
-    def rank(fit):
-        problem, run = fit
-        n_parameters = count_all(run.model, problem.family)
-        if n_parameters is None:
-            n_parameters = _count_gate(run.model)
-        values = criteria(run.log_likelihood, n_parameters, problem.weight)
-        # A smaller difference of an information criterion is no evidence.
-        bonus = 2 * (run.model.gate is None)
-        return run.model.is_degenerate, values[name] - bonus
-
-    return min(fits, key=rank)
-
-
-def find_doubt(fit, criterion):
-    """Return a sentence if one expert explains the samples as well by a criterion, else ""."""
     problem, run = fit
-    name = "aic" if criterion == "aic" else "bic"
+    n_parameters = count_all(run.model, problem.family)
+    if n_parameters is None:
+        n_parameters = _count_gate(run.model)
+    bic = criteria(run.log_likelihood, n_parameters, problem.weight)["bic"]
+    # A smaller difference of an information criterion is no evidence.
+    bonus = 2 * (run.model.gate is None)
+    return run.model.is_degenerate, bic - bonus
+
+
+def find_doubt(fit):
+    """Return a sentence if one expert explains the samples as well by BIC, else ""."""
+    problem, run = fit
     one = replace(problem, experts=problem.experts[:1], gate=None)
     every = np.ones((len(problem.y), 1))
     model, _, log_density = maximize(one, np.arange(1), every, seed=run.seed)
     fits = (model, problem.unit_weight @ log_density), (run.model, run.log_likelihood)
     before, after = (
-        criteria(log_likelihood, count_all(each, problem.family), problem.weight)[name]
+        criteria(log_likelihood, count_all(each, problem.family), problem.weight)["bic"]
         for each, log_likelihood in fits
     )
     n_experts = len(run.model.experts)
     # NaN cannot tell.
     if n_experts == 1 or not before <= after:
         return ""
-    return f"One expert is as good as {n_experts}, by {name.upper()}: no regimes found."
+    return f"One expert is as good as {n_experts}, by BIC: no regimes found."
 
 
 def fit_numbers(mixture, problem, seeds, design):
     """Return the fit with the best number of components, and a table of all tried."""
-    criterion = "aic" if mixture.criterion == "aic" else "bic"
     fits, rows = [], []
     for n_components in range(1, _MAX_COMPONENTS + 1):
         tried = replace(problem, experts=problem.experts * n_components)
@@ -119,7 +109,7 @@ def fit_numbers(mixture, problem, seeds, design):
         }
         values = criteria(**counts, weight=problem.weight)
         rows.append({"n_components": n_components, **counts, **values})
-        values = np.array([row[criterion] for row in rows])
+        values = np.array([row["bic"] for row in rows])
         if np.isnan(values).any():
             raise ValueError(
                 "n_components='auto' needs experts and a gate whose parameters can be counted, "
@@ -130,7 +120,7 @@ def fit_numbers(mixture, problem, seeds, design):
         # One more has more parameters than rows, and loses even if it explains all of them. The
         # likelihood of densities has no such bound.
         n_next = rows[0]["n_parameters"] * (n_components + 1)
-        least = criteria(0.0, n_next, problem.weight)[criterion]
+        least = criteria(0.0, n_next, problem.weight)["bic"]
         is_bounded = n_next > problem.weight.sum() and not problem.family.has_scale
         is_too_many = is_bounded and least >= values[best]
         # Two more brought nothing.

@@ -34,7 +34,7 @@ from ._em import (
 from ._families import LEAST_PROBABILITY, predict_known
 from ._weighted import LARGEST_SEED, Template, fit_weighted, takes_weights
 
-_OF_EM = "family criterion n_init init max_iter tol min_prior".split()
+_OF_EM = "family n_init max_iter tol min_prior".split()
 
 
 def refuse_changed(mixture, names, why):
@@ -218,8 +218,6 @@ def _name_experts(models):
     """Return the given names of models, or those of classes; numbered where there are several."""
     names = []
     for model, expert in zip(models, map(last_step, models_of(models)), strict=True):
-        if type(expert).__name__ == "FrozenEstimator":
-            expert = last_step(expert.estimator)
         names.append(model[0] if isinstance(model, tuple) else type(expert).__name__)
     return [
         name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}"

@@ -1,7 +1,6 @@
 """Fits with weights: pipelines, random states, and how many parameters were fitted."""
 
 import copy
-import inspect
 import warnings
 
 import numpy as np
@@ -9,7 +8,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
 
-from .._validation import last_step
+from .._validation import accepts_argument, last_step
 from ._defaults import ColumnEncoder
 
 # A seed is added to the index of a component, of which there are few.
@@ -91,10 +90,7 @@ def fit_weighted(estimator, X, y, weight):
 
 def takes_weights(estimator):
     """Tell whether `fit` of the last step takes sample weights."""
-    parameters = inspect.signature(last_step(estimator).fit).parameters
-    return "sample_weight" in parameters or any(
-        p.kind is p.VAR_KEYWORD for p in parameters.values()
-    )
+    return accepts_argument(last_step(estimator).fit, "sample_weight")
 
 
 def count_parameters(estimator):

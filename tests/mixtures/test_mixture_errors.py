@@ -78,7 +78,7 @@ FITS = {
     "gate without probabilities": (by(gate=LinearSVC()), "gate.*predict_proba"),
     "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "list without a stack": (by(estimator=[LINE, LINE]), "estimator.*method='stack'"),
-    "name nearly": (by(criterion="BIK"), r"among \['aic', 'auto', 'bic'\].*Did you mean 'bic'\?"),
+    "name nearly": (by(method="stak"), r"among \['em', 'stack'\].*Did you mean 'stack'\?"),
     "starts of a tree": (by(n_components="auto", n_init=3), "n_init=3 has no effect"),
     "model of NaN": (by(estimator=Blank()), r"Blank\(.*predicted NaN or infinity for 40 of 40"),
     "model of infinity": (by(estimator=Infinite()), "Infinite.*infinity for 40 of 40"),
