@@ -27,7 +27,8 @@ _TYPES_OF_OBJECTS = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datet
 
 def is_frame(X):
     """Tell a data frame of pandas or polars from other containers."""
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
+    # Lazy frames, which are refused by name, have no shape.
+    return all(hasattr(X, name) for name in ("shape", "columns", "dtypes"))
 
 
 def apart_from(names, name):
@@ -54,9 +55,7 @@ def _is_itself(value):
 
 def refuse_repeated_names(X):
     """Refuse a data frame in which several columns have one name."""
-    # Lazy frames, which are refused by name, have no shape.
-    is_table = hasattr(X, "shape") and is_frame(X)
-    counts = Counter(map(str, Table(X).names if is_table else ()))
+    counts = Counter(map(str, X.columns if is_frame(X) else ()))
     if repeated := sorted(name for name, count in counts.items() if count > 1):
         raise ValueError(f"X has several columns of one name: {repeated}. Rename them.")
 
@@ -392,32 +391,24 @@ class Categories:
             )
         coded = {}
         for i, place in enumerate(self.columns):
-            values = self._objects(table[place])
-            indices = self.encoders[i].transform(values)[:, 0]
-            known = ~np.isnan(indices)
-            if 2 * np.count_nonzero(known) < len(known) and len(self.values[i]) > 1:
-                self._warn_of_unknown(i, values[~known, 0], len(known))
-            coded[place] = indices
+            column, name, known = table[place], self.names[i], self.values[i]
+            coded[place] = self.encoders[i].transform(self._objects(column))[:, 0]
+            is_unknown = np.isnan(coded[place]) & ~column.missing
+            n_unknown, n_values = is_unknown.sum(), np.count_nonzero(~column.missing)
+            if len(known) < 2 or 2 * n_unknown <= n_values:
+                continue
+            got, seen = column.values[is_unknown].tolist()[0], known[0]
+            # As many are no accident.
+            if isinstance(got, str) != isinstance(seen, str) or n_unknown >= 20:
+                warn(
+                    f"Column {name!r} of X: {n_unknown} of {n_values} values are no categories of "
+                    f"the fit and count as missing, such as {got!r} ({type(got).__name__}). In fit "
+                    f"there was {seen!r} ({type(seen).__name__}): pass categories as they were "
+                    "there.",
+                    UserWarning,
+                    key=("unknown categories", name),
+                )
         return coded
-
-    def _warn_of_unknown(self, i, values, n_rows):
-        """Warn if most of the values of a column are not known, given those without a code."""
-        n_known = n_rows - len(values)
-        values = values[~is_missing(values)]
-        if len(values) <= n_known:
-            return
-        got = values[:1].tolist()[0]
-        seen = self.values[i][0]
-        # As many are no accident.
-        if isinstance(got, str) != isinstance(seen, str) or len(values) >= 20:
-            warn(
-                f"Column {self.names[i]!r} of X: {len(values)} of {len(values) + n_known} values "
-                f"are no categories of the fit and count as missing, such as {got!r} "
-                f"({type(got).__name__}). In fit there was {seen!r} ({type(seen).__name__}): pass "
-                "categories as they were there.",
-                UserWarning,
-                key=("unknown categories", self.names[i]),
-            )
 
     def labels(self):
         """Return what each code of each column stands for, as text, by column."""

@@ -279,13 +279,7 @@ def check_samples(X, name, known):
 
 def _check_as_fitted(X, name, known):
     """Refuse samples of another shape or scale than those of `fit`."""
-    if X.ndim == 3 and len(known.input_shape) == 3:
-        raise ValueError(
-            f"X of shape {X.shape} holds bags of patches, {name} was fitted on "
-            f"images of shape {known.input_shape}. Of images without a channel axis pass "
-            "X[:, np.newaxis], of a single image X[np.newaxis]."
-        )
-    if X.shape[1] != known.n_features:
+    if X.ndim == 2 and X.shape[1] != known.n_features:
         raise ValueError(  # in scikit-learn's words
             f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
             "as input."
@@ -293,8 +287,9 @@ def _check_as_fitted(X, name, known):
     is_as_given = known.sample_shape is None and known.means is None
     if is_as_given and X.shape[1:] != known.input_shape:
         raise ValueError(
-            f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
-            f"shape {known.input_shape}."
+            f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of shape "
+            f"{known.input_shape}. Of a single sample pass X[np.newaxis], and of images without a "
+            "channel axis X[:, np.newaxis]."
         )
     if (X.dtype == np.uint8) != (known.dtype == "uint8"):
         raise ValueError(
@@ -354,9 +349,8 @@ def check_numbers(y):
 def check_weight(sample_weight, X):
     """Return a weight of 0 or more per sample in float64, not all of them 0."""
     with name_in_errors("sample_weight"):
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-    if weight.min() < 0:
-        raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
+        options = {"dtype": np.float64, "ensure_non_negative": True}
+        weight = _check_sample_weight(sample_weight, X, **options)
     # Older versions of scikit-learn let them pass.
     if not weight.any():
         raise ValueError("sample_weight must not be 0 for all samples.")
@@ -408,10 +402,8 @@ def check_training_data(
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     X = _as_container(X, name, known)
     y = check_target(X, y, name, check_y)
-    weight, class_weight = check_weight(sample_weight, y), getattr(estimator, "class_weight", None)
-    if class_weight == "balanced":
-        weight = weight * compute_sample_weight(class_weight, y)
-    elif class_weight is not None:
+    weight = check_weight(sample_weight, y)
+    if (class_weight := getattr(estimator, "class_weight", None)) is not None:
         weight = weight * _weigh_classes(y, class_weight, classes)
     if not (weight > 0).any():
         raise ValueError(
@@ -442,21 +434,14 @@ def check_training_data(
 
 def _weigh_classes(y, class_weight, classes):
     """Return the weight that each sample has by its class."""
-    if y.ndim > 1:
-        raise ValueError(
-            f"class_weight={class_weight!r} is for classes, y holds several labels. Use "
-            "'balanced', or sample_weight."
-        )
-    # A chunk may hold some of the classes only.
-    known = np.unique(y) if classes is None else classes
     with name_in_errors("class_weight"):
-        values = np.array([*class_weight.values()], dtype=float)
-        weight = compute_sample_weight(class_weight, np.concatenate([known, y]))[len(known) :]
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError(
-            f"class_weight={class_weight!r} must hold finite numbers that are not negative."
-        )
-    return weight
+        if isinstance(class_weight, str):
+            return compute_sample_weight(class_weight, y)
+        if not all(0 <= value < np.inf for value in class_weight.values()):
+            raise ValueError(f"{class_weight!r} must hold finite numbers that are not negative.")
+        # A chunk may hold some of the classes only.
+        known = y[:0] if classes is None else classes
+        return compute_sample_weight(class_weight, np.concatenate([known, y]))[len(known) :]
 
 
 def rows_of(samples, rows):
