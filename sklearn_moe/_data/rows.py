@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,28 +14,18 @@ from .indexing import IndexedView, draw_rows
 from .validation import as_row_counts
 
 
-class _Writable:
-    """View of a read-only array that claims to be writeable, so that torch shares its memory.
+def as_tensor(array):
+    """Return a tensor that shares the memory of `array`, read-only memory maps included.
 
     Never write to it.
     """
-
-    def __init__(self, array):
-        # It keeps the memory alive.
-        self.array = array
-        self.__array_interface__ = {
-            **array.__array_interface__,
-            "data": (array.__array_interface__["data"][0], False),
-        }
-
-
-def as_tensor(array):
-    """Return a tensor that shares the memory of `array`, read-only memory maps included."""
     # Torch knows no reversed arrays, and no fields of structured ones.
     if any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = np.ascontiguousarray(array)
     if not array.flags.writeable:
-        array = np.asarray(_Writable(array))
+        # A view that claims to be writeable, and keeps the memory alive.
+        view = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+        array = np.asarray(SimpleNamespace(__array_interface__=view, array=array))
     return torch.from_numpy(array)
 
 

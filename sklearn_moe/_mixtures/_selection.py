@@ -117,13 +117,7 @@ def fit_numbers(mixture, problem, seeds, design):
                 "lambda mixture, X, y: mixture.score_samples(X, y).mean()."
             )
         best = int(values.argmin())
-        # One more has more parameters than rows, and loses even if it explains all of them. The
-        # likelihood of densities has no such bound.
-        n_next = rows[0]["n_parameters"] * (n_components + 1)
-        least = criteria(0.0, n_next, problem.weight)["bic"]
-        is_bounded = n_next > problem.weight.sum() and not problem.family.has_scale
-        is_too_many = is_bounded and least >= values[best]
         # Two more brought nothing.
-        if is_too_many or n_components - 1 - best >= 2:
+        if n_components - 1 - best >= 2:
             break
     return fits[best], {key: [row[key] for row in rows] for key in rows[0]}
