@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import issparse
 
 from .._devices import free_memory
-from .indexing import IndexedView, draw_rows
+from .tables import IndexedView, draw_rows
 from .validation import as_row_counts
 
 

@@ -7,7 +7,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
-from .indexing import N_NUMBERS_READ, N_ROWS_MEASURED, draw_rows, row_slices, select
+from .tables import N_NUMBERS_READ, N_ROWS_MEASURED, draw_rows, row_slices, select
 
 
 def describe_columns(X, weight, categorical=()):

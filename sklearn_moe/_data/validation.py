@@ -12,8 +12,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors, warn
-from .indexing import select
-from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
+from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times, select
 from .target_means import TargetMeans
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}

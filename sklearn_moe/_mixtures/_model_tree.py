@@ -18,8 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from .._compat import move_on
-from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, is_clearly_positive
+from .._data.tables import draw_rows
 from ._defaults import MOST_ROWS, ColumnEncoder, encoded
 from ._em import MixtureFit, Run, code_samples, complete, predict_all
 from ._weighted import Template

@@ -13,9 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing
 
 from .._compat import numbered
-from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
-from .._data.tables import hash_rows
+from .._data.tables import draw_rows, hash_rows
 from .._data.validation import as_row_counts
 from .._threads import threads_for
 from .._validation import last_step

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from .._data.indexing import row_slices
+from .._data.tables import row_slices
 from .._data.validation import as_row_counts
 from .._validation import overrides, refuse_overflow
 from ..nn.router_parts import LinearScores

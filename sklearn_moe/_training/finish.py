@@ -13,7 +13,7 @@ from scipy.stats import entropy
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
-from .._data.indexing import draw_rows
+from .._data.tables import draw_rows
 from .._validation import warn
 from ..exceptions import ExpertCollapseWarning
 from ..nn.encoders import FeatureStatistics

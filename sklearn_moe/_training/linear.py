@@ -9,9 +9,9 @@ from scipy.sparse import csr_array, issparse
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
-from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS
 from .._data.rows import SparseRows
+from .._data.tables import draw_rows
 from ..nn.encoders import TableEncoder
 
 # Penalties of numbers, and of what is found in steps: the first is tried in the middle.

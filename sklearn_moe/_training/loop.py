@@ -8,7 +8,7 @@ from itertools import islice, repeat
 import torch
 from skorch.dataset import Dataset
 
-from .._data.indexing import IndexedView
+from .._data.tables import IndexedView
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._threads import threads_for
 from .._validation import call_factory

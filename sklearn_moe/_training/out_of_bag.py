@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS
+from .._data.tables import draw_rows
 from ..nn.seeding import hash_rows
 
 # Rows that tell what a table is like.

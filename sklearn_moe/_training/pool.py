@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._data.indexing import draw_rows
 from .._data.router import (
     N_FOLDS,
     NO_WEIGHT,
@@ -21,6 +20,7 @@ from .._data.router import (
     mixed_losses,
 )
 from .._data.rows import Rows, SparseRows
+from .._data.tables import draw_rows
 from .._threads import threads_for, work_of_table
 from ..nn.dispatch import apply_all
 from ..nn.experts.trees import BoostedTrees

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._data.indexing import draw_rows
+from .._data.tables import draw_rows
 from ..nn.functional import BatchShard, using_shard
 from ..nn.router_parts import Noise
 from .callbacks import StopTraining

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from .._data.indexing import N_ROWS_MEASURED
 from .._data.statistics import some_rows
+from .._data.tables import N_ROWS_MEASURED
 from ..nn.experts.trees import TreeArrays
 from .estimators import measure_scale, read_kind
 from .linear import UNSEEN, scale_output

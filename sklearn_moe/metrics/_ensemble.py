@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, indexable
 
 from .._data.experts import are_kinds, expert_outputs
-from .._data.indexing import draw_rows
+from .._data.tables import draw_rows
 
 
 def find_gate_share(view):

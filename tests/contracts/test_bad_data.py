@@ -232,7 +232,11 @@ METHODS = ["predict", "predict_proba", "apply", "gate_proba", "expert_proba", "d
 OTHER_SAMPLES = {
     "fewer features": ("table", lambda X: X[:, :2], "X has 2 features.* expecting 3"),
     "patches": ("table", lambda X: X[:, None], "X has"),
-    "no channels": ("images", lambda X: X[:, 0], r"X has samples of shape \(8, 8\).* X\[:, np\.newaxis\]"),
+    "no channels": (
+        "images",
+        lambda X: X[:, 0],
+        r"X has samples of shape \(8, 8\).* X\[:, np\.newaxis\]",
+    ),
     "bytes": ("images", lambda X: X.astype(np.uint8), "X holds images of type uint8"),
     "one axis": ("table", lambda X: X[0], "X"),
     "strings": ("table", lambda X: changed(X, "a", object), "Column 0 of X"),

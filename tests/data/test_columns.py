@@ -9,7 +9,7 @@ import torch
 from scipy.sparse import csr_array
 
 from sklearn_moe import MoERegressor
-from sklearn_moe._data import indexing
+from sklearn_moe._data import tables
 from sklearn_moe._data.statistics import describe_columns
 from sklearn_moe.nn.encoders import TableEncoder
 
@@ -48,7 +48,7 @@ def assert_described(columns, X, weight):
 
 @pytest.mark.parametrize(("chunk", "dtype"), [(1, "f8"), (90, "f4"), (2**20, "f8")])
 def test_center_and_scale_of_columns(monkeypatch, chunk, dtype):
-    monkeypatch.setattr(indexing, "N_NUMBERS_READ", chunk)
+    monkeypatch.setattr(tables, "N_NUMBERS_READ", chunk)
     X, weight = (array.astype(dtype) for array in draw_table())
     X.flags.writeable = False
     columns = describe_columns(X, weight)
@@ -153,7 +153,7 @@ def test_a_memory_map_is_read_in_slices(monkeypatch, tmp_path):
     X = np.random.default_rng(0).normal(size=(100_000, 5)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    monkeypatch.setattr(indexing, "N_NUMBERS_READ", 10_000)
+    monkeypatch.setattr(tables, "N_NUMBERS_READ", 10_000)
     weight = np.ones(len(X), dtype=np.float32)
     tracemalloc.start()
     columns = describe_columns(mapped, weight)

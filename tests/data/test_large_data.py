@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._data.indexing import IndexedView
 from sklearn_moe._data.rows import Rows, as_tensor
+from sklearn_moe._data.tables import IndexedView
 from sklearn_moe._data.validation import WeightsSeen, check_training_data, hold_out
 
 SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 9, 8)}
