@@ -35,7 +35,8 @@ def storage_device(X, device):
     Half of the memory that is free on a device is left to the training.
     """
     device = torch.device(device)
-    if device.type != "cpu" and X.nbytes > free_memory(device) / 2:
+    n_bytes = math.prod(X.shape) * X.dtype.itemsize
+    if device.type != "cpu" and n_bytes > free_memory(device) / 2:
         return torch.device("cpu")
     return device
 
@@ -77,7 +78,7 @@ class Rows(NamedTuple):
         mean 1, see `sklearn_moe.nn.weighted_mean`; those of a chunk with the chunks before it.
         """
         X, y = samples.X, as_tensor(samples.y)
-        weight = weights_seen.relative(samples.weight)
+        weight = samples.weight / weights_seen.mean
         weight = weight if is_chunk else weight / weight.mean()
         weight = as_tensor(weight.astype(dtype))
         if issparse(X):

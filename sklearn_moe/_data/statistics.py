@@ -168,21 +168,17 @@ def _moments(X, weight, bounds=None):
         missing |= absent.any(axis=0)
         if bounds is not None:
             absent |= (part < bounds[0]) | (part > bounds[1])
-        if absent.any():
-            low = np.minimum(low, np.where(absent, np.inf, part).min(axis=0))
-            high = np.maximum(high, np.where(absent, -np.inf, part).max(axis=0))
-            present = w @ ~absent
-            part = np.where(absent, 0, part)
-        else:
-            low = np.minimum(low, part.min(axis=0))
-            high = np.maximum(high, part.max(axis=0))
-            present = np.full(n_columns, w.sum())
+        # Of NaN these are the other number.
+        part[absent] = np.nan
+        low = np.fmin(low, np.fmin.reduce(part))
+        high = np.fmax(high, np.fmax.reduce(part))
+        present = w @ ~absent
+        part[absent] = 0
         # Slices are merged about their own means: squares about 0 would cancel out.
         known = np.where(present > 0, present, 1)
         slice_mean = w @ part / known
         part -= slice_mean
-        if absent.any():
-            part[absent] = 0
+        part[absent] = 0
         step = slice_mean - mean
         so_far = np.where(total + present > 0, total + present, 1)
         squares += w @ np.square(part, out=part) + step**2 * total * present / so_far
@@ -224,8 +220,7 @@ def describe_channels(X, weight):
         mean[rows] = part.mean(axis=(2, 3))
         low[rows] = part.min(axis=(2, 3))
         high[rows] = part.max(axis=(2, 3))
-        part -= mean[rows, :, np.newaxis, np.newaxis]
-        variance[rows] = np.square(part, out=part).mean(axis=(2, 3))
+        variance[rows] = part.var(axis=(2, 3))
     # All images have as many pixels: within plus between.
     center = np.average(mean, axis=0, weights=weight)
     between = np.average(np.square(mean - center), axis=0, weights=weight)

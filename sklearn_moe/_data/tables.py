@@ -485,11 +485,6 @@ class IndexedView:
     def __getitem__(self, part):
         return self.X[self.rows[part]]
 
-    @property
-    def nbytes(self):
-        """The size of the rows, were they copied."""
-        return math.prod(self.shape) * self.X.itemsize
-
     def to(self, device):
         """Return the rows on another device as a tensor."""
         return self if device.type == "cpu" else self[:].to(device)

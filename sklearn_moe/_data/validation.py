@@ -94,10 +94,6 @@ class WeightsSeen(NamedTuple):
         step = largest * (weight / largest).mean() - self.mean
         return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))
 
-    def relative(self, weight):
-        """Return weights of mean 1 over all samples that were seen."""
-        return weight / self.mean
-
 
 def as_row_counts(weight):
     """Return how many rows each weight stands for, whatever the scale of the weights.
@@ -137,10 +133,6 @@ def _as_container(X, name, known):
         raise TypeError(f"X is {type(X).__name__}, a query that has no rows yet. Pass X.collect().")
     if is_frame(X):
         return X
-    if not (issparse(X) or isinstance(X, np.ndarray)):
-        # The type of the numbers counts as that of an array would; check_array says what is wrong.
-        with suppress(RuntimeError, TypeError, ValueError):
-            X = np.asarray(X)
     if known is None or not (issparse(X) or isinstance(X, np.ndarray)):
         anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
         with name_in_errors("X"):

@@ -335,7 +335,7 @@ class Fit:
             self.head = estimator.net_.criterion_
             learned._target = learned._target.updated(samples.y, samples.weight)
         else:
-            weight = learned._weights_seen.relative(samples.weight)
+            weight = samples.weight / learned._weights_seen.mean
             learned._target, self.head = estimator._learn_target(
                 samples.y, weight, classes, self._make_head
             )
@@ -412,7 +412,7 @@ class Fit:
             self.plan = replace(self.plan, training=training, resolved=resolved)
 
     def _resolve(self, known=()):
-        weight = self.learned._weights_seen.relative(self.samples.weight)
+        weight = self.samples.weight / self.learned._weights_seen.mean
         return resolve(
             self.estimator,
             self.samples.X,
@@ -497,7 +497,7 @@ class Fit:
     def _describe_columns(self):
         """Return statistics of the columns of a table, or of the channels of images."""
         X, plan = self.samples.X, self.plan
-        weight = self.learned._weights_seen.relative(self.samples.weight)
+        weight = self.samples.weight / self.learned._weights_seen.mean
         if plan.data.is_image:
             return describe_channels(X, weight)
         scales = describe_columns(X, weight, self.learned._format.coded_columns)

@@ -165,10 +165,6 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         """
         random_state = check_random_state(self.random_state)
         X = _check_X(X)
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None."
-            )
         experts = self._check_parts(X, y)
         problem = self._state_problem(X, y, sample_weight, groups)
         name = type(self).__name__

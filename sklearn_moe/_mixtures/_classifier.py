@@ -155,8 +155,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     selection_ : dict of str to list
         With `n_components="auto"`, for every number tried. Of a tree of linear models: "n_leaves"
-        and "held_out". Else "n_components", "log_likelihood", "n_parameters", "bic" and "aic".
-        `pandas.DataFrame(selection_)` is a table of it.
+        and "held_out", minus the log loss by folds. Else "n_components", "log_likelihood",
+        "n_parameters", "bic" and "aic". `pandas.DataFrame(selection_)` is a table of it.
 
     expert_kinds_ : list of str
         With `method="stack"`, the name of each model, or its class, numbered if it is

@@ -255,12 +255,6 @@ def complete(problem, experts, predictions, responsibilities, gate):
     gate, log_gate = _fit_gate(problem, responsibilities, priors, gate)
     density = log_densities(family, y, predictions, scales)
     joint = log_joint(log_gate, density, problem.weight, problem.groups)
-    is_odd = ~np.isfinite(joint.max(axis=1))
-    if is_odd.any():
-        raise ValueError(
-            f"{is_odd.sum()} of {len(is_odd)} samples have no finite log density by any component, "
-            f"the first one has y={problem.target[is_odd][0]}. Leave out such samples."
-        )
     return MixtureModel(experts, gate, priors, scales, is_degenerate), *posterior(joint)
 
 

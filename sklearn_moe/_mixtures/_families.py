@@ -112,10 +112,11 @@ class LogLoss(Family):
 
 
 def predict_known(family, expert, X):
-    """Return what an expert predicts of training samples, and refuse what is not finite."""
+    """Return what an expert predicts of training samples, and refuse what has no finite square."""
     # Some experts predict a Series.
     prediction = np.asarray(family.predict(expert, X))
-    is_odd = ~np.isfinite(prediction.reshape(len(prediction), -1)).all(axis=1)
+    with np.errstate(over="ignore"):
+        is_odd = ~np.isfinite(np.square(prediction).reshape(len(prediction), -1)).all(axis=1)
     if is_odd.any():
         raise ValueError(
             f"{expert!r} predicted NaN or infinity for {is_odd.sum()} of {len(is_odd)} training "

@@ -31,6 +31,8 @@ _MAX_COLUMNS = 500
 # The number of leaves is the best one on average over so many draws of the folds, or by one draw
 # if lines have more columns.
 _N_DRAWS, _FEW_COLUMNS = 3, 100
+# The lines that others are shrunk toward count as so many rows.
+_N_ROWS_ABOVE = 30
 # Thresholds of a column.
 _MAX_CUTS = 15
 _ROOT_PENALTIES = (0.1, 1, 4, 16, 64, 256)
@@ -45,13 +47,11 @@ class TreeDesign:
     Z: np.ndarray  # (n_samples, n_columns + 1), standardized, the last column is 1
     S: np.ndarray  # (n_samples, n_split_columns), what splits are made by
     categories: list  # the columns of S for the levels of each category, if these are three or more
-    y: np.ndarray  # (n_samples, n_outputs), in deviations, or zeros and ones of classes
+    y: np.ndarray  # (n_samples, n_outputs), standardized, or zeros and ones of classes
     weight: np.ndarray  # in numbers of rows
     of_classes: bool
-    center: np.ndarray  # (n_columns,), mean and deviation of what became Z
-    scale: np.ndarray
+    y_mean: float
     y_scale: float
-    n_rows_above: float = 30  # as which the lines count that others are shrunk toward
 
     @classmethod
     def of(cls, problem):
@@ -74,18 +74,13 @@ class TreeDesign:
             ends = np.cumsum(np.where(n_levels == 2, 1, n_levels))
             places = np.arange(S.shape[1])[of_splits.encoder_.output_indices_["categories"]]
             categories = [part for part in np.split(places, ends[:-1]) if len(part) > 1]
-        # Once more: where y is large, slopes would be fitted to what rounding has left.
-        is_number = ~((Z == 0) | (Z == 1)).all(axis=0)
-        center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
-        deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
-        scale = np.where(is_number & (deviations > 0), deviations, 1)
-        Z = np.pad((Z - center) / scale, [(0, 0), (0, 1)], constant_values=1.0)
+        Z = np.pad(Z, [(0, 0), (0, 1)], constant_values=1.0)
         if of_classes := problem.y.dtype.kind == "i":
-            y, y_scale = np.eye(problem.y.max() + 1)[problem.y], 1.0
+            y, y_mean, y_scale = np.eye(problem.y.max() + 1)[problem.y], 0.0, 1.0
         else:
-            y_scale = np.std(problem.y) or 1.0
-            y = problem.y[:, np.newaxis] / y_scale
-        return cls(Z, S, categories, y, weight, of_classes, center, scale, y_scale)
+            y_mean, y_scale = np.average(problem.y, weights=weight), np.std(problem.y) or 1.0
+            y = (problem.y[:, np.newaxis] - y_mean) / y_scale
+        return cls(Z, S, categories, y, weight, of_classes, y_mean, y_scale)
 
     def at(self, rows):
         """Return the design of some samples."""
@@ -124,9 +119,8 @@ class TreeDesign:
         return 0.5 * (self.y - self.Z @ lines.T)[:, 0] ** 2
 
     def in_units(self, lines):
-        """Return coefficients of the encoded columns as they were, and intercepts."""
-        coef = lines[..., :-1] / self.scale * self.y_scale
-        return coef, lines[..., -1] * self.y_scale - coef @ self.center
+        """Return coefficients of the encoded columns, and intercepts, in the units of y."""
+        return lines[..., :-1] * self.y_scale, lines[..., -1] * self.y_scale + self.y_mean
 
     @property
     def level(self):
@@ -144,7 +138,7 @@ class TreeDesign:
     def shrinkage(self):
         """Return the penalty of differences to lines that count as so many rows."""
         curvatures = [self.mean(curvature) for _, curvature in self.slopes(self.level)]
-        return self.n_rows_above * np.mean(curvatures)
+        return _N_ROWS_ABOVE * np.mean(curvatures)
 
     def fit(self, start, penalty=None, n_steps=3):
         """Return lines that are shrunk toward others, of classes by Newton's method."""
@@ -476,14 +470,8 @@ def _fit_lines(regions):
     members = [groups == group for group in range(groups.max() + 1)]
     lines = [root]
     if len(members) > 1:
-        # The line of all samples counts as so many rows.
-        designs = [replace(design, n_rows_above=n_rows) for n_rows in (1, 4, 16, 64)]
-        losses = [
-            sum(_fold_losses(shrunk, rows, root, folds).sum() for rows in members)
-            for shrunk in designs
-        ]
-        best = designs[int(np.argmin(losses))]
-        lines = [design.at(rows).fit(root, best.shrinkage) for rows in members]
+        # The groups are known: the line of all samples counts less than where leaves grow.
+        lines = [design.at(rows).fit(root, design.shrinkage / 3) for rows in members]
     if not design.of_classes:
         lines = _share_by_lasso(design, root, lines, members, folds)
     return [design.in_units(line) for line in lines]
@@ -517,12 +505,13 @@ def _share_by_lasso(design, root, lines, members, folds):
 def fit_tree(problem, design):
     """Return the fit of the mixture that a model tree is, the table of its leaves, and a doubt."""
     regions = find_regions(design, None, problem.min_prior)
+    n_columns = design.Z.shape[1] - 1
     if design.of_classes:
         classes = problem.family.classes
         expert = LogisticRegression(max_iter=1000)
-        expert.fit(np.zeros((len(classes), len(design.center))), classes)
+        expert.fit(np.zeros((len(classes), n_columns)), classes)
     else:
-        expert = Lasso(random_state=0).fit(np.zeros((2, len(design.center))), [0.0, 1.0])
+        expert = Lasso(random_state=0).fit(np.zeros((2, n_columns)), [0.0, 1.0])
     experts = []
     for coef, intercept in _fit_lines(regions):
         experts.append(copy.copy(expert))
@@ -540,13 +529,8 @@ def fit_tree(problem, design):
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
     run = Run(components, responsibilities, model, likelihood, bounds, converged=True)
-    held_out = regions.scores
-    if not design.of_classes:
-        # The scores are minus half a mean square, of y in deviations.
-        variances = np.maximum(-2 * held_out, np.finfo(float).tiny)
-        held_out = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(design.y_scale)
-    n_leaves = [*range(1, len(held_out) + 1)]
-    table = {"n_leaves": n_leaves, "held_out": held_out.tolist()}
+    held_out = regions.scores.tolist()
+    table = {"n_leaves": [*range(1, len(held_out) + 1)], "held_out": held_out}
     doubt = ""
     if len(experts) > 1 and is_curve(regions):
         doubt = f"A curve in {len(experts)} lines: one smooth rule is as good, no regimes found."

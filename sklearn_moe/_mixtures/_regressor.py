@@ -166,9 +166,9 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
 
     selection_ : dict of str to list
         With `n_components="auto"`, for every number tried. Of a tree of linear models: "n_leaves"
-        and "held_out" (with one standard deviation for all leaves). Else "n_components",
-        "log_likelihood", "n_parameters", "bic" and "aic". `pandas.DataFrame(selection_)` is a table
-        of it.
+        and "held_out", minus half the mean square of the errors by folds, in variances of y. Else
+        "n_components", "log_likelihood", "n_parameters", "bic" and "aic".
+        `pandas.DataFrame(selection_)` is a table of it.
 
     expert_kinds_ : list of str
         With `method="stack"`, the name of each model, or its class, numbered if it is
@@ -264,7 +264,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         return FAMILIES[guess_family(last_step(self.estimator))]()
 
     def _encode_y(self, y):
-        return column_or_1d(check_numbers(y), warn=True)
+        return check_numbers(column_or_1d(y, warn=True))
 
     @warning_once()
     def predict(self, X: SamplesLike) -> np.ndarray:

@@ -215,9 +215,7 @@ def _fit_expert(problem, expert, train, test, seed):
 
 def _name_experts(models):
     """Return the given names of models, or those of classes; numbered where there are several."""
-    names = []
-    for model, expert in zip(models, map(last_step, models_of(models)), strict=True):
-        names.append(model[0] if isinstance(model, tuple) else type(expert).__name__)
+    names = [m[0] if isinstance(m, tuple) else type(last_step(m)).__name__ for m in models]
     return [
         name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}"
         for k, name in enumerate(names)
@@ -352,12 +350,9 @@ class _GateLearner:
 def _as_gate(router, encoder):
     """Return weights by linear functions of the encoded columns as a fitted classifier."""
     slopes, intercept = router.slopes, router.intercept
-    gate = LogisticRegression()
-    gate.classes_ = np.arange(len(intercept))
+    gate = LogisticRegression().fit(np.zeros(slopes.shape), np.arange(len(slopes)))
     # Of two experts the scores of the first are 0.
     if len(intercept) == 2:
         slopes, intercept = slopes[1:] - slopes[:1], intercept[1:] - intercept[:1]
     gate.coef_, gate.intercept_ = slopes, intercept
-    gate.n_features_in_ = slopes.shape[1]
-    gate.n_iter_ = np.ones(1, np.int32)
     return make_pipeline(encoder, gate)
