@@ -417,11 +417,6 @@ class Categories:
                 )
         return coded
 
-    def labels(self):
-        """Return what each code of each column stands for, as text, by column."""
-        pairs = zip(self.columns, self.values, strict=True)
-        return {column: dict(enumerate(map(str, values))) for column, values in pairs}
-
     def _objects(self, column):
         """Return the values of a column as they are compared, (n_samples, 1)."""
         values = column.values

