@@ -19,8 +19,8 @@ from .._data.rows import Rows, SparseRows, as_tensor
 from .._devices import default_torch_modes
 from .._persistence import pack_net, unpack_net
 from .._threads import threads_for
-from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
+from ..nn.functional import is_stack
 from ..nn.seeding import fixed_draws, is_stochastic
 
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU. A GPU

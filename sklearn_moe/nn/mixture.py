@@ -1,7 +1,9 @@
-"""The mixture of experts: a router, its experts and their combined output; and a pool of kinds."""
+"""The mixture: a router, its experts and their combined output; a pool of kinds; trunks."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -9,17 +11,23 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .._devices import default_torch_modes
-from .._validation import require_override
-from .balance import BALANCES, Balance
-from .dispatch import Experts, apply_all, is_exporting, stacked_form
+from .._validation import Registry, accepts_argument, require_override
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
-from .experts import BoostedTrees, ExpertSpec, FittedMembers
-from .functional import Shape, dry_run, evaluate
+from .experts import EXPERTS, CNNTrunk, ExpertSpec
+from .functional import (
+    Experts,
+    Shape,
+    apply_all,
+    dry_run,
+    evaluate,
+    is_exporting,
+    stacked_form,
+)
 from .heads import Head
-from .router_parts import Route
+from .router_parts import BALANCES, Balance, Route
 from .routers import Router, RouterSpec, SoftRouter, make_router
 from .seeding import is_own, use_generator
-from .trunks import make_trunk, shape_after
+from .trees import BoostedTrees, FittedMembers
 
 # A kind of a smaller weight is not computed.
 _NO_WEIGHT = 1e-12
@@ -305,6 +313,68 @@ class Pool(MixtureOfExperts):
     def load_weights(self, other: MixtureOfExperts) -> None:
         """Copy the weights of a pool of the same kinds."""
         self.load_state_dict(other.state_dict())
+
+
+# -- a trunk: the layers in front of a mixture, trained with it -----------------------------------
+
+
+def _without(readout: str, expert: str, input_shape: Shape, **options: Any) -> nn.Module:
+    """Return an expert up to its last layer."""
+    network = EXPERTS[expert].build(input_shape, 1, **options)
+    setattr(network, readout, nn.Identity())
+    return network
+
+
+TRUNKS = Registry(
+    "trunk",
+    "a torch.nn.Module, or a callable input_shape -> torch.nn.Module",
+    {
+        "cnn": CNNTrunk,
+        "resnet18": partial(_without, "fc", "resnet18"),
+        "mobilenet_v2": partial(_without, "classifier", "mobilenet_v2"),
+    },
+)
+
+
+def make_trunk(
+    trunk: str | nn.Module | Callable, input_shape: Shape, activation: str | Callable | None = None
+) -> nn.Module:
+    """Return a trunk for samples of shape `input_shape`; a module is copied.
+
+    A callable is given `activation` if it takes an argument of that name.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the trunk does not fit the samples.
+    TypeError
+        If a callable takes other arguments or returns anything but a module.
+    """
+    factory = TRUNKS.resolve(trunk)
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)
+    options = {}
+    if activation is not None and accepts_argument(factory, "activation"):
+        options["activation"] = activation
+    return TRUNKS.make(trunk, nn.Module, input_shape, **options)
+
+
+def shape_after(trunk: nn.Module, input_shape: Shape, dtype: torch.dtype) -> Shape:
+    """Return the shape of the features that a trunk computes from a sample of that type.
+
+    Raises
+    ------
+    ValueError
+        If it does not map samples to samples.
+    """
+    made = evaluate(trunk, torch.zeros(1, *input_shape, dtype=dtype))
+    if not isinstance(made, Tensor) or made.ndim not in (2, 3, 4) or len(made) != 1:
+        got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(
+            f"trunk must map (n_samples, {', '.join(map(str, input_shape))}) to features of each "
+            f"sample, (n_samples, n_features) for instance; of one sample it made {got}."
+        )
+    return tuple(made.shape[1:])
 
 
 # -- made from the names and options of its parts -------------------------------------------------
