@@ -26,7 +26,7 @@ from .functional import (
 from .heads import Head
 from .router_parts import BALANCES, Balance, Route
 from .routers import Router, RouterSpec, SoftRouter, make_router
-from .seeding import is_own, use_generator
+from .seeding import is_own
 from .trees import BoostedTrees, FittedMembers
 
 # A kind of a smaller weight is not computed.
@@ -397,9 +397,8 @@ def build_mixture(
     n_shared_experts: int = 0,
     unstacked: bool = False,
     dtype: str = "float32",
-    seed: int,
 ) -> MixtureOfExperts:
-    """Return a mixture whose weights are drawn from a generator of its own.
+    """Return a mixture with new weights, which torch draws.
 
     `head` says how many outputs an expert has. `statistics` are those of the columns of a table or
     of the channels of images, which are standardized by them; None: samples are not changed.
@@ -431,7 +430,7 @@ def build_mixture(
             f"router={router} mixes the distributions of the experts and cannot add outputs of "
             f"router__n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
         )
-    target, generator = getattr(torch, dtype), torch.Generator().manual_seed(seed)
+    target = getattr(torch, dtype)
     encoder: nn.Module | None = None
     # What each kind, and the router, read of a sample. Before a trunk there is no choice.
     columns, router_columns = [slice(None)] * len(kinds), slice(None)
@@ -449,58 +448,57 @@ def build_mixture(
         for spec, options in kinds
         for part in (spec.factory, *spec.options.values(), *options.values())
     ]
-    with use_generator(generator):
-        # Modules of the user may have any dtype: they are converted before they are checked.
-        if trunk is not None:
-            trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
-            input_shape = shape_after(trunk, input_shape, target)
-        shapes = [_shape_of(input_shape, part) for part in columns]
+    # Modules of the user may have any dtype: they are converted before they are checked.
+    if trunk is not None:
+        trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
+        input_shape = shape_after(trunk, input_shape, target)
+    shapes = [_shape_of(input_shape, part) for part in columns]
 
-        def make(kind: int, count: int) -> list[nn.Module]:
-            (spec, options), shape = kinds[kind], shapes[kind]
-            if spec.estimator is not None:
-                return [FittedMembers()]
-            # Trees of all members are one module.
-            count = 1 if spec.is_fitted else count
-            made = (spec.build(shape, head.n_outputs, **options) for _ in range(count))
-            return [expert.to(target) for expert in made]
+    def make(kind: int, count: int) -> list[nn.Module]:
+        (spec, options), shape = kinds[kind], shapes[kind]
+        if spec.estimator is not None:
+            return [FittedMembers()]
+        # Trees of all members are one module.
+        count = 1 if spec.is_fitted else count
+        made = (spec.build(shape, head.n_outputs, **options) for _ in range(count))
+        return [expert.to(target) for expert in made]
 
-        members = [make(kind, count) for kind, count in enumerate(counts)]
-        shared = make(0, n_shared_experts)
-        if not all(map(is_own, of_experts)):
-            for (spec, _), shape, experts in zip(kinds, shapes, members, strict=True):
-                if not spec.is_fitted:
-                    expected = (
-                        f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
-                        f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
-                    )
-                    x = torch.zeros(1, *shape, dtype=target)
-                    dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
-        groups: list[Experts] = [*members]
-        for kind, (spec, _) in enumerate(kinds):
-            # Only of the factory itself: a wrapped one may return compiled or changed modules.
-            stack = getattr(spec.factory, "stack", None)
-            if stack is not None and not unstacked and len(members[kind]) > 1:
-                stacked = stack(members[kind])
-                if stacked is not None and (mixes or stacked_form(stacked) is not None):
-                    groups[kind] = stacked
-        if n_members is not None:
-            (n_features,) = _shape_of(input_shape, router_columns)
-            of_kinds = KindRouter(n_features, n_experts, head.mix)
-            scales, modules = head.has_logits and n_experts > 1, [*map(_as_module, groups)]
-            pool = Pool(of_kinds, modules, n_members, columns, encoder, scales, router_columns)
-            return pool.to(target)
-        if balance is not None:
-            balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
-        made = make_router(
-            router,
-            _shape_of(input_shape, router_columns),
-            n_experts,
-            balance=balance,
-            mix=head.mix,
-            normalize=trunk is not None,
-            **router_options,
-        )
+    members = [make(kind, count) for kind, count in enumerate(counts)]
+    shared = make(0, n_shared_experts)
+    if not all(map(is_own, of_experts)):
+        for (spec, _), shape, experts in zip(kinds, shapes, members, strict=True):
+            if not spec.is_fitted:
+                expected = (
+                    f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
+                    f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
+                )
+                x = torch.zeros(1, *shape, dtype=target)
+                dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
+    groups: list[Experts] = [*members]
+    for kind, (spec, _) in enumerate(kinds):
+        # Only of the factory itself: a wrapped one may return compiled or changed modules.
+        stack = getattr(spec.factory, "stack", None)
+        if stack is not None and not unstacked and len(members[kind]) > 1:
+            stacked = stack(members[kind])
+            if stacked is not None and (mixes or stacked_form(stacked) is not None):
+                groups[kind] = stacked
+    if n_members is not None:
+        (n_features,) = _shape_of(input_shape, router_columns)
+        of_kinds = KindRouter(n_features, n_experts, head.mix)
+        scales, modules = head.has_logits and n_experts > 1, [*map(_as_module, groups)]
+        pool = Pool(of_kinds, modules, n_members, columns, encoder, scales, router_columns)
+        return pool.to(target)
+    if balance is not None:
+        balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
+    made = make_router(
+        router,
+        _shape_of(input_shape, router_columns),
+        n_experts,
+        balance=balance,
+        mix=head.mix,
+        normalize=trunk is not None,
+        **router_options,
+    )
     scales = n_experts > 1 and mixes and head.has_logits
     experts = groups[0] if len(kinds) == 1 else [*chain.from_iterable(members)]
     parts = experts, encoder, trunk, shared, scales, columns[0], router_columns
@@ -512,8 +510,7 @@ def build_mixture(
         )
         inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
         x = torch.zeros(1, *input_shape, dtype=target)
-        with use_generator(torch.Generator().manual_seed(seed)):
-            dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
+        dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
     return mixture
 
 
