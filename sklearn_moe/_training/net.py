@@ -33,9 +33,6 @@ _LARGE_STEP = 1e8
 # Large steps whose work all rows of a call must have to be worth threads: what is computed of a row
 # is often little, and the call is over soon.
 _STEPS_OF_A_CALL = 10
-# Multiply-adds that take as long as reading a number of X, scoring it for the router and
-# writing it for an expert: with few filters for each patch that is most of a step.
-_WORK_OF_A_NUMBER = 40
 
 
 class MoENet(NeuralNet):

@@ -38,8 +38,7 @@ class BoostedTrees(FixedTypes):
     ----------
     input_shape : (n_features,)
     n_outputs : int
-    learning_rate, max_iter, max_leaf_nodes, min_samples_leaf, l2_regularization, max_features : \
-            float, default=None
+    learning_rate, max_iter, max_leaf_nodes, min_samples_leaf : float, default=None
         Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`. None: what a
         fit chooses. Of at most `max_iter` trees unseen rows choose how many are kept.
     """
@@ -53,8 +52,6 @@ class BoostedTrees(FixedTypes):
         max_iter: int | None = None,
         max_leaf_nodes: int | None = None,
         min_samples_leaf: int | None = None,
-        l2_regularization: float | None = None,
-        max_features: float | None = None,
     ):
         super().__init__()
         require_ndim(input_shape, 1, "trees", "n_features,")
@@ -64,8 +61,6 @@ class BoostedTrees(FixedTypes):
             "max_iter": max_iter,
             "max_leaf_nodes": max_leaf_nodes,
             "min_samples_leaf": min_samples_leaf,
-            "l2_regularization": l2_regularization,
-            "max_features": max_features,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
         self.depth = 0
