@@ -14,17 +14,11 @@ if TYPE_CHECKING:
     from ._estimators.classifier import MoEClassifier
     from ._estimators.regressor import MoERegressor
     from ._mixtures import MixtureClassifier, MixtureRegressor
-    from ._parameters.parts import (
-        BalanceParams,
-        FitCheckpoint,
-        RouterParams,
-        SolverParams,
-    )
+    from ._parameters.parts import BalanceParams, RouterParams, SolverParams
     from ._persistence import trusted_types
 
 __all__ = [
     "BalanceParams",
-    "FitCheckpoint",
     "MixtureClassifier",
     "MixtureRegressor",
     "MoEClassifier",
@@ -38,7 +32,6 @@ __all__ = [
 # Where each name is: it is imported when it is asked for, as torch takes seconds.
 _PLACES = {
     "BalanceParams": "_parameters.parts",
-    "FitCheckpoint": "_parameters.parts",
     "MixtureClassifier": "_mixtures",
     "MixtureRegressor": "_mixtures",
     "MoEClassifier": "_estimators.classifier",

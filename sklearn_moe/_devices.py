@@ -30,21 +30,18 @@ def as_device(device: str | torch.device, *, float64: bool = False) -> torch.dev
     ------
     ValueError
         If torch knows no such device, this machine does not have it, or it does not compute in
-        `float64` where that is needed.
+        `float64` where routes are decided in it.
     """
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+        # What is not there, or cannot compute, fails here.
+        torch.zeros(1, dtype=torch.float64 if float64 else None, device=found).item()
+    except Exception as error:
+        names = " or ".join(map(repr, filter(None, ("auto", "cpu", accelerator()))))
+        reason = str(error).partition(". ")[0]
         raise ValueError(
-            f"device={str(device)!r} is no device that torch knows. {_there()}"
+            f"device={str(device)!r} cannot be used here, choose {names}. Torch says: {reason}"
         ) from error
-    if float64 and found.type in _WITHOUT_FLOAT64:
-        raise ValueError(
-            f"device={str(device)!r} does not compute in float64, in which routes are decided. "
-            "Use 'cpu'."
-        )
-    if (found.index or 0) >= _count(found.type):
-        raise ValueError(f"device={str(device)!r} is not there. {_there()}")
     return found
 
 
@@ -82,21 +79,6 @@ def is_fast_in_bf16(device: torch.device) -> bool:
 def _module(kind):
     """Return what `torch.cuda` is for a kind of device, None without such a module."""
     return getattr(torch, kind, None)
-
-
-def _count(kind):
-    if kind == "cpu":
-        return 1
-    module = _module(kind)
-    is_there = hasattr(module, "device_count") and module.is_available()
-    return module.device_count() if is_there else 0
-
-
-def _there():
-    """Say which devices a fit can use."""
-    kind = accelerator()
-    names = ["cpu"] + [f"{kind}:{index}" for index in range(_count(kind) if kind else 0)]
-    return f"This machine has {', '.join(map(repr, names))}; 'auto' chooses."
 
 
 # How many calls compute now, of all threads, and the default dtype before the first of them.

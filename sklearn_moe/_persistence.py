@@ -20,10 +20,10 @@ _REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p)
 _OTHERS = """
 _estimators.classifier.MoEClassifier _estimators.regressor.MoERegressor
 _training.net.MoENet optim.SolverSpec.build
-_parameters.parts.BalanceParams _parameters.parts.FitCheckpoint
-_parameters.parts.RouterParams _parameters.parts.SolverParams
+_parameters.parts.BalanceParams _parameters.parts.RouterParams
+_parameters.parts.SolverParams
 _data.tables.Categories _data.target_means.TargetMeans
-_training.estimators.Member nn.experts.fitted.FittedMembers
+_training.estimators.Member nn.trees.FittedMembers
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.ColumnEncoder
 _mixtures._families.Gaussian _mixtures._families.LogLoss

@@ -24,6 +24,11 @@ def global_generators_untouched():
     )
 
 
+@pytest.fixture
+def store_every_epoch(monkeypatch):
+    monkeypatch.setattr("sklearn_moe._training.checkpoint._SECONDS", 0)
+
+
 @pytest.fixture(scope="session")
 def device():
     """Name of the device of the device tests, see devices.py."""

@@ -186,15 +186,10 @@ def make_mixture(
     router = specified(parts.pop("router", "top1"), **parts.pop("router_options", {}))
     parts = {"router": router[0], "router_options": router[1]} | parts
     kinds = [(EXPERTS[expert], parts.pop("expert_options", {}))]
-    return build_mixture(
-        shape_for(expert) if shape is None else shape,
-        n_experts,
-        head=choose_head("log_loss", "classes")(n_targets),
-        kinds=kinds,
-        dtype=dtype,
-        seed=seed,
-        **parts,
-    )
+    head = choose_head("log_loss", "classes")(n_targets)
+    shape = shape_for(expert) if shape is None else shape
+    with use_generator(seeded(seed)):
+        return build_mixture(shape, n_experts, head=head, kinds=kinds, dtype=dtype, **parts)
 
 
 TABLES = ("frame", "two columns", "codes", "NaN", "sparse")  # that are no arrays of numbers

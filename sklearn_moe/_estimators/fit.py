@@ -1,6 +1,7 @@
 """The fit of both estimators as one story, and `partial_fit`."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,9 +24,7 @@ from .._data.validation import WeightsSeen, as_row_counts, check_training_data, 
 from .._devices import default_torch_modes
 from .._parameters.parts import (
     BalanceChoice,
-    CheckpointChoice,
     ExpertChoice,
-    FitCheckpoint,
     LossChoice,
     RouterChoice,
     SolverChoice,
@@ -101,7 +100,7 @@ class BaseMoE(FittedMoE):
         warm_start: bool = False,
         train_transform: Callable | None = None,
         callbacks: list | tuple | None = None,
-        checkpoint: CheckpointChoice | None = None,
+        checkpoint: str | os.PathLike | None = None,
         device: str | torch.device = "auto",
     ):
         self.n_experts = n_experts
@@ -385,9 +384,8 @@ class Fit:
         if estimator.checkpoint is not None:
             # What was drawn by a stored fit is drawn again.
             weights = estimator.net_.module_.state_dict() if self.goes_on else None
-            place = FitCheckpoint.of(estimator.checkpoint)
             data = *self.samples, self.learned._format
-            found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
+            found = Checkpoint(estimator, data, self.plan, self.random_state, weights)
             self.checkpoint, self.random_state = found, found.random_state
         if self.plan.training.holds_out:
             seed = self.random_state.randint(_MAX_SEED)
@@ -527,7 +525,6 @@ class Fit:
             statistics=learned._scales,
             unstacked=unstacked,
             dtype=learned._dtype,
-            seed=seed,
             **model,
         )
         target = learned._target

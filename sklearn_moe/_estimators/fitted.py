@@ -23,9 +23,9 @@ from .._training.density import density_of
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes, CategoryMeans
-from ..nn.experts import FittedMembers
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
+from ..nn.trees import FittedMembers
 
 if TYPE_CHECKING:
     from typing_extensions import Self

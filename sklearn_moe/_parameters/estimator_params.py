@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from .._validation import Count, HasNames, Names, documented_by
 from ..nn import ExpertSpec, LossSpec, RouterSpec
 from ..optim import SolverSpec
-from .parts import AUTO, PARTS, RATE, BalanceParams, FitCheckpoint, RouterParams, SolverParams
+from .parts import AUTO, PARTS, RATE, BalanceParams, RouterParams, SolverParams
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -334,12 +334,11 @@ class EstimatorParams(HasNames):
         They are called at every batch and epoch of the fit, in a pool in the training of each kind
         of networks, as in skorch; see `sklearn_moe.callbacks`.
 
-    checkpoint : str, os.PathLike or FitCheckpoint, default=None
+    checkpoint : str or os.PathLike, default=None
         File or folder in which the fit is stored once a minute, and at its end. A fit that was
         stopped continues from there if it is called again with the same data and parameters, and
         the result is the same model; a finished fit returns at once. A folder, or a path without a
-        suffix, has a file for every fit, as a search needs it. `sklearn_moe.FitCheckpoint` sets
-        the time between two writes. `partial_fit` does not use it.
+        suffix, has a file for every fit, as a search needs it. `partial_fit` does not use it.
 
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one and a training step is enough work for it, as for most
@@ -376,7 +375,7 @@ class EstimatorParams(HasNames):
         "warm_start": ["boolean"],
         "train_transform": [callable, None],
         "callbacks": [list, tuple, None],
-        "checkpoint": [str, os.PathLike, FitCheckpoint, None],
+        "checkpoint": [str, os.PathLike, None],
         "device": [str, torch.device],
     }
 

@@ -1,6 +1,5 @@
 """Parameters of the parts of a mixture, and what the parameters of these names may be."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Real
@@ -215,54 +214,9 @@ class SolverParams(_PartParams):
 
 PARTS: dict[str, Any] = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParams}
 
-
-@dataclass(frozen=True)
-class FitCheckpoint:
-    """A checkpoint with the time between two writes, for the parameter `checkpoint`.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        A file, or a folder that holds a file for every fit. A path without a suffix is a folder.
-    every : float, default=60.0
-        Seconds between two writes, at least; the end of training is always written. 0 writes after
-        every epoch.
-
-    Examples
-    --------
-    >>> from sklearn_moe import FitCheckpoint, MoEClassifier
-    >>> clf = MoEClassifier(checkpoint=FitCheckpoint("runs", every=600))
-    """
-
-    path: str | os.PathLike
-    every: float = 60.0
-
-    def __post_init__(self):
-        if not os.fspath(self.path):
-            raise ValueError("checkpoint must be the path of a file or folder, got ''.")
-        if not self.every >= 0:
-            raise ValueError(f"every must be at least 0 seconds, got {self.every!r}.")
-
-    @classmethod
-    def of(cls, checkpoint: "CheckpointChoice") -> "FitCheckpoint":
-        """Return a checkpoint as it is, and one with the defaults for a path.
-
-        Parameters
-        ----------
-        checkpoint : str, os.PathLike or FitCheckpoint
-            A path, or a checkpoint.
-
-        Returns
-        -------
-        FitCheckpoint
-        """
-        return checkpoint if isinstance(checkpoint, FitCheckpoint) else cls(checkpoint)
-
-
 # What the parameters of these names may be: a registered name, or an object of the user's own.
 ExpertChoice = str | Callable | ExpertSpec | Sequence[str | Callable | ExpertSpec]
 RouterChoice = str | type[Router] | RouterSpec | RouterParams
 LossChoice = str | Callable | LossSpec
 BalanceChoice = str | Callable | BalanceParams
 SolverChoice = str | Callable | SolverSpec | SolverParams
-CheckpointChoice = str | os.PathLike | FitCheckpoint

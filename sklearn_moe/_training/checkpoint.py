@@ -22,6 +22,8 @@ from .._compat import __version__
 from .._persistence import as_array, map_nested
 from .._validation import warn
 
+# Seconds between two writes, at least; the end of a training is always written.
+_SECONDS = 60.0
 _DIGEST = hashlib.sha256().digest_size
 # What does not change the course of a training.
 _IRRELEVANT = {"verbose", "callbacks", "checkpoint", "device", "warm_start"}
@@ -95,7 +97,6 @@ class Checkpoint:
 
     Parameters
     ----------
-    place : FitCheckpoint
     estimator, data, plan, random_state, weights
         As in `identity_of`.
 
@@ -115,19 +116,21 @@ class Checkpoint:
 
     name = ""
 
-    def __init__(self, place, estimator, data, plan, random_state, weights=None):
-        self.every = place.every
+    def __init__(self, estimator, data, plan, random_state, weights=None):
+        place = estimator.checkpoint
+        if not os.fspath(place):
+            raise ValueError("checkpoint must be the path of a file or folder, got ''.")
         identity = identity_of(estimator, data, plan, random_state, weights)
         # What a symbolic link leads to: a new file would take the place of the link itself.
-        path = Path(os.path.realpath(place.path))
-        if path.is_dir() or not Path(place.path).suffix:
+        path = Path(os.path.realpath(place))
+        if path.is_dir() or not Path(place).suffix:
             path = path / f"{identity}.checkpoint"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
         except OSError as error:
             raise OSError(
-                f"checkpoint='{place.path}' cannot be written ({error}). Pass a file or folder in "
+                f"checkpoint='{place}' cannot be written ({error}). Pass a file or folder in "
                 "a place that you may write to."
             ) from error
         start = json.dumps(random_state.get_state(legacy=False), default=np.ndarray.tolist)
@@ -196,7 +199,7 @@ class Checkpoint:
 
     def epoch_ended(self, training):
         """Write the state, unless that was done just now."""
-        if training.n_epochs > 0 and time.monotonic() - self.written_at >= self.every:
+        if training.n_epochs > 0 and time.monotonic() - self.written_at >= _SECONDS:
             self._write(training)
 
     def ended(self, training):

@@ -13,8 +13,7 @@ from .._devices import OutOfMemoryError, is_out_of_memory
 from .._threads import threads_for
 from .._validation import call_factory
 from ..nn import Pool, weighted_mean
-from ..nn.dispatch import is_stack
-from ..nn.functional import batch_size, batch_weight, mixture_loss
+from ..nn.functional import batch_size, batch_weight, is_stack, mixture_loss
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from .callbacks import Interrupts, StopTraining, check_callbacks, has_batch_hooks
 from .process_group import CURRENT_GROUP

@@ -19,8 +19,8 @@ from .._data.rows import Rows, SparseRows, as_tensor
 from .._devices import default_torch_modes
 from .._persistence import pack_net, unpack_net
 from .._threads import threads_for
-from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
+from ..nn.functional import is_stack
 from ..nn.seeding import fixed_draws, is_stochastic
 
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU. A GPU
@@ -33,9 +33,6 @@ _LARGE_STEP = 1e8
 # Large steps whose work all rows of a call must have to be worth threads: what is computed of a row
 # is often little, and the call is over soon.
 _STEPS_OF_A_CALL = 10
-# Multiply-adds that take as long as reading a number of X, scoring it for the router and
-# writing it for an expert: with few filters for each patch that is most of a step.
-_WORK_OF_A_NUMBER = 40
 
 
 class MoENet(NeuralNet):

@@ -22,10 +22,9 @@ from .._data.router import (
 from .._data.rows import Rows, SparseRows
 from .._data.tables import draw_rows
 from .._threads import threads_for, work_of_table
-from ..nn.dispatch import apply_all
-from ..nn.experts.trees import BoostedTrees
-from ..nn.functional import sum_over_shards
+from ..nn.functional import apply_all, sum_over_shards
 from ..nn.mixture import MixtureOutput
+from ..nn.trees import BoostedTrees
 from .estimators import fit_members
 from .linear import fit_line
 from .loop import Step, Training

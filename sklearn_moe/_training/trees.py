@@ -8,7 +8,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 
 from .._data.statistics import some_rows
 from .._data.tables import N_ROWS_MEASURED
-from ..nn.experts.trees import TreeArrays
+from ..nn.trees import TreeArrays
 from .estimators import measure_scale, read_kind
 from .linear import UNSEEN, scale_output
 

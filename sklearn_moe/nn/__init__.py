@@ -1,14 +1,12 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
-from .balance import BALANCES, Balance
 from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
-from .mixture import MixtureOfExperts, Pool, build_mixture
+from .mixture import TRUNKS, MixtureOfExperts, Pool, build_mixture
 from .predictor import Predictor
-from .router_parts import NETWORKS, Route, Scores
+from .router_parts import BALANCES, NETWORKS, Balance, Route, Scores
 from .routers import ROUTERS, Router, RouterSpec, SoftRouter, TopKRouter
-from .trunks import TRUNKS
 
 # fmt: off
 __all__ = [  # noqa: RUF022

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .dispatch import is_exporting
+from .functional import is_exporting
 
 # All in standard deviations: where the soft bound lies; the largest number of which float32 holds
 # the square; and where linear experts, which should follow all values, are cut off.

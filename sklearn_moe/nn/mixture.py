@@ -1,7 +1,9 @@
-"""The mixture of experts: a router, its experts and their combined output; and a pool of kinds."""
+"""The mixture: a router, its experts and their combined output; a pool of kinds; trunks."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -9,17 +11,23 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .._devices import default_torch_modes
-from .._validation import require_override
-from .balance import BALANCES, Balance
-from .dispatch import Experts, apply_all, is_exporting, stacked_form
+from .._validation import Registry, accepts_argument, require_override
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
-from .experts import BoostedTrees, ExpertSpec, FittedMembers
-from .functional import Shape, dry_run, evaluate
+from .experts import EXPERTS, CNNTrunk, ExpertSpec
+from .functional import (
+    Experts,
+    Shape,
+    apply_all,
+    dry_run,
+    evaluate,
+    is_exporting,
+    stacked_form,
+)
 from .heads import Head
-from .router_parts import Route
+from .router_parts import BALANCES, Balance, Route
 from .routers import Router, RouterSpec, SoftRouter, make_router
-from .seeding import is_own, use_generator
-from .trunks import make_trunk, shape_after
+from .seeding import is_own
+from .trees import BoostedTrees, FittedMembers
 
 # A kind of a smaller weight is not computed.
 _NO_WEIGHT = 1e-12
@@ -307,6 +315,68 @@ class Pool(MixtureOfExperts):
         self.load_state_dict(other.state_dict())
 
 
+# -- a trunk: the layers in front of a mixture, trained with it -----------------------------------
+
+
+def _without(readout: str, expert: str, input_shape: Shape, **options: Any) -> nn.Module:
+    """Return an expert up to its last layer."""
+    network = EXPERTS[expert].build(input_shape, 1, **options)
+    setattr(network, readout, nn.Identity())
+    return network
+
+
+TRUNKS = Registry(
+    "trunk",
+    "a torch.nn.Module, or a callable input_shape -> torch.nn.Module",
+    {
+        "cnn": CNNTrunk,
+        "resnet18": partial(_without, "fc", "resnet18"),
+        "mobilenet_v2": partial(_without, "classifier", "mobilenet_v2"),
+    },
+)
+
+
+def make_trunk(
+    trunk: str | nn.Module | Callable, input_shape: Shape, activation: str | Callable | None = None
+) -> nn.Module:
+    """Return a trunk for samples of shape `input_shape`; a module is copied.
+
+    A callable is given `activation` if it takes an argument of that name.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the trunk does not fit the samples.
+    TypeError
+        If a callable takes other arguments or returns anything but a module.
+    """
+    factory = TRUNKS.resolve(trunk)
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)
+    options = {}
+    if activation is not None and accepts_argument(factory, "activation"):
+        options["activation"] = activation
+    return TRUNKS.make(trunk, nn.Module, input_shape, **options)
+
+
+def shape_after(trunk: nn.Module, input_shape: Shape, dtype: torch.dtype) -> Shape:
+    """Return the shape of the features that a trunk computes from a sample of that type.
+
+    Raises
+    ------
+    ValueError
+        If it does not map samples to samples.
+    """
+    made = evaluate(trunk, torch.zeros(1, *input_shape, dtype=dtype))
+    if not isinstance(made, Tensor) or made.ndim not in (2, 3, 4) or len(made) != 1:
+        got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(
+            f"trunk must map (n_samples, {', '.join(map(str, input_shape))}) to features of each "
+            f"sample, (n_samples, n_features) for instance; of one sample it made {got}."
+        )
+    return tuple(made.shape[1:])
+
+
 # -- made from the names and options of its parts -------------------------------------------------
 
 
@@ -327,9 +397,8 @@ def build_mixture(
     n_shared_experts: int = 0,
     unstacked: bool = False,
     dtype: str = "float32",
-    seed: int,
 ) -> MixtureOfExperts:
-    """Return a mixture whose weights are drawn from a generator of its own.
+    """Return a mixture with new weights, which torch draws.
 
     `head` says how many outputs an expert has. `statistics` are those of the columns of a table or
     of the channels of images, which are standardized by them; None: samples are not changed.
@@ -361,7 +430,7 @@ def build_mixture(
             f"router={router} mixes the distributions of the experts and cannot add outputs of "
             f"router__n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
         )
-    target, generator = getattr(torch, dtype), torch.Generator().manual_seed(seed)
+    target = getattr(torch, dtype)
     encoder: nn.Module | None = None
     # What each kind, and the router, read of a sample. Before a trunk there is no choice.
     columns, router_columns = [slice(None)] * len(kinds), slice(None)
@@ -379,58 +448,57 @@ def build_mixture(
         for spec, options in kinds
         for part in (spec.factory, *spec.options.values(), *options.values())
     ]
-    with use_generator(generator):
-        # Modules of the user may have any dtype: they are converted before they are checked.
-        if trunk is not None:
-            trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
-            input_shape = shape_after(trunk, input_shape, target)
-        shapes = [_shape_of(input_shape, part) for part in columns]
+    # Modules of the user may have any dtype: they are converted before they are checked.
+    if trunk is not None:
+        trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
+        input_shape = shape_after(trunk, input_shape, target)
+    shapes = [_shape_of(input_shape, part) for part in columns]
 
-        def make(kind: int, count: int) -> list[nn.Module]:
-            (spec, options), shape = kinds[kind], shapes[kind]
-            if spec.estimator is not None:
-                return [FittedMembers()]
-            # Trees of all members are one module.
-            count = 1 if spec.is_fitted else count
-            made = (spec.build(shape, head.n_outputs, **options) for _ in range(count))
-            return [expert.to(target) for expert in made]
+    def make(kind: int, count: int) -> list[nn.Module]:
+        (spec, options), shape = kinds[kind], shapes[kind]
+        if spec.estimator is not None:
+            return [FittedMembers()]
+        # Trees of all members are one module.
+        count = 1 if spec.is_fitted else count
+        made = (spec.build(shape, head.n_outputs, **options) for _ in range(count))
+        return [expert.to(target) for expert in made]
 
-        members = [make(kind, count) for kind, count in enumerate(counts)]
-        shared = make(0, n_shared_experts)
-        if not all(map(is_own, of_experts)):
-            for (spec, _), shape, experts in zip(kinds, shapes, members, strict=True):
-                if not spec.is_fitted:
-                    expected = (
-                        f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
-                        f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
-                    )
-                    x = torch.zeros(1, *shape, dtype=target)
-                    dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
-        groups: list[Experts] = [*members]
-        for kind, (spec, _) in enumerate(kinds):
-            # Only of the factory itself: a wrapped one may return compiled or changed modules.
-            stack = getattr(spec.factory, "stack", None)
-            if stack is not None and not unstacked and len(members[kind]) > 1:
-                stacked = stack(members[kind])
-                if stacked is not None and (mixes or stacked_form(stacked) is not None):
-                    groups[kind] = stacked
-        if n_members is not None:
-            (n_features,) = _shape_of(input_shape, router_columns)
-            of_kinds = KindRouter(n_features, n_experts, head.mix)
-            scales, modules = head.has_logits and n_experts > 1, [*map(_as_module, groups)]
-            pool = Pool(of_kinds, modules, n_members, columns, encoder, scales, router_columns)
-            return pool.to(target)
-        if balance is not None:
-            balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
-        made = make_router(
-            router,
-            _shape_of(input_shape, router_columns),
-            n_experts,
-            balance=balance,
-            mix=head.mix,
-            normalize=trunk is not None,
-            **router_options,
-        )
+    members = [make(kind, count) for kind, count in enumerate(counts)]
+    shared = make(0, n_shared_experts)
+    if not all(map(is_own, of_experts)):
+        for (spec, _), shape, experts in zip(kinds, shapes, members, strict=True):
+            if not spec.is_fitted:
+                expected = (
+                    f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
+                    f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
+                )
+                x = torch.zeros(1, *shape, dtype=target)
+                dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
+    groups: list[Experts] = [*members]
+    for kind, (spec, _) in enumerate(kinds):
+        # Only of the factory itself: a wrapped one may return compiled or changed modules.
+        stack = getattr(spec.factory, "stack", None)
+        if stack is not None and not unstacked and len(members[kind]) > 1:
+            stacked = stack(members[kind])
+            if stacked is not None and (mixes or stacked_form(stacked) is not None):
+                groups[kind] = stacked
+    if n_members is not None:
+        (n_features,) = _shape_of(input_shape, router_columns)
+        of_kinds = KindRouter(n_features, n_experts, head.mix)
+        scales, modules = head.has_logits and n_experts > 1, [*map(_as_module, groups)]
+        pool = Pool(of_kinds, modules, n_members, columns, encoder, scales, router_columns)
+        return pool.to(target)
+    if balance is not None:
+        balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
+    made = make_router(
+        router,
+        _shape_of(input_shape, router_columns),
+        n_experts,
+        balance=balance,
+        mix=head.mix,
+        normalize=trunk is not None,
+        **router_options,
+    )
     scales = n_experts > 1 and mixes and head.has_logits
     experts = groups[0] if len(kinds) == 1 else [*chain.from_iterable(members)]
     parts = experts, encoder, trunk, shared, scales, columns[0], router_columns
@@ -442,8 +510,7 @@ def build_mixture(
         )
         inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
         x = torch.zeros(1, *input_shape, dtype=target)
-        with use_generator(torch.Generator().manual_seed(seed)):
-            dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
+        dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
     return mixture
 
 

@@ -15,12 +15,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .._validation import Registry, call_factory
-from .balance import Balance
-from .dispatch import Experts, apply_all, dispatch
-from .functional import Shape, dry_run
+from .functional import Experts, Shape, apply_all, dispatch, dry_run
 from .router_parts import (
     GATES,
     NOISES,
+    Balance,
     LinearScores,
     Noise,
     NormalizedScores,

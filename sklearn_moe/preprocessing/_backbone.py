@@ -1,7 +1,6 @@
-"""BackboneFeatures: what a network of torchvision, or any other, computes before its classifier."""
+"""BackboneFeatures: what a network of torchvision computes before its classifier, or any other."""
 
 import copy
-from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -16,12 +15,9 @@ from .._validation import name_in_errors
 from ..nn.seeding import use_generator
 from ._base import BaseImageFeatures, as_float
 
-# A hook sees the images of all threads, and torch may give two threads the same number of a hook.
-_HOOKED = Lock()
-
 
 def _make_network(backbone, weights, random_state):
-    """Return a network in evaluation mode, and what prepares its images."""
+    """Return a network without its classifier, and what prepares its images."""
     known = {}
     if isinstance(backbone, str):
         from torchvision import models
@@ -34,52 +30,49 @@ def _make_network(backbone, weights, random_state):
             "backbone. A torch.nn.Module has its own: load others into it before."
         )
     if isinstance(backbone, nn.Module):
-        return copy.deepcopy(backbone).cpu().eval(), as_float
+        return copy.deepcopy(backbone).cpu(), as_float
     seed = check_random_state(random_state).randint(2**31 - 1) if weights is None else 0
     # Weights are drawn in any case, before those of a name take their places.
     with use_generator(torch.Generator().manual_seed(seed)):
-        network = models.get_model(backbone, weights=weights, progress=False).eval()
+        network = models.get_model(backbone, weights=weights, progress=False)
+    # The classifier is the last of the fully connected layers.
+    linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        raise ValueError(
+            f"backbone={backbone!r} does not end with a fully connected layer. Pass a "
+            "torch.nn.Module that returns features."
+        )
+    network.set_submodule(linear[-1], nn.Identity())
     return network, as_float if weights is None else known[weights].transforms()
 
 
 class _FeatureNetwork(nn.Module):
-    """Images to a table: what a layer returns, or what it is given, averaged over places.
+    """Images to a table: what a network returns, averaged over places.
 
     Parameters
     ----------
     prepare : callable
         What is done to images first.
     network : torch.nn.Module
-    layer : str
-        Name of a layer as in `network.named_modules()`; "" is the network itself.
-    before : bool
-        Whether to take the input of the layer instead of its output.
     """
 
-    def __init__(self, prepare, network, layer, *, before):
+    def __init__(self, prepare, network):
         super().__init__()
         self.prepare = prepare
         self.network = network
-        self.layer = layer
-        self.before = before
         # Images come in the type of the network's weights.
         weights = (p for p in network.parameters() if p.is_floating_point())
         self.dtype = next(weights, torch.empty(0)).dtype
 
     def forward(self, x):
         """Return the features, (n, n_features) in float32."""
-        seen, layer = [], self.network.get_submodule(self.layer)
-        with _HOOKED, layer.register_forward_hook(lambda _, *values: seen.append(values)):
-            self.network(self.prepare(x).to(self.dtype))
-        # What the layer was given and returned, if it has a part in the output.
-        inputs, output = seen[0] if seen else ((None,), None)
-        features = inputs[0] if self.before else output
+        features = self.network(self.prepare(x).to(self.dtype))
         shape = tuple(getattr(features, "shape", ()))
         if len(shape) not in (2, 3, 4) or shape[0] != len(x):
             raise ValueError(
-                f"The output of layer={self.layer!r} for {len(x)} images must be a tensor "
-                f"({len(x)}, n_features), ({len(x)}, n_tokens, n_features) or ({len(x)}, "
-                f"n_features, height, width), got {shape}. Name another layer."
+                f"backbone must return for {len(x)} images a tensor ({len(x)}, n_features), "
+                f"({len(x)}, n_tokens, n_features) or ({len(x)}, n_features, height, width), got "
+                f"{shape}."
             )
         if features.ndim > 2:
             # Tokens are the second axis; the places of a map are the last two.
@@ -90,26 +83,22 @@ class _FeatureNetwork(nn.Module):
 class BackboneFeatures(BaseImageFeatures):
     """Describe images by the features that a network computes before it decides for a class.
 
-    The network is one of torchvision or your own, without its classifier: without its last fully
-    connected layer. Nothing is trained. With weights that were
-    learned elsewhere a mixture, or a linear model, of such features learns from few images.
+    The network is one of torchvision without its classifier, which is its last fully connected
+    layer, or your own, as it is. Nothing is trained. With weights that were learned elsewhere a
+    mixture, or a linear model, of such features learns from few images.
 
     Parameters
     ----------
     backbone : str or torch.nn.Module, default="resnet18"
-        A name of `torchvision.models.list_models()`, or a network that takes images as a tensor
-        (n, n_channels, height, width). It is copied and stays as it is; the copy is in evaluation
-        mode.
+        A name of `torchvision.models.list_models()`, or a network that maps images, a tensor
+        (n, n_channels, height, width), to features. It is copied and stays as it is; the copy is in
+        evaluation mode.
 
     weights : str, default=None
         Name of weights that torchvision has for the backbone, such as `"DEFAULT"` or
         `"IMAGENET1K_V1"`. `fit` downloads them, if torch.hub does not have them yet. None: for a
         name weights are drawn from `random_state`, a network that has learned nothing, to compare
         with; a `torch.nn.Module` has its own.
-
-    layer : str, default=None
-        Name of the layer, as in `backbone.named_modules()`, whose output the features are. `""` is
-        the network itself. None: the features are the input of the classifier.
 
     random_state : int, RandomState instance or None, default=None
         Determines weights that are drawn.
@@ -126,10 +115,6 @@ class BackboneFeatures(BaseImageFeatures):
     network_ : torch.nn.Module
         Takes images as a tensor, uint8 or floats, and returns their features. It is on the CPU.
 
-    layer_ : str
-        Name of the layer whose output the features are: `layer`. With `layer=None` the name of the
-        classifier, whose input they are.
-
     n_features_in_ : int
         Number of channels.
 
@@ -145,7 +130,8 @@ class BackboneFeatures(BaseImageFeatures):
     that calls `torchvision.transforms.v2.Resize` and `Normalize`.
 
     Features at several places, maps (n, n_features, height, width) or tokens (n, n_tokens,
-    n_features), are averaged over the places.
+    n_features), are averaged over the places. `create_feature_extractor` of torchvision makes a
+    network that returns those of any layer.
 
     A pipeline with `memory` keeps the features of the training images. It identifies a network by
     its values.
@@ -158,15 +144,12 @@ class BackboneFeatures(BaseImageFeatures):
     >>> BackboneFeatures("shufflenet_v2_x0_5", random_state=0).fit_transform(X).shape
     (4, 1024)
 
-    A network of your own:
+    A network of your own, without its classifier:
 
     >>> from torch import nn
     >>> network = nn.Sequential(
     ...     nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
-    >>> features = BackboneFeatures(network).fit(X)
-    >>> features.layer_, features.transform(X).shape
-    ('4', (4, 8))
-    >>> BackboneFeatures(network, layer="1").fit_transform(X).shape  # the mean of each map
+    >>> BackboneFeatures(network[:-1]).fit_transform(X).shape
     (4, 8)
     """
 
@@ -174,7 +157,6 @@ class BackboneFeatures(BaseImageFeatures):
         **BaseImageFeatures._parameter_constraints,
         "backbone": [str, nn.Module],
         "weights": [str, None],
-        "layer": [str, None],
         "random_state": ["random_state"],
     }
 
@@ -183,14 +165,12 @@ class BackboneFeatures(BaseImageFeatures):
         backbone: str | nn.Module = "resnet18",
         *,
         weights: str | None = None,
-        layer: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         batch_size: int = 64,
         device: str | torch.device = "auto",
     ):
         self.backbone = backbone
         self.weights = weights
-        self.layer = layer
         self.random_state = random_state
         self.batch_size = batch_size
         self.device = device
@@ -216,25 +196,14 @@ class BackboneFeatures(BaseImageFeatures):
         Raises
         ------
         ValueError
-            If X is malformed, a name is unknown, or the network has no such layer.
+            If X is malformed, a name is unknown, or the network returns no features.
 
         RuntimeError
             If the network does not take the images. For gray ones pass `np.repeat(X, 3, axis=1)`.
         """
         X = self._check(X, reset=True)
         network, prepare = _make_network(self.backbone, self.weights, self.random_state)
-        modules = dict(network.named_modules())
-        before = self.layer is None
-        # The classifier is the last of the fully connected layers.
-        linear = [name for name in modules if isinstance(modules[name], nn.Linear)]
-        self.layer_ = next(reversed(linear), None) if before else self.layer
-        if self.layer_ not in modules:
-            raise ValueError(
-                f"{type(network).__name__} has no layer={self.layer!r}. None needs a network that "
-                "ends with a fully connected layer; else pass '' for the whole network or a name "
-                f"of named_modules(), such as {[*modules][1:9]}."
-            )
-        self.network_ = _FeatureNetwork(prepare, network, self.layer_, before=before).eval()
+        self.network_ = _FeatureNetwork(prepare, network).eval()
         self._n_features_out = self._transform(X[:1]).shape[1]
         return self
 

@@ -32,7 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import CNNExpert, RouterSpec, TopKRouter
-from sklearn_moe.nn.experts.backbones import ResNet18Expert
+from sklearn_moe.nn.backbones import ResNet18Expert
 
 MB = 1e6
 N, N_STEPS, IMAGE_BATCH, N_CLASSES = 16_000, 501, 128, 10

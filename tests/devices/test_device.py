@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from sklearn.naive_bayes import GaussianNB
 from skorch.callbacks import EpochScoring, LRScheduler
 
-from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams, nn
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams, nn
 from sklearn_moe._data import rows as data_rows
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
@@ -236,7 +236,7 @@ def moved(clf):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_training_goes_on_here_and_there(device, kind, monkeypatch):
+def test_training_goes_on_here_and_there(device, kind):
     X, y = samples(kind)
     quiet = ONE_BATCH | {"router": QUIET}
 
@@ -262,12 +262,6 @@ def test_training_goes_on_here_and_there(device, kind, monkeypatch):
     again = pickle.loads(stored)
     assert again.net_.device == goes.net_.device
     assert all(np.array_equal(values, expected[name]) for name, values in answers(again, X).items())
-    monkeypatch.setattr(torch.get_device_module(device), "is_available", lambda: False)
-    again = pickle.loads(stored)
-    assert again.net_.device == "cpu"
-    np.testing.assert_allclose(again.predict_proba(X), expected["predict_proba"], atol=1e-5)
-    again.partial_fit(X, y)
-    raises(ValueError, f"device='{device}' is not there", again.set_params(device=device).fit, X, y)
 
 
 def test_a_second_device(device):
@@ -322,14 +316,13 @@ def test_equal_fits_where_sums_have_a_fixed_order(device):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path):
+def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path, store_every_epoch):
     X, y = samples(kind)
     options = BRIEF | {"device": device, "batch_size": 20, "max_iter": 4, "early_stopping": False}
     options |= {"solver": SolverParams("adam", schedule="constant")}
     whole = MoEClassifier(**options).fit(X, y)
     for place, n_equal in ((device, 4), ("cpu", 2)):
-        stored = FitCheckpoint(tmp_path / str(n_equal), every=0)
-        parts = MoEClassifier(**options, checkpoint=stored)
+        parts = MoEClassifier(**options, checkpoint=tmp_path / str(n_equal))
         with pytest.raises(OSError, match="no power"):
             parts.set_params(callbacks=[at(3, partial(throw, OSError("no power")))]).fit(X, y)
         parts.set_params(callbacks=None, device=place).fit(X, y)

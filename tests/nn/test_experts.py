@@ -10,9 +10,8 @@ from torch import nn
 
 from sklearn_moe._validation import accepts_argument
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
-from sklearn_moe.nn.dispatch import Stack
-from sklearn_moe.nn.experts.mlp import MLPStack
-from sklearn_moe.nn.functional import activation_layer
+from sklearn_moe.nn.experts import MLPStack
+from sklearn_moe.nn.functional import Stack, activation_layer
 from sklearn_moe.nn.seeding import use_generator
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}

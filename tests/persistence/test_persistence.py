@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import pickle
-import re
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,6 @@ from sklearn.tree import DecisionTreeClassifier
 
 import sklearn_moe
 from sklearn_moe import (
-    FitCheckpoint,
     MixtureClassifier,
     MixtureRegressor,
     MoEClassifier,
@@ -157,7 +155,7 @@ def test_a_model_of_a_gpu_loads_where_there_is_none(samples):
     np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
     assert twin.device == "cuda:7"  # a parameter, for the next fit
     assert twin.partial_fit(X, y).n_iter_ == 4  # it goes on where it is
-    raises(ValueError, "'cuda:7' is not there", twin.fit, X, y)
+    raises(ValueError, "'cuda:7' cannot be used here", twin.fit, X, y)
     assert (twin.n_iter_, twin.net_.device) == (4, "cpu")
 
 
@@ -166,8 +164,8 @@ def test_a_move_to_where_it_is_or_nowhere_changes_nothing(samples):
     clf = classifier(solver="adam").fit(X, y).partial_fit(X, y)
     twin = copy.deepcopy(clf)
     assert twin.to("cpu") is twin
-    for device, match in (("gpu7", "no device that"), ("cuda:7", "not there")):
-        raises(ValueError, re.compile(f"{device}.*{match}.*'cpu'"), twin.to, device)
+    for device in ("gpu7", "cuda:7"):
+        raises(ValueError, f"{device}' cannot be used here, choose .*'cpu'", twin.to, device)
     assert_trains_on_equally(twin, clf, X, y)
 
 
@@ -199,7 +197,7 @@ def models(folder):
         *({"router": "topk", "balance__kind": kind} for kind in nn.BALANCES.values()),
         *({"router": RouterParams(noise=noise)} for noise in NOISES),
         *({"activation": nn.ACTIVATIONS[name]} for name in ("cubic", "linear")),
-        *({"checkpoint": place} for place in (Path(folder), FitCheckpoint(folder))),
+        {"checkpoint": Path(folder)},
     ):
         yield small().set_params(**options), BAGS, CLASSES
     whole = {"trunk": None, "expert": "cnn", "expert_width": 4}
@@ -233,7 +231,7 @@ def mixtures_of_estimators():
 @pytest.mark.slow
 def test_the_listed_types_suffice_and_all_are_needed():
     skops = pytest.importorskip("skops.io")
-    used = set(skops.get_untrusted_types(data=skops.dumps(small(checkpoint=FitCheckpoint("f")))))
+    used = set()
     with TemporaryDirectory() as folder:
         for model, X, y in models(folder):
             again, data = skops_copy(model.fit(X, y))

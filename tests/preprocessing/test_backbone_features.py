@@ -1,4 +1,4 @@
-"""BackboneFeatures: the input of the classifier of any network."""
+"""BackboneFeatures: the input of the classifier of a network by name, the output of any other."""
 
 import copy
 import pickle
@@ -26,11 +26,6 @@ def make_network(n_channels=3, n_classes=4, *, seed=0):
         )
 
 
-def make_transformer():
-    with use_generator(seeded()):
-        return models.VisionTransformer(8, 4, 1, 2, 16, 32, num_classes=5).eval()
-
-
 def get_model(name, seed=0, **options):
     with use_generator(seeded(seed)):
         return models.get_model(name, **options).eval()
@@ -38,9 +33,8 @@ def get_model(name, seed=0, **options):
 
 @torch.no_grad()
 def features_of(network, X):
-    """Return what `make_network` passes to its last layer, for images one by one."""
+    """Return what a network computes of images one by one."""
     network = copy.deepcopy(network).double().eval()
-    network[5][3] = nn.Identity()
     X = torch.from_numpy(X.astype(np.float64) / (255 if X.dtype == np.uint8 else 1))
     return torch.cat([network(x[None]) for x in X]).numpy()
 
@@ -60,14 +54,13 @@ def assert_same(first, second):
 # -- a network of one's own ---------------------------------------------------------------
 
 
-def test_features_are_the_input_of_the_classifier():
+def test_features_are_what_the_network_returns():
     network = make_network()
     for dtype in (np.uint8, np.float32, np.float64):
         X = images(dtype=dtype)
         fitted = BackboneFeatures(network, device="cpu").fit(X)
         X_new = fitted.transform(X)
-        assert fitted.layer_ == "5.3"
-        assert X_new.shape == (5, 10)
+        assert X_new.shape == (5, 4)
         np.testing.assert_allclose(X_new, features_of(network, X), rtol=1e-4, atol=1e-5)
     X_new = BackboneFeatures(copy.deepcopy(network).to(torch.bfloat16)).fit_transform(X)
     assert X_new.dtype == np.float32
@@ -92,27 +85,14 @@ def test_the_network_stays_as_it_is():
     assert np.ptp(transformer.transform(images())) > 0  # it has a network of its own
 
 
-def test_layers_by_name():
+def test_maps_and_tokens_are_averaged():
     network, X = make_network(), images()
-    double = copy.deepcopy(network).double().eval()
-    for layer, stop in {"0": 1, "4": 5, "5.0": 5, "": 6}.items():
-        X_new = BackboneFeatures(network, layer=layer).fit_transform(X)
-        with torch.no_grad():
-            expected = double[:stop](torch.from_numpy(X / 255))
-        assert_close(X_new, expected.mean(dim=(2, 3)) if expected.ndim == 4 else expected)
-
-
-def test_tokens_are_averaged():
-    network, X = make_transformer(), images(height=8)
+    maps = BackboneFeatures(network[:1]).fit_transform(X)
     with torch.no_grad():
-        nn.init.normal_(network.heads.head.weight, generator=seeded())  # it begins with zeros
-        x = network._process_input(torch.from_numpy(X / 255).float())
-        tokens = network.encoder(torch.cat([network.class_token.expand(5, -1, -1), x], dim=1))
-    found = BackboneFeatures(network, layer="encoder").fit_transform(X)
-    assert_close(found, tokens.mean(dim=1))
-    transformer = BackboneFeatures(network).fit(X)
-    assert transformer.layer_ == "heads.head"
-    assert_close(transformer.transform(X), tokens[:, 0])
+        expected = network[:1].double()(torch.from_numpy(X / 255))
+    assert_close(maps, expected.mean(dim=(2, 3)))
+    as_tokens = nn.Sequential(*network[:1].float(), nn.Flatten(2))  # channels are the second axis
+    assert_close(BackboneFeatures(as_tokens).fit_transform(X), expected.mean(dim=1).flatten(1))
 
 
 # -- torchvision --------------------------------------------------------------------------
@@ -150,10 +130,9 @@ def test_weights_by_name_come_with_their_transforms(monkeypatch):
 # -- what is refused ----------------------------------------------------------------------
 
 
-WRONG = [("backbone", {"backbone": "resnet19"}), ("layer", {"layer": "5.9"})]
+WRONG = [("backbone", {"backbone": name}) for name in ("resnet19", "squeezenet1_1")]
 WRONG += [("weights", {"backbone": "resnet18", "weights": "IMAGENET1K_V9"})]
-WRONG += [("weights", {"weights": "DEFAULT"}), ("layer", {"backbone": make_network()[:4]})]
-WRONG += [("layer", {"backbone": nn.Flatten(0), "layer": ""})]
+WRONG += [("weights", {"weights": "DEFAULT"}), ("backbone", {"backbone": nn.Flatten(0)})]
 
 
 def test_what_does_not_fit_is_named():
@@ -163,7 +142,3 @@ def test_what_does_not_fit_is_named():
     raises(
         RuntimeError, "to have 3 channels", BackboneFeatures(make_network()).fit, images(channels=1)
     )
-    unused = make_transformer()
-    unused.spare = nn.Identity()
-    fit = BackboneFeatures(unused, layer="spare").fit
-    raises(ValueError, r"The output of layer='spare' .* got \(\)", fit, images(height=8, width=8))

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 from skorch.callbacks import EarlyStopping, PrintLog
 
-from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
 
 pytestmark = brief_fits
@@ -25,7 +25,7 @@ COUNT = hook("on_epoch_end", EPOCHS.append)
 
 
 @pytest.fixture(autouse=True)
-def count_from_zero():
+def count_from_zero_and_store_every_epoch(store_every_epoch):
     EPOCHS.clear()
 
 
@@ -49,10 +49,6 @@ def of_tables(**options):
     return classifier(expert="mlp", **options)
 
 
-def always(path):
-    return FitCheckpoint(path, every=0)
-
-
 def trained(model):
     """Return all that a fit has made: weights, history, state of the optimizer."""
     return joblib.hash(model.set_params(checkpoint=None, callbacks=None))
@@ -67,7 +63,7 @@ def stop(model, data, epoch, *callbacks):
 def crash_and_go_on(model, data, path, *epochs):
     """Stop a fit in some epochs, one after the other, and go on to its end."""
     for epoch in epochs or (4,):
-        stop(model.set_params(checkpoint=always(path)), data, epoch)
+        stop(model.set_params(checkpoint=path), data, epoch)
         model = type(model)(**model.get_params(deep=False))
     return model.set_params(callbacks=[COUNT]).fit(*data)
 
@@ -130,7 +126,7 @@ def test_samples_of_every_kind(table, images, tmp_path):
 def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path):
     whole = trained(of_tables(batch_size=20).fit(*table))
     for epoch, name, left in ((3, "on_epoch_end", 3), (1, "on_batch_end", 6)):
-        clf = of_tables(batch_size=20, checkpoint=always(tmp_path / name))
+        clf = of_tables(batch_size=20, checkpoint=tmp_path / name)
         with pytest.raises(KeyboardInterrupt):
             clf.set_params(callbacks=[at(epoch, press, name)]).fit(*table)
         EPOCHS.clear()
@@ -141,7 +137,7 @@ def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path):
 
 def test_after_ctrl_c_a_pool_does_not_go_on_with_kinds_trained_on_few_rows(table, tmp_path):
     options = {"max_iter": 6, "random_state": 0}
-    clf = MoEClassifier(**options, checkpoint=always(tmp_path))
+    clf = MoEClassifier(**options, checkpoint=tmp_path)
     presses = [press]
     once = at(3, lambda: presses and presses.pop()())
     with pytest.raises(KeyboardInterrupt):
@@ -166,12 +162,12 @@ def test_a_finished_fit_returns_at_once_whatever_watches_it(table, tmp_path):
 
 def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
     whole = of_tables(warm_start=True).fit(*table).fit(*table)
-    clf = of_tables(warm_start=True, checkpoint=always(tmp_path)).fit(*table)
+    clf = of_tables(warm_start=True, checkpoint=tmp_path).fit(*table)
     begun = pickle.loads(pickle.dumps(clf))
     stop(clf, table, 9)
     assert trained(begun.set_params(callbacks=[COUNT]).fit(*table)) == trained(whole)
     assert len(EPOCHS) == 4
-    begun.set_params(checkpoint=always(tmp_path), callbacks=[COUNT]).fit(*table)
+    begun.set_params(checkpoint=tmp_path, callbacks=[COUNT]).fit(*table)
     assert len(EPOCHS) == 4 + 6
 
 
@@ -200,7 +196,7 @@ def test_what_was_drawn_is_drawn_again(table, tmp_path, early_stopping, monkeypa
     model = of_tables(batch_size=20, early_stopping=early_stopping)
     generator = np.random.RandomState(5)
     whole = clone(model).set_params(random_state=generator).fit(*table)
-    clf = model.set_params(checkpoint=always(tmp_path / "unseeded"), random_state=None)
+    clf = model.set_params(checkpoint=tmp_path / "unseeded", random_state=None)
     for seed in (5, 6):
         # In its place: the tests leave NumPy's generator as it is.
         monkeypatch.setattr("numpy.random.mtrand._rand", np.random.RandomState(seed))
@@ -218,7 +214,6 @@ def test_an_unwritable_place_is_told_before_training(table, tmp_path):
         with pytest.raises(OSError, match=rf"checkpoint='.*{path}' cannot be written"):
             clf.set_params(checkpoint=tmp_path / path).fit(*table)
     assert not EPOCHS
-    raises(ValueError, "every must be at least 0", FitCheckpoint, tmp_path, every=-1)
     with pytest.raises(ValueError, match="path of a file or folder, got ''"):
         clf.set_params(checkpoint="").fit(*table)
     clf.set_params(checkpoint=tmp_path, train_transform=lambda x: x)
@@ -263,7 +258,7 @@ def test_what_is_damaged_or_no_checkpoint_is_refused_and_runs_no_code(table, tmp
             return open, (str(tmp_path / "exploded"), "w")
 
     path = tmp_path / "fit.ckpt"
-    stop(of_tables(checkpoint=always(path)), table, 4)
+    stop(of_tables(checkpoint=path), table, 4)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[2000] ^= 0x10
@@ -283,7 +278,7 @@ def test_what_is_damaged_or_no_checkpoint_is_refused_and_runs_no_code(table, tmp
 def test_a_write_that_fails_loses_nothing(table, tmp_path):
     folder = tmp_path / "fits"
     move = at(2, lambda: folder.rename(tmp_path / "elsewhere"), "on_epoch_end")
-    clf = of_tables(checkpoint=always(folder), callbacks=[move])
+    clf = of_tables(checkpoint=folder, callbacks=[move])
     with pytest.warns(UserWarning, match=r"could not be written .* Training goes on"):
         clf.fit(*table)
     assert clf.n_iter_ == 6
@@ -298,7 +293,7 @@ def test_a_process_that_dies_in_a_write_goes_on_from_the_last_one(table, tmp_pat
             raise SystemExit
 
     monkeypatch.setattr(os, "fsync", die)
-    clf = of_tables(checkpoint=always(tmp_path))
+    clf = of_tables(checkpoint=tmp_path)
     with pytest.raises(SystemExit):
         clf.fit(*table)
     assert {path.suffix for path in tmp_path.iterdir()} == {".part", ".checkpoint"}
@@ -312,7 +307,7 @@ def test_callbacks_of_the_library_go_on(bags, tmp_path):
     options = {"balance": "bias", "batch_size": 30}
     whole = classifier(**options, callbacks=[FreezeRouter(after=2), traces[0]]).fit(*bags)
     callbacks = [FreezeRouter(after=2), traces[1]]
-    model = classifier(**options, checkpoint=always(tmp_path))
+    model = classifier(**options, checkpoint=tmp_path)
     stop(clone(model), bags, 4, *clone(callbacks, safe=False))
     resumed = model.set_params(callbacks=callbacks).fit(*bags)
     assert trained(resumed) == trained(whole)

@@ -81,16 +81,10 @@ def test_training_is_mixed_where_a_step_has_many_images_on_a_fast_gpu(gpu, monke
 
 
 @pytest.mark.parametrize(
-    ("device", "message"),
-    [
-        ("gpu", "device='gpu' is no device that torch knows. This machine has 'cpu'"),
-        ("cuda:99", "device='cuda:99' is not there. This machine has 'cpu'"),
-        (torch.device("cuda", 99), "device='cuda:99' is not there. This machine has 'cpu'"),
-        *((name, f"device='{name}' is not there") for name in ("cpu:1", "meta")),
-        ("mps", "device='mps' does not compute in float64"),
-    ],
+    "device", ["gpu", "cuda:99", torch.device("cuda", 99), "meta", "mps"], ids=str
 )
-def test_a_device_that_is_not_there(table, device, message):
+def test_a_device_that_is_not_there(table, device):
+    message = f"device='{device}' cannot be used here, choose 'auto' or 'cpu'"
     clf = MoEClassifier(device=device, random_state=0)
     for train in (clf.fit, partial(clf.partial_fit, classes=[0, 1])):
         raises(ValueError, message, train, *table)

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from helpers import at, brief_fits, hook, named, press, raises, throw
 from scipy.sparse import csr_matrix
 
-from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training.process_group import CURRENT_GROUP, DataParallelGroup, use_group
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.distributed import data_parallel
@@ -177,11 +177,11 @@ def test_samples_of_every_kind(table, images):
 CRASH = at(3, partial(throw, ZeroDivisionError), "on_epoch_begin")
 
 
-def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
+def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path, store_every_epoch):
     options, epochs = {"router": "top1", "max_iter": 5}, []
     whole, count = classifier(**options).fit(*table), hook("on_epoch_end", epochs.append)
     for size in (1, 2):
-        place = FitCheckpoint(tmp_path / f"{size}.checkpoint", every=0)
+        place = tmp_path / f"{size}.checkpoint"
         make = partial(classifier, **options, checkpoint=place)
         with pytest.raises(ZeroDivisionError):
             fit_in_parts(partial(make, callbacks=[CRASH]), *table)
@@ -190,10 +190,9 @@ def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
     assert len(epochs) == 3 * (1 + 2)
 
 
-def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path):
+def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path, store_every_epoch):
     def make(**more):
-        path = tmp_path / f"{rank()}.checkpoint"
-        return classifier(checkpoint=FitCheckpoint(path, every=0), **more)
+        return classifier(checkpoint=tmp_path / f"{rank()}.checkpoint", **more)
 
     with pytest.raises(ZeroDivisionError):
         fit_in_parts(partial(make, callbacks=[CRASH]), *table)

@@ -10,8 +10,8 @@ from sklearn.metrics import r2_score
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._training.trees import _as_outputs, _bin, _find_cuts, _read_trees
 from sklearn_moe.nn import EXPERTS
-from sklearn_moe.nn.experts import BoostedTrees
 from sklearn_moe.nn.heads import choose_head
+from sklearn_moe.nn.trees import BoostedTrees
 
 pytestmark = brief_fits
 FEW = EXPERTS["trees"].with_options(max_iter=20)

@@ -1,15 +1,14 @@
-"""Boosted trees as a module: what scikit-learn has found, computed by torch."""
+"""Members that are fitted elsewhere: boosted trees, computed by torch, and estimators."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..dispatch import is_exporting
-from ..encoders import FixedTypes
-from ..functional import Shape, require_ndim
+from .encoders import FixedTypes
+from .functional import Shape, is_exporting, require_ndim
 
 # Numbers of a step down the trees, which then stay near the processor.
 _N_AT_ONCE = 2**17
@@ -39,8 +38,7 @@ class BoostedTrees(FixedTypes):
     ----------
     input_shape : (n_features,)
     n_outputs : int
-    learning_rate, max_iter, max_leaf_nodes, min_samples_leaf, l2_regularization, max_features : \
-            float, default=None
+    learning_rate, max_iter, max_leaf_nodes, min_samples_leaf : float, default=None
         Parameters of scikit-learn's `HistGradientBoostingClassifier` or `-Regressor`. None: what a
         fit chooses. Of at most `max_iter` trees unseen rows choose how many are kept.
     """
@@ -54,8 +52,6 @@ class BoostedTrees(FixedTypes):
         max_iter: int | None = None,
         max_leaf_nodes: int | None = None,
         min_samples_leaf: int | None = None,
-        l2_regularization: float | None = None,
-        max_features: float | None = None,
     ):
         super().__init__()
         require_ndim(input_shape, 1, "trees", "n_features,")
@@ -65,8 +61,6 @@ class BoostedTrees(FixedTypes):
             "max_iter": max_iter,
             "max_leaf_nodes": max_leaf_nodes,
             "min_samples_leaf": min_samples_leaf,
-            "l2_regularization": l2_regularization,
-            "max_features": max_features,
         }
         self.options = {name: value for name, value in options.items() if value is not None}
         self.depth = 0
@@ -162,3 +156,34 @@ class BoostedTrees(FixedTypes):
         state = dict(state)
         self.depth = state.pop("depth")
         self._set(**state)
+
+
+class FittedMembers(nn.Module):
+    """Members of a kind that torch does not compute, such as estimators of scikit-learn.
+
+    Attributes
+    ----------
+    members : list of callables
+        Each maps an array (n_samples, n_columns) to the outputs of a head, (n_samples, n_outputs).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.members: list[Callable[[np.ndarray], np.ndarray]] = []
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of all members, (n_samples, n_members, n_outputs)."""
+        rows = x.detach().cpu().numpy()
+        outputs = np.stack([member(rows) for member in self.members], axis=1)
+        return torch.from_numpy(outputs).to(x)
+
+    def get_extra_state(self) -> list:
+        """Return the members: they are kept with the weights."""
+        return self.members
+
+    def set_extra_state(self, state: list) -> None:
+        """Take the members."""
+        self.members = state

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from ..._validation import Registry
-from ..functional import activation_layer, require_ndim
-from .cnn import ChannelsLast
+from .._validation import Registry
+from .functional import ChannelsLast, activation_layer, require_ndim
 
 # Channels, blocks and first stride of each stage. The stage of 24 channels has stride 1 in place of
 # 2, as small images have little resolution to lose.
