@@ -42,8 +42,7 @@ from .._training.finish import (
 )
 from .._training.loop import Training
 from .._training.net import MoENet, place
-from .._training.out_of_bag import hide_rows
-from .._training.pool import fit_pool, train_pool_further
+from .._training.pool import fit_pool, hide_rows, train_pool_further
 from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture

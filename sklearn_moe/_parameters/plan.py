@@ -1,7 +1,7 @@
 """The plan of a fit, with no "auto" left: what the data are decides the model, and its training.
 
-What each "auto" becomes stands on one page for each kind of data: `table`, `patches` and `images`;
-what has no meaning beside other parameters, with the reason and a way out, at the end of this one.
+What each "auto" becomes stands in `request`, by the kind of data; what has no meaning beside other
+parameters, with the reason and a way out, at the end of this file.
 """
 
 import math
@@ -15,11 +15,8 @@ import numpy as np
 from .. import nn
 from .._validation import accepts_argument, overrides, require_override
 from ..optim import SOLVERS, SolverSpec
-from . import images, patches, table
-from .request import DataProfile, Request
+from .request import REQUESTS, Budget, DataProfile, budget_of
 
-# The page of X by its axes.
-_PAGES = {2: table, 3: patches, 4: images}
 # What cannot change while a model is trained further: the weights belong to it, or the state of the
 # solver, which a warm start begins anew.
 _ARCHITECTURE = (
@@ -111,22 +108,7 @@ class Plan:
     # What cannot change while it is trained further.
     architecture: dict[str, Any]
     resolved: dict[str, Any]
-    budget: table.Budget
-
-
-class _Choices(dict):
-    """The parameters with no "auto" left, as far as they are chosen."""
-
-    def __init__(self, request, known):
-        super().__init__(request.given)
-        self.request, self.known, self.resolved = request, dict(known), {}
-
-    def choose(self, name, default):
-        """Return and record a parameter; if it is "auto", what was chosen before or the default."""
-        short = name.removesuffix("__kind")
-        self[name] = self.request.get(name, self.known.get(short, default))
-        self.resolved[short] = self[name]
-        return self[name]
+    budget: Budget
 
 
 def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=False):
@@ -154,48 +136,47 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     TypeError
         If the head lacks a method that another parameter needs.
     """
-    data, page = DataProfile.of(X, weight), _PAGES[X.ndim]
-    request = Request(estimator.get_params(deep=True), data, head, is_chunk)
-    choices = _Choices(request, known)
-    defaults = page.choose_model(request)
-    choices.choose("trunk", defaults.trunk)
-    choices.choose("standardize", defaults.standardize)
+    data = DataProfile.of(X, weight)
+    request = REQUESTS[X.ndim](estimator.get_params(deep=True), data, head, known, is_chunk)
+    defaults, chosen = request.choose_model(), request.chosen
+    request.choose("trunk", defaults.trunk)
+    request.choose("standardize", defaults.standardize)
     # An unknown name is an error.
-    nn.TRUNKS.resolve(choices["trunk"])
-    budget = table.budget_of(data.n_rows)
-    model = _plan_model(request, choices, defaults, budget)
-    training = _plan_training(request, choices, page)
+    nn.TRUNKS.resolve(chosen["trunk"])
+    budget = budget_of(data.n_rows)
+    model = _plan_model(request, defaults, budget)
+    training = _plan_training(request)
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.
-    devices = choices.choose("device", ("cpu", accelerator or "cpu"))
+    devices = request.choose("device", ("cpu", accelerator or "cpu"))
     if not isinstance(devices, tuple):
         devices = devices, devices
     # Arrays are not equal or unequal.
     for name in ("sample_shape", "categorical_features"):
-        choices[name] = np.asarray(choices[name], dtype=object).tolist()
-    is_linear = request.is_linear and data.is_table and choices["trunk"] is None
+        chosen[name] = np.asarray(chosen[name], dtype=object).tolist()
+    is_linear = request.is_linear and data.is_table and chosen["trunk"] is None
     is_linear = is_linear and model.expert.factory in (nn.MLPExpert, nn.LinearExpert)
     return Plan(
         data=data,
-        standardize=choices["standardize"],
+        standardize=chosen["standardize"],
         is_linear=is_linear,
         learns_scale=is_linear and request.mixes and not request.is_pool,
         devices=devices,
         is_pool=request.is_pool,
         model=model,
         training=training,
-        architecture={name.removesuffix("__kind"): choices[name] for name in _ARCHITECTURE},
-        resolved=choices.resolved,
+        architecture={name.removesuffix("__kind"): chosen[name] for name in _ARCHITECTURE},
+        resolved=request.resolved,
         budget=budget,
     )
 
 
-def _choose_kinds(request, choices, defaults):
+def _choose_kinds(request, defaults):
     """Choose the number of experts, their kinds, and whether these are a pool; return the kinds.
 
     Several kinds on a table are a pool, of which n_experts are used; so are an estimator, and a
     single linear expert, which needs no steps.
     """
-    chosen = choices.choose("expert", defaults.expert)
+    chosen = request.choose("expert", defaults.expert)
     if not isinstance(chosen, list | tuple):
         chosen = [chosen]
     specs = [nn.ExpertSpec.of(nn.EXPERTS.resolve(kind)) for kind in chosen]
@@ -204,12 +185,12 @@ def _choose_kinds(request, choices, defaults):
     needs_pool = any(spec.is_fitted for spec in specs)
     # These have a common table of columns.
     is_mixed = len({spec.columns for spec in specs}) > 1
-    obstacle = table.why_no_pool(request) if request.data.is_table else "X"
+    obstacle = request.why_no_pool()
     is_pool = obstacle is None and (len(specs) > 1 or needs_pool)
     if obstacle is not None and (needs_pool or (is_mixed and request.data.is_table)):
         _refuse_kinds(request, obstacle)
     default = len(specs) if is_pool else defaults.n_experts
-    n_experts = choices.choose("n_experts", default)
+    n_experts = request.choose("n_experts", default)
     if is_pool:
         if n_experts > len(specs):
             _refuse_kinds(request, "n_experts")
@@ -231,35 +212,35 @@ def _is_solved(spec, head):
     return spec.factory is nn.LinearExpert and head.has_plain_outputs
 
 
-def _plan_model(request, choices, defaults, budget):
+def _plan_model(request, defaults, budget):
     """Return what the model is, with all parts of the router."""
     data, shape = request.data, request.data.sample_shape
-    kinds = _choose_kinds(request, choices, defaults)
+    kinds = _choose_kinds(request, defaults)
     n_experts = request.n_experts
-    chosen = choices.choose("router__kind", defaults.router)
+    chosen = request.choose("router__kind", defaults.router)
     router = request.router or nn.RouterSpec.of(chosen)
-    request.trunk, request.router = choices["trunk"], router
+    request.trunk, request.router = request.chosen["trunk"], router
     request.reads_vector = data.is_table or request.trunk is not None
     request.mixes = router.router_class.mixes_distributions and n_experts > 1
     can_rehearse = data.is_table and overrides(request.head, nn.Head, "mix")
     request.rehearses = n_experts == 1 and can_rehearse and not request.is_pool
-    _refuse_model(request, kinds, choices["standardize"])
+    _refuse_model(request, kinds, request.chosen["standardize"])
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")
     if request.is_pool:
         usual = "adamw"
-    request.solver = SolverSpec.of(SOLVERS.resolve(choices.choose("solver__kind", usual)))
-    request.schedule = choices.choose("solver__schedule", request.solver.schedule)
-    request.is_linear = choices["activation"] in ("linear", nn.ACTIVATIONS["linear"])
+    request.solver = SolverSpec.of(SOLVERS.resolve(request.choose("solver__kind", usual)))
+    request.schedule = request.choose("solver__schedule", request.solver.schedule)
+    request.is_linear = request.chosen["activation"] in ("linear", nn.ACTIVATIONS["linear"])
     request.is_linear |= all(kind.factory is nn.LinearExpert for kind in kinds)
 
     # A router whose scores are fixed has a network of its own.
-    network = choices.choose("router__network", "auto" if router.network else "linear")
+    network = request.choose("router__network", "auto" if router.network else "linear")
     request.router = replace(
         router,
         network=router.network or network,
-        top_k=choices.choose("top_k", router.top_k),
-        gate=choices.choose("router__gate", router.gate or router.router_class.gates[0]),
-        noise=choices.choose("router__noise", router.noise),
+        top_k=request.choose("top_k", router.top_k),
+        gate=request.choose("router__gate", router.gate or router.router_class.gates[0]),
+        noise=request.choose("router__noise", router.noise),
     )
     # Of weights that make scores of about 1; patches are unrelated, and their scores added up.
     init_std = 1.0
@@ -271,7 +252,7 @@ def _plan_model(request, choices, defaults, budget):
     if request.is_pool:
         n_members = tuple(1 if k in solved else budget.n_members for k in range(n_experts))
     return ModelPlan(
-        kinds=tuple((kind, _expert_options(request, choices, kind, kinds)) for kind in kinds),
+        kinds=tuple((kind, _expert_options(request, kind, kinds)) for kind in kinds),
         n_members=n_members,
         solved=solved,
         n_experts=n_experts,
@@ -279,20 +260,20 @@ def _plan_model(request, choices, defaults, budget):
         router=request.router,
         # Noise is derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
         router_options={"hashed": data.is_table, "init_std": init_std},
-        n_shared_experts=choices["router__n_shared_experts"],
-        balance=choices["balance__kind"],
-        balance_weight=choices["balance__weight"],
+        n_shared_experts=request.chosen["router__n_shared_experts"],
+        balance=request.chosen["balance__kind"],
+        balance_weight=request.chosen["balance__weight"],
     )
 
 
-def _plan_training(request, choices, page):
+def _plan_training(request):
     """Return how the model is trained."""
     data, solver, head = request.data, request.solver, request.head
-    defaults = page.choose_training(request)
-    batch_size = choices.choose("batch_size", _usual_batch(request, defaults.growth))
+    defaults = request.choose_training()
+    batch_size = request.choose("batch_size", _usual_batch(request, defaults.growth))
     batch_size = min(batch_size or data.n_samples, data.n_samples)
-    own_loss = choices.choose("expert_loss_weight", defaults.own_loss)
-    stop = choices.choose("early_stopping", defaults.early_stopping)
+    own_loss = request.choose("expert_loss_weight", defaults.own_loss)
+    stop = request.choose("early_stopping", defaults.early_stopping)
     rate, router_rate = defaults.rate, defaults.router_rate
     if request.reads_vector and request.router.router_class.mixes_distributions:
         # The router of a mixture of distributions learns twice as fast as the experts: the gradient
@@ -300,9 +281,9 @@ def _plan_training(request, choices, page):
         router_rate = router_rate if solver.scale_by_input_norm else 2 * rate
     auto_rates = {"learning_rate_init": rate, "router__learning_rate": router_rate}
     for name, auto in auto_rates.items():
-        choices.choose(name, auto)
-    _refuse_training(request, choices, auto_rates)
-    max_iter = choices.choose("max_iter", _usual_epochs(request, defaults, batch_size))
+        request.choose(name, auto)
+    _refuse_training(request, auto_rates)
+    max_iter = request.choose("max_iter", _usual_epochs(request, defaults, batch_size))
 
     is_bagged = stop == "out_of_bag"
     # Without stopping, only the router of a pool learns from rows that the experts did not see.
@@ -318,20 +299,23 @@ def _plan_training(request, choices, page):
     never_stops = (ends_by_itself or head.kind == "regression") and not is_bagged
     return TrainingPlan(
         solver=solver,
-        solver_options=_solver_options(request, choices),
+        solver_options=_solver_options(request),
         schedule=request.schedule,
-        learning_rate=choices["learning_rate_init"],
-        router_learning_rate=choices["router__learning_rate"],
+        learning_rate=request.chosen["learning_rate_init"],
+        router_learning_rate=request.chosen["router__learning_rate"],
         auto_rates=auto_rates,
         expert_loss_weight=own_loss,
         holds_out=stop is True,
         n_out_of_bag=n_out_of_bag,
         n_rehearsing=8 if is_bagged and request.rehearses else 0,
         batch_size=batch_size,
-        largest_batch=choices["batch_size"] or sys.maxsize,
+        largest_batch=request.chosen["batch_size"] or sys.maxsize,
         max_iter=max_iter,
-        tol=choices.choose("tol", None if never_stops else 1e-4),
-        may_use_bf16=data.is_image and images.may_use_bf16(request, batch_size),
+        tol=request.choose("tol", None if never_stops else 1e-4),
+        # Mixed precision copies every weight in each step: with few images in one this takes
+        # longer than it saves. Of 128 images it saves a quarter of the time of four networks, and a
+        # third of that of eight.
+        may_use_bf16=data.is_image and data.dtype != np.float64 and batch_size >= 100,
     )
 
 
@@ -361,13 +345,13 @@ def _usual_epochs(request, defaults, batch_size):
     return 150 if request.head.kind == "regression" else 1000
 
 
-def _expert_options(request, choices, expert, kinds):
+def _expert_options(request, expert, kinds):
     """Return the options of the expert's factory; refuse those that it does not take."""
     activation = expert.activation
     if expert is kinds[0] or not request.is_auto("activation"):
-        activation = choices.choose("activation", activation)
+        activation = request.choose("activation", activation)
     asked = {
-        "width": ("expert_width", choices["expert_width"], "None"),
+        "width": ("expert_width", request.chosen["expert_width"], "None"),
         "activation": ("activation", activation, "'auto'"),
     }
     options, choice = {}, f"expert={request.given['expert']!r}"
@@ -385,12 +369,12 @@ def _expert_options(request, choices, expert, kinds):
     return options
 
 
-def _solver_options(request, choices):
+def _solver_options(request):
     """Return the options of the optimizer; refuse those that it does not take."""
     options = {}
     choice = f"solver={request.given['solver__kind']!r}"
     for name in ("momentum", "weight_decay"):
-        value = choices[f"solver__{name}"]
+        value = request.chosen[f"solver__{name}"]
         if accepts_argument(request.solver.optimizer, name):
             options[name] = value
         elif value:
@@ -459,9 +443,10 @@ def _refuse_model(request, kinds, standardize):
         )
 
 
-def _refuse_training(request, choices, auto_rates):
+def _refuse_training(request, auto_rates):
     """Refuse losses and schedules that the model cannot have, and rates that weights cannot."""
-    given, head, own_loss = request.given, request.head, choices["expert_loss_weight"]
+    given, chosen, head = request.given, request.chosen, request.head
+    own_loss = chosen["expert_loss_weight"]
     if request.schedule == "residual":
         require_override(head, nn.Head, "error", "solver__schedule='residual'")
         if not request.solver.per_expert:
@@ -474,23 +459,23 @@ def _refuse_training(request, choices, auto_rates):
             "expert_loss_weight=1 leaves nothing to balance or router__learning_rate: the router "
             "is learned from out-of-bag rows when the experts are trained. Use 'auto'."
         )
-    if choices["early_stopping"] is True:
+    if chosen["early_stopping"] is True:
         require_override(head, nn.Head, "score", "early_stopping=True")
     needs_mixture = None
     if own_loss and not request.is_pool:
         needs_mixture = f"expert_loss_weight={own_loss!r}"
-    if choices["early_stopping"] == "out_of_bag" and not (request.rehearses or request.is_pool):
+    if chosen["early_stopping"] == "out_of_bag" and not (request.rehearses or request.is_pool):
         needs_mixture = "early_stopping='out_of_bag'"
     if needs_mixture and not request.mixes:
         raise ValueError(
             f"{needs_mixture} needs a router that mixes the distributions of several experts, got "
-            f"router={given['router__kind']!r} and n_experts={choices['n_experts']}. Use "
+            f"router={given['router__kind']!r} and n_experts={chosen['n_experts']}. Use "
             "router='soft' and n_experts > 1, or leave it at 'auto'."
         )
     for name in auto_rates:
-        if choices[name] > float(np.finfo(np.float32).max):
+        if chosen[name] > float(np.finfo(np.float32).max):
             raise ValueError(
-                f"{name}={choices[name]:.3g} is too large for float32. Lower it, or, if it was "
+                f"{name}={chosen[name]:.3g} is too large for float32. Lower it, or, if it was "
                 "'auto', multiply X by a constant."
             )
 

@@ -1,17 +1,28 @@
-"""What a fit is asked for: its parameters and its data, and the defaults that follow from these."""
+"""What a fit is asked for: its parameters and its data, and what each "auto" becomes for these.
+
+Each kind of data has a class, whose docstring lists its defaults.
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from .. import nn
 from .._data.tables import row_slices
 from .._data.validation import as_row_counts
-from .._validation import overrides, refuse_overflow
-from ..nn.router_parts import LinearScores
+from .._validation import overrides, refuse_overflow, warn
+from ..nn.router_parts import LinearScores, patches_shape
 from ..optim import SOLVERS, SolverSpec
+
+# Kinds that fail on different tables: networks on few rows and heavy tails, lines on curved
+# effects, both on an effect of many steps. Together they have .91 of the log loss of eight copies
+# of one network.
+_KINDS = ["deep", "piecewise", "linear"]
+_N_EXPERTS = 8
+# Rows from which on trees pay for their time, and columns up to which they do.
+_N_ROWS_OF_TREES, _MOST_COLUMNS_OF_TREES = 300, 300
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,24 @@ class DataProfile:
         is_table, is_image = X.ndim == 2, X.ndim == 4
         n_rows = as_row_counts(weight).sum()
         return cls(X.shape[0], n_rows, X.shape[1:], X.dtype, unevenness, scale, is_table, is_image)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _rms_norm(X, weight):
+    """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
+    squares = np.empty(len(X), X.dtype)
+    for rows in row_slices(X):
+        flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
+        np.einsum("nf,nf->n", flat, flat, out=squares[rows])
+    squares /= X.shape[1]
+    norm = float(np.sqrt(np.average(squares, weights=weight)))
+    refuse_overflow("X", norm)
+    if norm == 0 and X.any():
+        raise ValueError(
+            f"X holds numbers so small that their squares are 0 in {X.dtype}. Multiply X by a "
+            "constant."
+        )
+    return norm or 1.0
 
 
 @dataclass(frozen=True)
@@ -70,10 +99,24 @@ class TrainingDefaults:
 class Request:
     """The parameters of a fit as they were given, and what is known of the fit.
 
+    Parameters
+    ----------
+    params : dict
+        With those of parts, by names such as "router__gate".
+    data : DataProfile
+    head : Head
+    known : dict
+        What "auto" became before, in a training that goes on.
+    is_chunk : bool
+
     Attributes
     ----------
     given : dict
-        The parameters; those of parts have names such as "router__gate".
+        The parameters as they were given.
+    chosen : dict
+        The same with no "auto" left, as far as they are chosen.
+    resolved : dict
+        Those that might have been "auto".
     can_mix : bool
         Whether the experts' distributions can be mixed, and nothing has to be added.
     trains_router : bool
@@ -97,23 +140,16 @@ class Request:
         Whether the experts are kinds that are fitted one after the other.
     """
 
-    n_experts: int
-    trunk: Any
-    solver: SolverSpec
-    schedule: str
-    reads_vector: bool
-    mixes: bool
-    rehearses: bool
-    is_linear: bool
-    is_pool: bool
-
-    def __init__(self, params, data, head, is_chunk):
+    def __init__(self, params, data, head, known, is_chunk):
         self.given, self.data, self.head, self.is_chunk = params, data, head, is_chunk
+        self.chosen, self.known, self.resolved = dict(params), dict(known), {}
         self.can_mix = not params["router__n_shared_experts"] and overrides(head, nn.Head, "mix")
-        self.trains_router = params["balance__kind"] is not None
-        self.trains_router |= not self.is_auto("router__learning_rate")
         network = nn.NETWORKS.resolve(self.get("router__network", "linear"))
-        self.trains_router |= network is not LinearScores
+        self.trains_router = (
+            params["balance__kind"] is not None
+            or not self.is_auto("router__learning_rate")
+            or network is not LinearScores
+        )
         self.router = None
         if not self.is_auto("router__kind"):
             self.router = nn.RouterSpec.of(params["router__kind"])
@@ -129,6 +165,29 @@ class Request:
     def get(self, name, default):
         """Return a parameter as it was given, the default if it is "auto"."""
         return default if self.is_auto(name) else self.given[name]
+
+    def choose(self, name, default):
+        """Return and record a parameter; if it is "auto", what was chosen before or the default."""
+        short = name.removesuffix("__kind")
+        self.chosen[name] = self.get(name, self.known.get(short, default))
+        self.resolved[short] = self.chosen[name]
+        return self.chosen[name]
+
+    def why_no_pool(self):
+        """Return what keeps kinds of experts from being a pool, None if nothing does."""
+        return "X"
+
+    def choose_model(self):
+        """Return the defaults of the model: experts behind a trunk, or whole networks."""
+        # A whole network has layers of its own.
+        trunk = self.usual_trunk if self.is_auto("expert") else None
+        has_trunk = self.get("trunk", trunk) is not None
+        return ModelDefaults(
+            trunk=trunk,
+            standardize=self.standardizes,
+            expert="mlp" if has_trunk else self.whole_network,
+            router="soft" if has_trunk and self.can_mix else "top1",
+        )
 
     def own_loss(self, share):
         """Return the share of the losses of single experts, 0 where the mixture has none of them.
@@ -150,19 +209,235 @@ class Request:
         return rate, router_rate
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def _rms_norm(X, weight):
-    """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
-    squares = np.empty(len(X), X.dtype)
-    for rows in row_slices(X):
-        flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
-        np.einsum("nf,nf->n", flat, flat, out=squares[rows])
-    squares /= X.shape[1]
-    norm = float(np.sqrt(np.average(squares, weights=weight)))
-    refuse_overflow("X", norm)
-    if norm == 0 and X.any():
-        raise ValueError(
-            f"X holds numbers so small that their squares are 0 in {X.dtype}. Multiply X by a "
-            "constant."
+# -- tables ---------------------------------------------------------------------------------------
+
+
+class Budget(NamedTuple):
+    """What a fit of a pool takes time for."""
+
+    # Networks of a kind.
+    n_members: int
+    # Bags at least, from one of which each row is hidden.
+    fewest_bags: int
+    # Pieces of a column, if there are many columns.
+    least_pieces: int
+    # At most, of a member; with fewer the steps are longer.
+    n_trees: int = 300
+    # Whether the bag of a row depends on the pieces of its columns, which take long to compute.
+    hashes_pieces: bool = True
+
+
+def budget_of(n_rows):
+    """Return the budget of a fit of so many rows.
+
+    Five members of each kind: each row is hidden from one of them. With fewer a member would see
+    less of the table, and more take longer. Where rows are many the loss depends less on chance,
+    and another kind gains more than more members: on five tables of 16,704 to 40,455 rows two
+    members of nine tenths of the rows have .994 of the loss of four that see three quarters, in
+    .7 of the time. Only a fifth of the rows is hidden from one of them then.
+    """
+    if n_rows < 2000:
+        return Budget(n_members=5, fewest_bags=5, least_pieces=16)
+    if n_rows < 10_000:
+        return Budget(n_members=4, fewest_bags=4, least_pieces=16)
+    if n_rows < 200_000:
+        return Budget(n_members=2, fewest_bags=10, least_pieces=16)
+    return Budget(n_members=2, fewest_bags=10, least_pieces=8, n_trees=120, hashes_pieces=False)
+
+
+class TableRequest(Request):
+    """What "auto" becomes for a table, X of shape (n_samples, n_features).
+
+    The model is a pool: kinds of experts, each a bag of networks or of boosted trees, or one
+    linear function, and a router that is learned after them from rows that they did not see.
+
+    =====================  ========================================================================
+    trunk, standardize     none; columns get mean 0 and standard deviation 1, with a soft bound
+    n_experts, expert      the kinds "deep", "piecewise", "linear", from 300 rows on "trees"; 8 of
+                           "mlp" without a pool
+    router                 "soft", or "top1" if distributions cannot be mixed
+    solver, its schedule   "adamw" with "cosine"
+    batch_size             200 rows, up to 800 from 50,000 rows on, more of rows of uneven weight
+    expert_loss_weight     1, or 0.7 if the router is trained with the experts, 0 for linear ones
+    early_stopping         "out_of_bag", or held-out rows if experts learn a part of the table only
+    learning rates         0.01 for the experts, less for few rows; twice that for the router
+    max_iter               3,000 steps of 200 rows, at least 500 and 10 epochs, at most 75 epochs
+    =====================  ========================================================================
+    """
+
+    def choose_model(self):
+        """Return the defaults of the model."""
+        is_default = self.is_auto("n_experts") and self.is_auto("expert")
+        is_pool = is_default and not self.is_chunk and self.why_no_pool() is None
+        kinds = [*_KINDS]
+        has_few_columns = self.data.sample_shape[0] <= _MOST_COLUMNS_OF_TREES
+        is_large = self.data.n_rows >= _N_ROWS_OF_TREES
+        if is_large and has_few_columns and self.head.has_plain_outputs:
+            kinds.append("trees")
+        if is_default and self.trains_router and self.can_mix:
+            warn(
+                "balance, router__learning_rate and router__network have the router trained with "
+                f"the experts: these are {_N_EXPERTS} of 'mlp', not a pool of kinds. "
+                "Set n_experts or expert, or leave these parameters out.",
+                UserWarning,
+            )
+        return ModelDefaults(
+            trunk=None,
+            standardize=True,
+            n_experts=len(kinds) if is_pool else _N_EXPERTS,
+            expert=kinds if is_pool else "mlp",
+            router="soft" if self.can_mix else "top1",
         )
-    return norm or 1.0
+
+    def why_no_pool(self):
+        """Return the parameter that keeps kinds of experts from being a pool, None if none does."""
+        router, given = self.router, self.given
+        is_linear = given["activation"] in ("linear", nn.ACTIVATIONS["linear"])
+        own_loss = self.get("expert_loss_weight", 1)
+        cases = {
+            "loss": not overrides(self.head, nn.Head, "mix"),
+            "router__n_shared_experts": given["router__n_shared_experts"] > 0,
+            "trunk": self.get("trunk", None) is not None,
+            "standardize": not self.get("standardize", True),
+            "router": router is not None and router.router_class is not nn.SoftRouter,
+            "router__noise": self.get("router__noise", None) is not None,
+            "router__gate": self.get("router__gate", "softmax") != "softmax",
+            "top_k": self.get("top_k", 1) != 1,
+            "balance": given["balance__kind"] is not None,
+            "router__learning_rate or router__network": self.trains_router,
+            "expert_loss_weight": own_loss != 1,
+            "activation": is_linear,
+            "solver": self.steps_by_expert,
+        }
+        return next((name for name, is_set in cases.items() if is_set), None)
+
+    def choose_training(self):
+        """Return the defaults of the training."""
+        data, is_cosine, growth = self.data, self.schedule == "cosine", 1
+        if is_cosine:
+            # Up to four times as large. Batches of 400 take a fifth longer with 200,000 rows, for a
+            # log loss that is lower by .0004 and .0012, on two functions. With 50,000 rows batches
+            # of 800 would raise it by .0021 and .0004.
+            growth = min(max(1, data.n_samples / 50_000), 4)
+        # Few rows make no regions: experts that are trained on a part of them overfit. A router
+        # that is trained in the same steps needs a part of the loss.
+        own_loss = self.own_loss(0.7 if self.trains_router else 1.0)
+
+        # Experts that know their own region only give poor out-of-bag estimates: with rows that are
+        # held out the log loss is half as high, also of 150 rows.
+        n_held_out = self.given["validation_fraction"] * data.n_samples
+        is_enough = n_held_out >= max(10, self.head.n_targets)
+        stop = self.n_experts > 1 and is_enough and overrides(self.head, nn.Head, "score")
+        is_ensemble = self.mixes and self.get("expert_loss_weight", own_loss) > 0
+        if self.rehearses or self.is_pool or is_ensemble:
+            stop = "out_of_bag"
+
+        rate, router_rate = self.rates_of_solver()
+        if is_cosine:
+            # Twice the rate of the solver from ten batches on. Few rows are overfitted after a few
+            # dozen long steps, before the linear part of a rule is learned. By batches of 200: in a
+            # single one, a row of weight 2 must be the same as two rows.
+            rate *= 2 * min(1, math.sqrt(math.ceil(data.n_samples / 200) / 10))
+            (n_columns,) = data.sample_shape
+            if n_columns > data.n_samples:
+                # A step moves the outputs in proportion to the columns.
+                rate *= min(1, 100 / n_columns)
+        return TrainingDefaults(
+            own_loss=own_loss,
+            early_stopping=stop,
+            rate=rate,
+            router_rate=router_rate,
+            # Half of what images take, because the steps are longer.
+            fewest_steps=500,
+            most_epochs=75,
+            growth=growth,
+        )
+
+
+# -- patches and images ---------------------------------------------------------------------------
+
+
+class PatchesRequest(Request):
+    """What "auto" becomes for bags of patches, X of shape (n_samples, n_patches, patch_size).
+
+    The model is that of the paper: a router chooses one of several patch experts. With 500 samples
+    of the paper's setting 1 it is right for 99 % of new ones, and no other model is
+    (docs/measurements.rst).
+
+    =====================  ========================================================================
+    trunk, standardize     none; the steps are in proportion to the scale of patches
+    n_experts, expert      8 of "patch"; of "mlp" behind a trunk
+    router                 "top1"; "soft" behind a trunk
+    solver, its schedule   "normalized_sgd" with "residual": without it 95.9 in place of 99.5 % on
+                           the paper's setting 2
+    batch_size             1,024 samples, more of uneven weight
+    expert_loss_weight     0, or 0.7 for "soft" behind a trunk
+    early_stopping         False
+    learning rates         0.06 / r for the experts and 1 / r^2 for the router, with r the root mean
+                           square norm of the patches
+    max_iter               1,000 epochs, until the loss ceases to fall; 150 for regression
+    =====================  ========================================================================
+    """
+
+    usual_trunk, standardizes, whole_network = None, False, "patch"
+
+    def choose_training(self):
+        """Return the defaults of the training."""
+        rate, router_rate = self.rates_of_solver()
+        return TrainingDefaults(
+            # Behind a trunk the mixture decides about a part of the loss, as for images.
+            own_loss=self.own_loss(0.7),
+            rate=rate,
+            router_rate=router_rate,
+        )
+
+
+class ImagesRequest(Request):
+    """What "auto" becomes for images, X of shape (n_samples, n_channels, height, width).
+
+    The model is one network whose last layer is a mixture of all experts. On CIFAR-10 it is half a
+    point better than the network alone, and experts that are whole networks are worse than this one
+    (docs/measurements.rst).
+
+    =====================  ========================================================================
+    trunk, standardize     "cnn", or none if `expert` is set; channels get mean 0 and deviation 1
+    n_experts, expert      8 of "mlp"; of "cnn" without a trunk
+    router                 "soft"; without a trunk "top1", because all whole networks take eight
+                           times as long
+    solver, its schedule   "adamw" with "cosine"
+    batch_size             200 images, more of uneven weight
+    expert_loss_weight     0.7 for "soft", otherwise 0
+    early_stopping         False
+    learning rates         0.002 for the experts and twice that for the router
+    max_iter               3,000 steps, at least 300 and 10 epochs, at most 60 epochs
+    =====================  ========================================================================
+    """
+
+    usual_trunk, standardizes, whole_network = "cnn", True, "cnn"
+
+    def choose_training(self):
+        """Return the defaults of the training."""
+        rate, router_rate = self.rates_of_solver()
+        if self.schedule == "cosine":
+            # Convolutions want smaller steps.
+            rate, router_rate = 0.4 * rate, 0.4 * router_rate
+        # The scores of so many squares are added up.
+        network = self.get("router__network", "linear")
+        if nn.NETWORKS.resolve(network) is LinearScores and self.trunk is None:
+            router_rate /= patches_shape(self.data.sample_shape)[0]
+        return TrainingDefaults(
+            # Behind a trunk the mixture decides about a part of the loss: by the other part each
+            # expert learns from all images.
+            own_loss=self.own_loss(0.7),
+            rate=rate,
+            router_rate=router_rate,
+            # More only overfit: 2,000 images of CIFAR-10 have a log loss of 2.7 after 40 epochs and
+            # of 3.2 after 100, 600 of four classes 1.6 after 75 and 2.1 after 250, at equal
+            # accuracy.
+            fewest_steps=300,
+            most_epochs=60,
+        )
+
+
+# By the axes of X.
+REQUESTS = {2: TableRequest, 3: PatchesRequest, 4: ImagesRequest}

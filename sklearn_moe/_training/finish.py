@@ -1,7 +1,6 @@
 """What happens after the last epoch.
 
-1. The experts of a pool, or its out-of-bag rows, have told what new rows are like (`pool`,
-   `out_of_bag`).
+1. The experts of a pool, or its out-of-bag rows, have told what new rows are like (`pool`).
 2. The density around predictions of numbers is measured (`measure_density`).
 3. The load of each expert is counted, in the pass over the rows that predicts them if there is one.
 4. A fit that ended early or badly, or in which few experts are used, is warned of (`warn_of`).
@@ -19,8 +18,7 @@ from ..exceptions import ExpertCollapseWarning
 from ..nn.encoders import FeatureStatistics
 from ..nn.seeding import use_generator
 from .density import density_of
-from .out_of_bag import predict_out_of_bag
-from .pool import PoolFit
+from .pool import PoolFit, predict_out_of_bag
 
 # Rows by which a density is measured, to one or two percent.
 _N_DENSITY_ROWS = 4000

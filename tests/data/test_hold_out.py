@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
-from sklearn_moe._training.out_of_bag import _balanced_bags
+from sklearn_moe._training.pool import _balanced_bags
 
 make = partial(brief, n_experts=4, max_iter=10, tol="auto")
 

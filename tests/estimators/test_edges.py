@@ -7,7 +7,7 @@ from helpers import brief_fits, hook, press, raises
 from torch import nn
 
 from sklearn_moe import MoERegressor
-from sklearn_moe._parameters import plan, table
+from sklearn_moe._parameters import plan, request
 from sklearn_moe._training import linear
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import SquaredErrorHead
@@ -27,8 +27,8 @@ def line(n_rows=200, n_columns=4, seed=0):
 
 @pytest.mark.parametrize("sizes", [(100, 100), (80, 60, 60), (30,) * 7, (196, 1, 1, 1, 1)], ids=str)
 def test_few_groups_are_spread_over_the_bags_of_a_large_table(sizes, monkeypatch):
-    budget = table.Budget(n_members=2, fewest_bags=10, least_pieces=8, hashes_pieces=False)
-    monkeypatch.setattr(plan.table, "budget_of", lambda n_samples: budget)
+    budget = request.Budget(n_members=2, fewest_bags=10, least_pieces=8, hashes_pieces=False)
+    monkeypatch.setattr(plan, "budget_of", lambda n_samples: budget)
     X, y = line(sum(sizes))
     reg = MoERegressor(**BRIEF).fit(X, y, groups=np.repeat(np.arange(len(sizes)), sizes))
     assert np.isfinite(reg.oob_prediction_).mean() >= min(1, 2 * min(sizes) / len(y))

@@ -9,7 +9,7 @@ from sklearn.naive_bayes import GaussianNB
 from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, SolverParams
-from sklearn_moe._training.out_of_bag import in_bag_mask
+from sklearn_moe._training.pool import in_bag_mask
 from sklearn_moe.nn.seeding import hash_rows
 
 pytestmark = brief_fits
