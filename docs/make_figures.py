@@ -24,7 +24,6 @@ from sklearn.model_selection import cross_val_predict
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
-from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.inspection._plotting import expert_colors
 
 FIGURES = {"square": "plot_square", "penguins": "plot_regimes"}
@@ -144,7 +143,11 @@ def draw_specialization():
         1, 2, figsize=(7, 3.4), width_ratios=(3, 2), layout="constrained"
     )
     routed = matrix(made["clusters_test"], made["experts"], n_experts=8)
-    RoutingDisplay(routed).plot(ax=left)
+    left.imshow(routed, cmap="Blues", vmin=0, aspect="auto")
+    for (cluster, expert), count in np.ndenumerate(routed):
+        color = "white" if count > routed.max() / 2 else "black"
+        left.text(expert, cluster, count, ha="center", va="center", color=color)
+    left.set(xlabel="Expert", ylabel="Cluster", xticks=range(8), yticks=range(4))
     left.set_title("Samples by cluster and expert", size=12)
     accuracy = {
         "its own expert": report.first_score,

@@ -65,16 +65,20 @@ plt.show()
 # %%
 # Which expert handles which cluster?
 # -----------------------------------
-# :class:`~sklearn_moe.inspection.RoutingDisplay` has a line for each cluster and a column for each
+# :func:`~sklearn_moe.metrics.routing_matrix` has a line for each cluster and a column for each
 # expert: each nonlinear expert with samples handles a single cluster. An expert without samples is
 # harmless as long as every cluster has an expert.
 
-from sklearn_moe.inspection import RoutingDisplay
+from sklearn_moe.metrics import routing_matrix
 
 _, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
-    RoutingDisplay.from_estimator(model, X_test, clusters_test, ax=ax)
-    ax.set_title(f"{name} experts")
+    counts = routing_matrix(clusters_test, model.apply(X_test), n_experts=8)
+    ax.imshow(counts, cmap="Blues", vmin=0, aspect="auto")
+    for (cluster, expert), count in np.ndenumerate(counts):
+        color = "white" if count > counts.max() / 2 else "black"
+        ax.text(expert, cluster, count, ha="center", va="center", color=color)
+    ax.set(title=f"{name} experts", xlabel="Expert", ylabel="Cluster", yticks=range(4))
 plt.show()
 
 # %%

@@ -2,14 +2,12 @@
 
 from ._explain import explain
 from ._explanation import Explanation
-from ._routing import RoutingDisplay
 from ._rules import RegionRules, region_rules
 from ._stability import RoutingStability, routing_stability
 
 __all__ = [
     "Explanation",
     "RegionRules",
-    "RoutingDisplay",
     "RoutingStability",
     "explain",
     "region_rules",

@@ -1,4 +1,4 @@
-"""What the displays share: matplotlib, which is optional, axes, labels and colors."""
+"""What the plots share: matplotlib, which is optional, axes, labels and colors."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -13,29 +13,16 @@ _COLORS = """
 """.split()
 
 
-def import_pyplot(owner):
-    """Return `matplotlib.pyplot`; the error names what should be plotted and what to install."""
-    check_matplotlib_support(f"{type(owner).__name__}.plot")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def axes_or_new(display, ax, **figure_kw):
-    """Return `ax`, or the axes of a new figure, and store both in the display."""
-    if ax is None:
-        _, ax = import_pyplot(display).subplots(layout="constrained", **figure_kw)
-    display.ax_ = ax
-    display.figure_ = ax.figure
-    return ax
-
-
 def panels(owner, ax, n_panels, height):
     """Return `n_panels` axes beside each other in a new figure, or `ax` alone."""
     if ax is None:
+        # The error names what should be plotted and what to install.
+        check_matplotlib_support(f"{type(owner).__name__}.plot")
+        import matplotlib.pyplot as plt
+
         size = max(6.2, 4 * n_panels), height
         grid = {"layout": "constrained", "figsize": size, "squeeze": False}
-        return import_pyplot(owner).subplots(1, n_panels, **grid)[1][0]
+        return plt.subplots(1, n_panels, **grid)[1][0]
     if n_panels > 1:
         raise ValueError(f"{n_panels} panels do not fit in one ax: leave ax out.")
     return [ax]

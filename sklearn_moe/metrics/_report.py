@@ -215,7 +215,6 @@ def specialization_report(
 
     See Also
     --------
-    sklearn_moe.inspection.RoutingDisplay : A plot of the routing matrix.
     sklearn_moe.inspection.region_rules : Where each expert holds, and what it says there.
 
     Notes

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import rel_entr
-from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils._param_validation import validate_params
 
 from .._validation import Count, check_column, check_named, check_same_length, name_in_errors
 
@@ -29,29 +29,6 @@ def encode(labels, name):
     with name_in_errors(name):
         distinct, indices = np.unique(labels, return_inverse=True)
     return distinct, indices.reshape(labels.shape)
-
-
-def check_indices(experts, n_experts=None):
-    """Return `experts` as indices of shape (n_samples, k), and the number of experts."""
-    experts = check_labels(experts)
-    if experts.dtype.kind not in "iu":
-        raise ValueError(
-            f"experts must be integer indices, got dtype {experts.dtype}. Pass the indices "
-            "of the selected experts, such as those returned by MoEClassifier.apply."
-        )
-    high = experts.max()
-    if experts.min() < 0:
-        raise ValueError(
-            f"experts must be indices from 0 on, got {experts.min()}. Leave such samples out."
-        )
-    if n_experts is None:
-        n_experts = int(high) + 1
-    elif high >= n_experts:
-        raise ValueError(
-            f"experts must be smaller than n_experts={n_experts}, got {high}. "
-            f"Use n_experts >= {high + 1} or None."
-        )
-    return experts.astype(np.intp, copy=False), n_experts
 
 
 def contingency(clusters, experts, n_experts):
@@ -128,17 +105,9 @@ def dispatch_entropy(clusters: ArrayLike, experts: ArrayLike) -> float:
     return float(0.0 - rel_entr(joint, joint.sum(axis=0)).sum())
 
 
-@validated(
-    "clusters experts",
-    n_experts=[Count(1), None],
-    normalize=[StrOptions({"true", "pred", "all"}), None],
-)
+@validated("clusters experts", n_experts=[Count(1), None])
 def routing_matrix(
-    clusters: ArrayLike,
-    experts: ArrayLike,
-    *,
-    n_experts: int | None = None,
-    normalize: str | None = None,
+    clusters: ArrayLike, experts: ArrayLike, *, n_experts: int | None = None
 ) -> np.ndarray:
     """Count how many samples of every cluster are routed to each expert.
 
@@ -158,17 +127,11 @@ def routing_matrix(
         The number of columns. If None, one more than the largest index in `experts`;
         pass the number of experts of the model to see those that receive no sample.
 
-    normalize : {"true", "pred", "all"}, default=None
-        Whether to divide by the sum over each true cluster (rows), over each expert
-        (columns) or over all samples. A row or column without samples stays 0. If None,
-        the counts are not divided.
-
     Returns
     -------
     matrix : ndarray of shape (n_clusters, n_experts)
         Row i stands for the i-th of the sorted distinct labels of `clusters`, column j
-        for expert j. The entries are int if they are counts: without `normalize`,
-        one expert per sample. Otherwise they are float.
+        for expert j. The entries are int for one expert per sample, otherwise float.
 
     Raises
     ------
@@ -187,15 +150,22 @@ def routing_matrix(
     >>> routing_matrix(clusters, [0, 0, 0, 1], n_experts=3)
     array([[2, 0, 0],
            [1, 1, 0]])
-    >>> routing_matrix(clusters, [0, 0, 0, 1], normalize="true")
-    array([[1. , 0. ],
-           [0.5, 0.5]])
     """
-    experts, n_experts = check_indices(experts, n_experts)
-    matrix = contingency(clusters, experts, n_experts)
-    if normalize is None:
-        return matrix
-    axis = {"true": 1, "pred": 0, "all": None}[normalize]
-    # A row or column without samples stays 0.
-    total = matrix.sum(axis=axis, keepdims=True)
-    return matrix / np.where(total > 0, total, 1)
+    experts = check_labels(experts)
+    if experts.dtype.kind not in "iu":
+        raise ValueError(
+            f"experts must be integer indices, got dtype {experts.dtype}. Pass the indices "
+            "of the selected experts, such as those returned by MoEClassifier.apply."
+        )
+    if experts.min() < 0:
+        raise ValueError(
+            f"experts must be indices from 0 on, got {experts.min()}. Leave such samples out."
+        )
+    least = int(experts.max()) + 1
+    n_experts = least if n_experts is None else n_experts
+    if n_experts < least:
+        raise ValueError(
+            f"experts must be smaller than n_experts={n_experts}, got {least - 1}. "
+            f"Use n_experts >= {least} or None."
+        )
+    return contingency(clusters, experts.astype(np.intp, copy=False), n_experts)

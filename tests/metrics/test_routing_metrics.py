@@ -74,18 +74,6 @@ def test_rows_are_sorted_clusters_and_columns_are_experts():
     assert routing_matrix(clusters, [[0, 1], [0, 1], [1, 2]]).dtype == np.float64
 
 
-def test_normalize():
-    clusters, experts = [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 2, 2, 2, 2, 2, 2]
-    for normalize, expected in {
-        None: [[2, 0, 2], [0, 0, 4]],
-        "true": [[1 / 2, 0, 1 / 2], [0, 0, 1]],
-        "pred": [[1, 0, 1 / 3], [0, 0, 2 / 3]],
-        "all": [[1 / 4, 0, 1 / 4], [0, 0, 1 / 2]],
-    }.items():
-        np.testing.assert_allclose(routing_matrix(clusters, experts, normalize=normalize), expected)
-    raises(ValueError, "'normalize'", routing_matrix, [0], [0], normalize="rows")
-
-
 def test_wrong_expert_indices_are_explained():
     for experts, n_experts, message in (
         *(([0, -1], None, "experts .* got -1"), ([0, 1], 0, "'n_experts' .* Got 0")),

@@ -13,7 +13,7 @@ from .._artificial_runs import DeepSet
 from .._experiment import Finding
 from .._run import Problem
 from .common import default, experiment
-from .drawing import AXES, draw_curves, draw_level, labelled, legend, log_scale, panels
+from .drawing import AXES, draw_curves, labelled, legend, log_scale, panels
 
 _SIZES = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000)
 _N_SIZES = {1: 8, 2: 6}  # by setting: support vectors and forests cost minutes beyond
@@ -127,7 +127,7 @@ def _draw(results):
         sizes = _SIZES[: _N_SIZES[setting]]
         draw_curves(ax, sizes, curves, most=100)
         log_scale(ax, sizes, "{:,}".format, rotation=45 * (len(sizes) > 7))
-        draw_level(ax, _GOAL, label=f"{_GOAL} %")
+        ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0, label=f"{_GOAL} %")
         ax.set(title=f"setting {setting}", xlabel="training samples")
     axes[0, 0].set_ylabel(AXES["accuracy"])
     title = "mean over the runs,\nband: its 95 % interval"

@@ -11,7 +11,7 @@ from ...nn import ExpertSpec
 from .._experiment import Finding
 from .._later_runs import ErrorHead, HandMade, HandMadeRun, Overlap, PatchNetwork
 from .common import experiment
-from .drawing import AXES, COLORS, draw_level, labelled, legend, panels
+from .drawing import AXES, COLORS, labelled, legend, panels
 
 RATES = {"1/2": 1 / 2, "1": 1, "2": 2, "8/3": 8 / 3, "4": 4, "8": 8}
 # Strengths of the features and offsets of the centers, as made by hand, but for an offset of the
@@ -178,7 +178,7 @@ def _draw(results):
             runs = cell.values("accuracy")
             (dots,) = ax.plot(np.full(len(runs), RATES[name]), runs, "o", ms=4, color=color)
         dots.set_label("networks")
-    draw_level(ax, 87.5, label="limit of one expert")
+    ax.axhline(87.5, color="0.5", lw=0.8, ls="--", zorder=0, label="limit of one expert")
     ax.set_xscale("log")
     ax.set_xticks([*RATES.values()], [*RATES])
     ax.minorticks_off()

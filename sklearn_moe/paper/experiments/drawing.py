@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ...inspection import RoutingDisplay
 from .._statistics import mean_interval
 
 # Okabe and Ito's, but for the yellow, which is too pale for a line, and a gray.
@@ -37,11 +36,9 @@ def panels(n_rows, n_columns, size, grid=None, **options):
 
 def log_scale(ax, ticks, text, **options):
     """Take the logarithm of x, with these ticks only; `text` writes one of them."""
-    from matplotlib.ticker import NullLocator
-
     ax.set_xscale("log")
     ax.set_xticks(ticks, [text(tick) for tick in ticks], **options)
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.minorticks_off()
 
 
 def draw_band(ax, x, intervals, line="-", alpha=0.15, most=np.inf, **style):
@@ -132,16 +129,16 @@ def draw_inner_products(axes, products):
         ax.label_outer()
 
 
-def draw_level(ax, y, **style):
-    """Draw a dashed line across the axes, below all others."""
-    ax.axhline(y, **{"color": "0.5", "lw": 0.8, "ls": "--", "zorder": 0} | style)
-
-
-def draw_dispatch(ax, cell, **options):
+def draw_dispatch(ax, cell):
     """Draw the share of each cluster that the first run sends to each expert."""
     counts = np.array(cell.runs[0]["dispatch"], dtype=float)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    RoutingDisplay(shares, normalize="true", **options).plot(ax=ax)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (cluster, expert), share in np.ndenumerate(shares):
+        color = "white" if share > 0.625 else "black"
+        ax.text(expert, cluster, f"{share:.2f}", ha="center", va="center", color=color)
+    ax.set(xlabel="Expert", ylabel="Cluster")
+    ax.set(xticks=range(shares.shape[1]), yticks=range(len(shares)))
 
 
 def mark(label, **style):

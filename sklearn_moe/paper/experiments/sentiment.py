@@ -130,7 +130,6 @@ def _draw(results):
     figure, ((ax, *others),) = panels(1, 3, (13, 4.6), width_ratios=(2.2, 1, 1))
     draw_rows(ax, {s: results.by("model", setting=s) for s in _DENSE}, "accuracy")
     for other, name in zip(others, ("cubic mixture", f"linear {_SLOW}"), strict=True):
-        cell = results.cell(setting="SVD 256", model=name)
-        draw_dispatch(other, cell, display_labels=list(CORPORA))
-        other.set(title=f"{name},\nSVD 256, first run", xlabel="Expert", ylabel="")
+        draw_dispatch(other, results.cell(setting="SVD 256", model=name))
+        other.set(title=f"{name},\nSVD 256, first run", ylabel="", yticklabels=CORPORA)
     return legend(figure, labelled(ax), title="dots: runs, bars: their mean")
