@@ -1,4 +1,4 @@
-"""BackboneFeatures: what a network of torchvision computes before its classifier, or any other."""
+"""BackboneFeatures: what a network of torchvision, or any other, computes before its classifier."""
 
 import copy
 from typing import ClassVar
@@ -30,19 +30,20 @@ def _make_network(backbone, weights, random_state):
             "backbone. A torch.nn.Module has its own: load others into it before."
         )
     if isinstance(backbone, nn.Module):
-        return copy.deepcopy(backbone).cpu(), as_float
-    seed = check_random_state(random_state).randint(2**31 - 1) if weights is None else 0
-    # Weights are drawn in any case, before those of a name take their places.
-    with use_generator(torch.Generator().manual_seed(seed)):
-        network = models.get_model(backbone, weights=weights, progress=False)
-    # The classifier is the last of the fully connected layers.
-    linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
-    if not linear:
+        network = copy.deepcopy(backbone).cpu()
+    else:
+        seed = check_random_state(random_state).randint(2**31 - 1) if weights is None else 0
+        # Weights are drawn in any case, before those of a name take their places.
+        with use_generator(torch.Generator().manual_seed(seed)):
+            network = models.get_model(backbone, weights=weights, progress=False)
+    name, last = [*network.named_modules()][-1]
+    if isinstance(last, nn.Linear):
+        network.set_submodule(name, nn.Identity())
+    elif isinstance(backbone, str):
         raise ValueError(
             f"backbone={backbone!r} does not end with a fully connected layer. Pass a "
             "torch.nn.Module that returns features."
         )
-    network.set_submodule(linear[-1], nn.Identity())
     return network, as_float if weights is None else known[weights].transforms()
 
 
@@ -83,16 +84,16 @@ class _FeatureNetwork(nn.Module):
 class BackboneFeatures(BaseImageFeatures):
     """Describe images by the features that a network computes before it decides for a class.
 
-    The network is one of torchvision without its classifier, which is its last fully connected
-    layer, or your own, as it is. Nothing is trained. With weights that were learned elsewhere a
-    mixture, or a linear model, of such features learns from few images.
+    The network is one of torchvision or your own. If its last layer is fully connected, it counts
+    as the classifier and is left out. Nothing is trained. With weights that were learned elsewhere
+    a mixture, or a linear model, of such features learns from few images.
 
     Parameters
     ----------
     backbone : str or torch.nn.Module, default="resnet18"
-        A name of `torchvision.models.list_models()`, or a network that maps images, a tensor
-        (n, n_channels, height, width), to features. It is copied and stays as it is; the copy is in
-        evaluation mode.
+        A name of `torchvision.models.list_models()`, or a network that takes images as a tensor
+        (n, n_channels, height, width). It is copied and stays as it is; the copy is in evaluation
+        mode.
 
     weights : str, default=None
         Name of weights that torchvision has for the backbone, such as `"DEFAULT"` or
@@ -131,7 +132,8 @@ class BackboneFeatures(BaseImageFeatures):
 
     Features at several places, maps (n, n_features, height, width) or tokens (n, n_tokens,
     n_features), are averaged over the places. `create_feature_extractor` of torchvision makes a
-    network that returns those of any layer.
+    network that returns those of any layer. If that is a fully connected one, put the network and
+    `torch.nn.Identity()` into a `torch.nn.Sequential`, so that it is kept.
 
     A pipeline with `memory` keeps the features of the training images. It identifies a network by
     its values.
@@ -144,12 +146,12 @@ class BackboneFeatures(BaseImageFeatures):
     >>> BackboneFeatures("shufflenet_v2_x0_5", random_state=0).fit_transform(X).shape
     (4, 1024)
 
-    A network of your own, without its classifier:
+    A network of your own:
 
     >>> from torch import nn
     >>> network = nn.Sequential(
     ...     nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
-    >>> BackboneFeatures(network[:-1]).fit_transform(X).shape
+    >>> BackboneFeatures(network).fit_transform(X).shape
     (4, 8)
     """
 

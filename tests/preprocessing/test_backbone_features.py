@@ -1,4 +1,4 @@
-"""BackboneFeatures: the input of the classifier of a network by name, the output of any other."""
+"""BackboneFeatures: what a network computes before its classifier."""
 
 import copy
 import pickle
@@ -54,17 +54,20 @@ def assert_same(first, second):
 # -- a network of one's own ---------------------------------------------------------------
 
 
-def test_features_are_what_the_network_returns():
+def test_features_are_what_the_classifier_is_given_or_what_the_network_returns():
     network = make_network()
+    before = copy.deepcopy(network)
+    before[-1][-1] = nn.Identity()
+    whole = nn.Sequential(network, nn.Identity())
     for dtype in (np.uint8, np.float32, np.float64):
         X = images(dtype=dtype)
-        fitted = BackboneFeatures(network, device="cpu").fit(X)
-        X_new = fitted.transform(X)
-        assert X_new.shape == (5, 4)
-        np.testing.assert_allclose(X_new, features_of(network, X), rtol=1e-4, atol=1e-5)
+        for taken, expected, n_features in ((network, before, 10), (whole, network, 4)):
+            X_new = BackboneFeatures(taken, device="cpu").fit(X).transform(X)
+            assert X_new.shape == (5, n_features)
+            np.testing.assert_allclose(X_new, features_of(expected, X), rtol=1e-4, atol=1e-5)
     X_new = BackboneFeatures(copy.deepcopy(network).to(torch.bfloat16)).fit_transform(X)
     assert X_new.dtype == np.float32
-    np.testing.assert_allclose(X_new, features_of(network, X), atol=0.1)
+    np.testing.assert_allclose(X_new, features_of(before, X), atol=0.1)
 
 
 def test_the_network_stays_as_it_is():
