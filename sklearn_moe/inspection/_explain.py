@@ -1,13 +1,12 @@
 """Why a mixture of experts predicts what it does for a row."""
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse, vstack
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 
 from .._compat import progress_bar
 from .._data.tables import Table, is_frame
@@ -23,8 +22,6 @@ from ._shapley import shapley_values
 @validate_params(
     {
         "rows": ["array-like", Count(0), None],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "max_permutations": [Count(1)],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     },
@@ -37,8 +34,6 @@ def explain(
     *,
     output: Any = None,
     background: Any = None,
-    tol: float = 0.02,
-    max_permutations: int = 1000,
     random_state: Any = 0,
     verbose: bool | int = 0,
 ) -> Explanation:
@@ -64,13 +59,6 @@ def explain(
     background : like X, default=None
         The rows that are compared with. None: 100 rows of X, by `random_state`, or all if there are
         fewer.
-
-    tol : float, default=0.02
-        Permutations are drawn until the standard errors are below this share of the standard
-        deviation of the predictions.
-
-    max_permutations : int, default=1000
-        So many permutations of the columns, and their reverses, are drawn for a row at most.
 
     random_state : int, RandomState instance or None, default=0
         For the background rows and the permutations: by default every call returns the same.
@@ -100,8 +88,9 @@ def explain(
     -----
     The parts are interventional Shapley values. The values of the row are put into each background
     row, column by column, in random order, and in the reverse order; a part is the mean change of
-    the prediction when its column is put in. Of up to five columns all subsets are computed,
-    without error.
+    the prediction when its column is put in. Permutations are drawn until the standard errors are
+    below 2 % of the standard deviation of the predictions, 1,000 for a row at most. Of up to five
+    columns all subsets are computed, without error.
 
     Log odds count probabilities below 1e-9 as 1e-9. Of counts (`loss="poisson"` or
     `family="poisson"`) the logarithm of the prediction is explained.
@@ -151,9 +140,7 @@ def explain(
     texts = np.array([column.texts(rows) for column in columns], dtype=object).T
     numbers = [np.full(len(rows), np.nan) if c.labels else c.values[rows] for c in columns]
     bar = progress_bar(iterable=rows, desc="explain", unit="row", disable=not verbose)
-    limits = tol, max_permutations
-    parts = _find_parts(outcome, explained, compared, bar, seed, limits)
-    *parts, is_rough = parts
+    parts = _find_parts(outcome, explained, compared, bar, seed)
     if len(outcome.which) == 1:
         parts = [part[..., 0] for part in parts]
     prediction, contribution, standard_error = parts
@@ -171,7 +158,6 @@ def explain(
         base=prediction - contribution.sum(axis=1),
         contribution=contribution,
         standard_error=standard_error,
-        is_rough=is_rough,
         prediction=prediction,
     )
 
@@ -232,8 +218,8 @@ class _Outcome:
         return np.log(predicted / others)[:, self.which]
 
 
-def _find_parts(outcome, explained, compared, rows, seed, limits):
-    """Return the predictions, their Shapley values with standard errors, and which are rough."""
+def _find_parts(outcome, explained, compared, rows, seed):
+    """Return the predictions, and their Shapley values with standard errors."""
     stacked = _stack(explained, compared)
     predicted = outcome.of(stacked)
     n_rows = explained.shape[0]
@@ -248,7 +234,7 @@ def _find_parts(outcome, explained, compared, rows, seed, limits):
         # The parts of a row do not depend on which others are explained.
         rng = np.random.default_rng([seed, place])
         values = predicted[n_rows:], predicted[row], explained.shape[1], rng
-        found.append(shapley_values(predict, *values, *limits))
+        found.append(shapley_values(predict, *values))
     return predicted[:n_rows], *map(np.array, zip(*found, strict=True))
 
 

@@ -66,9 +66,6 @@ class Explanation:
     standard_error : ndarray of shape (n_rows, n_columns)
         How far a part may be from what more permutations would give. 0 where it is exact.
 
-    is_rough : ndarray of bool of shape (n_rows,)
-        Whether `max_permutations` were drawn before the standard errors were as small as asked.
-
     prediction : ndarray of shape (n_rows,)
         The `outcome`.
     """
@@ -86,7 +83,6 @@ class Explanation:
     base: np.ndarray
     contribution: np.ndarray
     standard_error: np.ndarray
-    is_rough: np.ndarray
     prediction: np.ndarray
 
     def to_frame(self) -> Any:
@@ -223,8 +219,6 @@ class Explanation:
             lines = ["    " + "   ".join(row).rstrip() for row in cells]
             lines = lines[len(self.classes) < 2 : len(lines) - (not self.classes)]
             lines.insert(0, self._title(row))
-            if self.is_rough[row]:
-                lines.append("    (standard errors above tol: increase max_permutations)")
             texts.append("\n".join(lines))
         if len(self.rows) > _MOST_SHOWN:
             texts.append(f"... {len(self.rows) - _MOST_SHOWN} more rows")

@@ -8,13 +8,17 @@ from sklearn.utils import gen_batches
 _MOST_EXACT = 5
 # A variance is estimated by so many differences at least.
 _LEAST_DIFFERENCES = 50
+# Permutations are drawn until errors are below this share of the spread of predictions, and so
+# many at most.
+_TOLERANCE = 0.02
+_MOST_PERMUTATIONS = 1000
 # Smaller differences of predictions, as a share of their spread, are rounding.
 _ROUNDING = 1e-6
 # Numbers that are predicted from at once.
 _MOST_NUMBERS = 2**22
 
 
-def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_permutations):
+def shapley_values(predict, at_background, at_row, n_columns, rng):
     """Return what each column adds to a prediction, averaged over the background rows.
 
     Each permutation puts the values of the explained row, column by column, into a background row;
@@ -32,26 +36,21 @@ def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_perm
         The prediction for the explained row.
     n_columns : int
     rng : Generator
-    tol : float
-        The largest standard error, as a share of the standard deviation of predictions.
-    max_permutations : int
 
     Returns
     -------
     parts, standard_error : ndarray of shape (n_columns, n_outputs)
         The errors are 0 where all subsets were computed.
-    is_rough : bool
-        Whether the errors are still larger than `tol` asks.
     """
     n_background = len(at_background)
     at_once = _MOST_NUMBERS // n_columns
     if n_columns <= _MOST_EXACT:
         parts = _by_subsets(predict, at_background, at_row, n_columns, at_once)
-        return parts, np.zeros(parts.shape), False
+        return parts, np.zeros(parts.shape)
     spread = np.std([*at_background, at_row], axis=0)
     # Differences between permutations of the same background row tell the error.
     n_more = 2 * -(-_LEAST_DIFFERENCES // n_background)
-    most = max(n_more, 2 * (max_permutations // n_background // 2))
+    most = max(n_more, 2 * (_MOST_PERMUTATIONS // n_background // 2))
     parts = np.empty((0, n_background, n_columns, len(at_row)))
     while True:
         # The second of two permutations is the first one, turned by half of the columns: what comes
@@ -66,10 +65,9 @@ def shapley_values(predict, at_background, at_row, n_columns, rng, tol, max_perm
         is_exact = variance <= (_ROUNDING * spread) ** 2
         variance = np.where(is_exact, 0, variance + 0.1 * variance.mean(axis=0))
         error = np.sqrt(variance / (len(parts) * n_background))
-        is_rough = bool((error > tol * spread).any())
         n_more = min(len(parts), most - len(parts))
-        if not is_rough or n_more == 0:
-            return parts.mean(axis=(0, 1)), error, is_rough
+        if n_more == 0 or (error <= _TOLERANCE * spread).all():
+            return parts.mean(axis=(0, 1)), error
 
 
 def _by_subsets(predict, at_background, at_row, n_columns, at_once):

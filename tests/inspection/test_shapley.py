@@ -115,23 +115,18 @@ def test_standard_errors_tell_how_far_parts_are_from_exact_ones(forest):
     assert_allclose(total, model.predict(X[rows]), rtol=1e-9)
     spread = [np.std([*model.predict(background), p]) for p in explained.prediction]
     assert (explained.standard_error.max(axis=1) < 0.02 * np.array(spread)).all()
-    assert not explained.is_rough.any()
-    rough = explain(model, X, 0, tol=1e-4, max_permutations=200, random_state=1)
-    assert rough.is_rough.all()
-    assert "increase max_permutations" in str(rough)
-    assert "increase max_permutations" not in str(explained)
 
 
 def test_parts_of_a_row_depend_on_the_seed_only(forest):
     model, X = forest
-    several = explain(model, X, [3, 9], max_permutations=100)
-    alone = explain(model, X, 9, max_permutations=100)
+    several = explain(model, X, [3, 9])
+    alone = explain(model, X, 9)
     assert np.array_equal(several.contribution[1], alone.contribution[0])
-    other = explain(model, X, 9, max_permutations=100, random_state=1)
+    other = explain(model, X, 9, random_state=1)
     assert not np.array_equal(other.contribution, alone.contribution)
     X_other = np.concatenate([X, X[:50]])
-    same = explain(model, X_other, 9, background=X[:30], max_permutations=60)
-    given = explain(model, X, 9, background=X[:30], max_permutations=60)
+    same = explain(model, X_other, 9, background=X[:30])
+    given = explain(model, X, 9, background=X[:30])
     assert np.array_equal(same.contribution, given.contribution)
 
 
@@ -153,7 +148,7 @@ def test_true_columns_are_above_all_others(name):
     frame = pd.DataFrame(X, columns=[f"c{i}" for i in range(7)])
     frame["c4"] = np.where(X[:, 4] > 0, "up", "down")
     model = MoERegressor(3, max_iter=25, random_state=0).fit(frame, y)
-    found = explain(model, frame, np.arange(25), max_permutations=100).importance()
+    found = explain(model, frame, np.arange(25)).importance()
     assert {*found.index[: len(true)]} == {f"c{i}" for i in true}
     assert found["importance"].is_monotonic_decreasing
     assert (found["standard_error"] > 0).all()
@@ -161,7 +156,7 @@ def test_true_columns_are_above_all_others(name):
 
 def test_importance_is_the_mean_absolute_part(forest):
     model, X = forest
-    explained = explain(model, X, np.arange(10), max_permutations=100)
+    explained = explain(model, X, np.arange(10))
     found = explained.importance()
     size = np.abs(explained.contribution)
     place = explained.columns.index(found.index[0])
@@ -169,7 +164,7 @@ def test_importance_is_the_mean_absolute_part(forest):
     assert_allclose(found["importance"].iloc[0], size[:, place].mean())
     deviation = size[:, place].std(ddof=1) / np.sqrt(10)
     assert_allclose(found["standard_error"].iloc[0], deviation, rtol=0.05)
-    alone = explain(model, X, 3, max_permutations=100)
+    alone = explain(model, X, 3)
     error = alone.importance()["standard_error"].loc[[*alone.columns]]
     assert_allclose(error, alone.standard_error[0])
 
