@@ -35,6 +35,7 @@ from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
 from .._training.checkpoint import Checkpoint
 from .._training.finish import (
+    Fitted,
     describe_density,
     finish,
     finish_chunk,
@@ -49,7 +50,7 @@ from .._validation import warn
 from ..nn import build_mixture
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import use_generator
-from .fitted import Fitted, FittedMoE
+from .fitted import FittedMoE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -384,7 +385,9 @@ class Fit:
         if estimator.checkpoint is not None:
             # What was drawn by a stored fit is drawn again.
             weights = estimator.net_.module_.state_dict() if self.goes_on else None
-            place = FitCheckpoint.of(estimator.checkpoint)
+            place = estimator.checkpoint
+            if not isinstance(place, FitCheckpoint):
+                place = FitCheckpoint(place)
             data = *self.samples, self.learned._format
             found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
             self.checkpoint, self.random_state = found, found.random_state

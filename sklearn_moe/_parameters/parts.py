@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from sklearn.utils._param_validation import Interval
 
@@ -12,9 +12,6 @@ from .._validation import Count, HasNames, Names
 from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
 from ..nn.router_parts import GATES, NOISES
 from ..optim import SolverSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 AUTO = Names({"auto"})
 RATE = Interval(Real, 0, None, closed="left")
@@ -27,21 +24,6 @@ class _PartParams(HasNames):
     """
 
     _parameter_constraints: ClassVar[dict] = {}
-
-    @classmethod
-    def of(cls, choice: Any) -> "Self":
-        """Return such an object as it is, and the defaults for a name or anything else.
-
-        Parameters
-        ----------
-        choice : object
-            What the estimator was given.
-
-        Returns
-        -------
-        params : object of this class
-        """
-        return choice if isinstance(choice, cls) else cls(choice)
 
     def __eq__(self, other):
         return type(other) is type(self) and self.get_params() == other.get_params()
@@ -242,21 +224,6 @@ class FitCheckpoint:
             raise ValueError("checkpoint must be the path of a file or folder, got ''.")
         if not self.every >= 0:
             raise ValueError(f"every must be at least 0 seconds, got {self.every!r}.")
-
-    @classmethod
-    def of(cls, checkpoint: "CheckpointChoice") -> "FitCheckpoint":
-        """Return a checkpoint as it is, and one with the defaults for a path.
-
-        Parameters
-        ----------
-        checkpoint : str, os.PathLike or FitCheckpoint
-            A path, or a checkpoint.
-
-        Returns
-        -------
-        FitCheckpoint
-        """
-        return checkpoint if isinstance(checkpoint, FitCheckpoint) else cls(checkpoint)
 
 
 # What the parameters of these names may be: a registered name, or an object of the user's own.
