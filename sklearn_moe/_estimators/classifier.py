@@ -11,7 +11,6 @@ from sklearn.utils._param_validation import StrOptions
 from .._data import SamplesLike
 from .._data.targets import check_classes, learn_classes
 from .._parameters.estimator_params import documented
-from ..nn import LOSSES, LossSpec
 from .fit import BaseMoE
 
 __all__ = ["MoEClassifier"]
@@ -335,12 +334,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return special.log_expit(np.where(codes > 0, scores, -scores)).sum(axis=-1)
 
     def __sklearn_tags__(self):
-        """Declare that y may hold several labels, if the loss has a meaning for them."""
+        """Declare that y may hold several labels."""
         tags = super().__sklearn_tags__()
-        loss = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        kind = getattr(loss, "kind", "multilabel")  # of a head of one's own
-        has_labels = (
-            loss.multilabel is not None if isinstance(loss, LossSpec) else kind == "multilabel"
-        )
-        tags.classifier_tags.multi_label = has_labels
+        tags.classifier_tags.multi_label = True
         return tags

@@ -21,15 +21,7 @@ from .._data.tables import refuse_repeated_names
 from .._data.target_means import TargetMeans
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
-from .._parameters.parts import (
-    BalanceChoice,
-    CheckpointChoice,
-    ExpertChoice,
-    FitCheckpoint,
-    LossChoice,
-    RouterChoice,
-    SolverChoice,
-)
+from .._parameters import parts
 from .._parameters.plan import resolve
 from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
@@ -75,10 +67,10 @@ class BaseMoE(FittedMoE):
         self,
         n_experts: int | Literal["auto"] = "auto",
         *,
-        expert: ExpertChoice = "auto",
-        router: RouterChoice = "auto",
-        loss: LossChoice = "auto",
-        balance: BalanceChoice | None = None,
+        expert: parts.ExpertChoice = "auto",
+        router: parts.RouterChoice = "auto",
+        loss: parts.LossChoice = "auto",
+        balance: parts.BalanceChoice | None = None,
         learning_rate_init: float | Literal["auto"] = "auto",
         max_iter: int | Literal["auto"] = "auto",
         early_stopping: bool | Literal["auto", "out_of_bag"] = "auto",
@@ -94,14 +86,14 @@ class BaseMoE(FittedMoE):
         standardize: bool | Literal["auto"] = "auto",
         top_k: int | Literal["auto"] = "auto",
         expert_loss_weight: float | Literal["auto"] = "auto",
-        solver: SolverChoice = "auto",
+        solver: parts.SolverChoice = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float | Literal["auto"] | None = "auto",
         warm_start: bool = False,
         train_transform: Callable | None = None,
         callbacks: list | tuple | None = None,
-        checkpoint: CheckpointChoice | None = None,
+        checkpoint: parts.CheckpointChoice | None = None,
         device: str | torch.device = "auto",
     ):
         self.n_experts = n_experts
@@ -290,12 +282,6 @@ class Fit:
                 self.hurry()
         return step(self)
 
-    def make_generator(self):
-        """Return the source of noise at prediction, None without it."""
-        if not self.learned._noise_at_predict:
-            return None
-        return torch.Generator(self.net.device).manual_seed(self.learned._predict_seed)
-
     # -- what X and y mean --------------------------------------------------------------------
 
     def read(self, X, y, sample_weight, groups=None, classes=None):
@@ -386,8 +372,8 @@ class Fit:
             # What was drawn by a stored fit is drawn again.
             weights = estimator.net_.module_.state_dict() if self.goes_on else None
             place = estimator.checkpoint
-            if not isinstance(place, FitCheckpoint):
-                place = FitCheckpoint(place)
+            if not isinstance(place, parts.FitCheckpoint):
+                place = parts.FitCheckpoint(place)
             data = *self.samples, self.learned._format
             found = Checkpoint(place, estimator, data, self.plan, self.random_state, weights)
             self.checkpoint, self.random_state = found, found.random_state

@@ -78,7 +78,12 @@ def fit_pool(fit):
 
 def _fit_others(estimators, trees, fit):
     """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
-    model, hidden = fit.plan.model, find_hidden(fit.rows, fit.plan)
+    model, in_bag, hidden = fit.plan.model, fit.rows.in_bag, None
+    if in_bag is not None:
+        # For each row the member of the kinds that has not seen it, -1 if there is none.
+        trained = [n for k, n in enumerate(model.n_members) if k not in model.solved]
+        out_of_bag = ~in_bag[:, : min(trained, default=in_bag.shape[1])].cpu()
+        hidden = torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
     lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
     for kind, estimator in estimators.items():
         fit_members(fit, kind, estimator, _bags(fit, kind))
@@ -90,18 +95,6 @@ def _fit_others(estimators, trees, fit):
         if not fit_trees(fit, kind, _bags(fit, kind), is_worth):
             kept.remove(kind)
     return _learn_router(fit, lines, hidden, kept)
-
-
-def find_hidden(rows, plan):
-    """Return for each row the member of the kinds that has not seen it, -1 if there is none.
-
-    None if no row is hidden.
-    """
-    if rows.in_bag is None:
-        return None
-    trained = [n for k, n in enumerate(plan.model.n_members) if k not in plan.model.solved]
-    out_of_bag = ~rows.in_bag[:, : min(trained, default=rows.in_bag.shape[1])].cpu()
-    return torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
 
 
 def _bags(fit, kind):
