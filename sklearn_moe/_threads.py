@@ -74,24 +74,20 @@ class _Limit(threading.local):
         with state.lock:
             self.is_on = is_on
             if is_on and not state.n_limited:
-                libraries = _libraries(self.api, torch is not None)
-                state.before = [(library, library.num_threads) for library in libraries]
-                for library in libraries:
-                    library.set_num_threads(1)
+                state.limiter = _controller(self.api, torch is not None).limit(limits=1)
             state.n_limited += 1 if is_on else -1
             if not state.n_limited:
-                for library, n_threads in state.before:
-                    library.set_num_threads(n_threads)
+                state.limiter.restore_original_limits()
 
 
 def _new_state():
-    return SimpleNamespace(lock=threading.Lock(), n_limited=0, before=[])
+    return SimpleNamespace(lock=threading.Lock(), n_limited=0, limiter=None)
 
 
 _LIMITS = {"openmp": _Limit("openmp"), "blas": _Limit("blas", _new_state())}
 
 
 @cache
-def _libraries(api, with_torch):
-    """Return the libraries that have threads: to search all that are loaded takes 30 ms."""
-    return ThreadpoolController().select(user_api=api).lib_controllers
+def _controller(api, with_torch):
+    """Return what sets the threads of libraries: to search all that are loaded takes 30 ms."""
+    return ThreadpoolController().select(user_api=api)

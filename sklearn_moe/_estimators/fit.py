@@ -22,18 +22,13 @@ from .._data.tables import refuse_repeated_names
 from .._data.target_means import TargetMeans
 from .._data.validation import WeightsSeen, as_row_counts, check_training_data, hold_out
 from .._devices import default_torch_modes
-from .._parameters.parts import (
-    BalanceChoice,
-    ExpertChoice,
-    LossChoice,
-    RouterChoice,
-    SolverChoice,
-)
+from .._parameters import parts
 from .._parameters.plan import resolve
 from .._threads import threads_for
 from .._training.callbacks import Interrupts, Stopping, show_progress
 from .._training.checkpoint import Checkpoint
 from .._training.finish import (
+    Fitted,
     describe_density,
     finish,
     finish_chunk,
@@ -48,7 +43,7 @@ from .._validation import warn
 from ..nn import build_mixture
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import use_generator
-from .fitted import Fitted, FittedMoE
+from .fitted import FittedMoE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -73,10 +68,10 @@ class BaseMoE(FittedMoE):
         self,
         n_experts: int | Literal["auto"] = "auto",
         *,
-        expert: ExpertChoice = "auto",
-        router: RouterChoice = "auto",
-        loss: LossChoice = "auto",
-        balance: BalanceChoice | None = None,
+        expert: parts.ExpertChoice = "auto",
+        router: parts.RouterChoice = "auto",
+        loss: parts.LossChoice = "auto",
+        balance: parts.BalanceChoice | None = None,
         learning_rate_init: float | Literal["auto"] = "auto",
         max_iter: int | Literal["auto"] = "auto",
         early_stopping: bool | Literal["auto", "out_of_bag"] = "auto",
@@ -92,7 +87,7 @@ class BaseMoE(FittedMoE):
         standardize: bool | Literal["auto"] = "auto",
         top_k: int | Literal["auto"] = "auto",
         expert_loss_weight: float | Literal["auto"] = "auto",
-        solver: SolverChoice = "auto",
+        solver: parts.SolverChoice = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float | Literal["auto"] | None = "auto",
@@ -287,12 +282,6 @@ class Fit:
             except KeyboardInterrupt:
                 self.hurry()
         return step(self)
-
-    def make_generator(self):
-        """Return the source of noise at prediction, None without it."""
-        if not self.learned._noise_at_predict:
-            return None
-        return torch.Generator(self.net.device).manual_seed(self.learned._predict_seed)
 
     # -- what X and y mean --------------------------------------------------------------------
 

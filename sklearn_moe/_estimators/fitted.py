@@ -1,10 +1,9 @@
 """What a fitted estimator returns, as a mixture or as a module of torch, and how it is kept."""
 
 import copy
-from dataclasses import dataclass, field, fields
 from numbers import Number
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
 from .._training.density import density_of
+from .._training.finish import prediction_noise
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes, CategoryMeans
@@ -30,73 +30,9 @@ from ..nn.trees import FittedMembers
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Fitted", "FittedMoE"]
+__all__ = ["FittedMoE"]
 
 _VERSION = "_sklearn_moe_version"
-
-
-@dataclass
-class Fitted:
-    """What a fit has learned: attributes of an estimator by their names, once it has ended.
-
-    Those without a default are known of every fitted estimator; it cannot predict without them.
-    """
-
-    n_features_in_: int = field(init=False)
-    input_shape_: tuple[int, ...] = field(init=False)
-    resolved_params_: dict = field(init=False)
-    expert_kinds_: np.ndarray = field(init=False)
-    expert_load_: np.ndarray = field(init=False)
-    n_iter_: int = field(init=False)
-    net_: Any = field(init=False)
-    # What y means, and how X is read.
-    _target: Any = field(init=False)
-    _format: Any = field(init=False)
-    _dtype: str = field(init=False)
-    _scales: Any = field(init=False)
-    _weights_seen: Any = field(init=False)
-    # Seeds of the noise at prediction, and of a training that goes on.
-    _predict_seed: int = field(init=False)
-    _next_seed: int = field(init=False)
-    _noise_at_predict: bool = field(init=False)
-    # What cannot change while it is trained further.
-    _architecture: dict = field(init=False)
-
-    # Depending on the data and on the kind of fit.
-    _split_seed: int | None = None
-    classes_: Any = None
-    feature_names_in_: Any = None
-    oob_loss_curve_: Any = None
-    validation_scores_: Any = None
-    oob_prediction_: Any = None
-    oob_decision_function_: Any = None
-    # The density of numbers.
-    scale_: Any = None
-    scale_slope_: Any = None
-    dispersion_: Any = None
-    _n_measured: Any = None
-    _levels: Any = None
-
-    @classmethod
-    def of(cls, estimator):
-        """Return what a training that goes on keeps of a fitted estimator."""
-        fitted = cls()
-        for name in (*cls.always(), "classes_", "feature_names_in_"):
-            setattr(fitted, name, vars(estimator).get(name))
-        return fitted
-
-    @classmethod
-    def always(cls):
-        """Return the names of what every fitted estimator has."""
-        return [part.name for part in fields(cls) if not part.init]
-
-    def give_to(self, estimator):
-        """Set the attributes of an estimator; those of its last fit are gone."""
-        for part in fields(self):
-            vars(estimator).pop(part.name, None)
-        known = {name: value for name, value in vars(self).items() if value is not None}
-        # Columns that are not standardized have no scales.
-        vars(estimator).update({"_scales": None} | known)
 
 
 class FittedMoE(EstimatorParams):
@@ -113,10 +49,6 @@ class FittedMoE(EstimatorParams):
         _check_feature_names(self, X, reset=False)
         return check_samples(X, type(self).__name__, self._format)
 
-    def _noise(self):
-        """Return the source of noise at prediction."""
-        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
-
     @property
     def _density(self):
         """The density around the predictions of numbers, None if there is none."""
@@ -126,7 +58,7 @@ class FittedMoE(EstimatorParams):
         """Return what a method of the head makes of the mixture's outputs."""
         X, net = self._read(X), self.net_
         function = getattr(net.criterion_, method)
-        generator = self._noise() if self._noise_at_predict else None
+        generator = prediction_noise(self, net)
         return net.map_batches(lambda x: function(net.module_(x, generator).output), X)
 
     def _expert_outputs(self, X, method="predict"):
@@ -215,7 +147,7 @@ class FittedMoE(EstimatorParams):
             all experts are used, the one of largest gate.
         """
         X, route = self._read(X), self.net_.module_.route
-        generator = self._noise() if self._noise_at_predict else None
+        generator = prediction_noise(self, self.net_)
         chosen = self.net_.map_batches(lambda x: route(x, generator).ranking(), X)
         return chosen[:, 0] if chosen.shape[1] == 1 else chosen
 

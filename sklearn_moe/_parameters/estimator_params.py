@@ -397,7 +397,7 @@ class EstimatorParams(HasNames):
         params = super().get_params(deep=False)
         if deep:
             for name, kind in PARTS.items():
-                part = kind.of(params[name]).get_params()
+                part = _as_part(kind, params[name]).get_params()
                 params |= {f"{name}__{key}": value for key, value in part.items()}
         return params
 
@@ -416,14 +416,14 @@ class EstimatorParams(HasNames):
         """
         for name, kind in PARTS.items():
             if any(key.startswith(f"{name}__") for key in params):
-                params[name] = kind.of(params.get(name, getattr(self, name)))
+                params[name] = _as_part(kind, params.get(name, getattr(self, name)))
         return super().set_params(**params)
 
     def _validate_params(self):
         """Check the types of the parameters, those of the parts included."""
         super()._validate_params()
         for name, kind in PARTS.items():
-            kind.of(getattr(self, name))._validate_params()
+            _as_part(kind, getattr(self, name))._validate_params()
 
     def __sklearn_clone__(self):
         """Copy a transform by value, where scikit-learn would take it for an estimator."""
@@ -432,6 +432,11 @@ class EstimatorParams(HasNames):
         twin = BaseEstimator.__sklearn_clone__(shell)
         twin.train_transform = copy.deepcopy(self.train_transform)
         return twin
+
+
+def _as_part(kind, choice):
+    """Return an object of a part as it is, and its defaults for a name or anything else."""
+    return choice if isinstance(choice, kind) else kind(choice)
 
 
 documented = documented_by(EstimatorParams.__doc__)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from sklearn.utils._param_validation import Interval
 
@@ -11,9 +11,6 @@ from .._validation import Count, HasNames, Names
 from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
 from ..nn.router_parts import GATES, NOISES
 from ..optim import SolverSpec
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 AUTO = Names({"auto"})
 RATE = Interval(Real, 0, None, closed="left")
@@ -26,21 +23,6 @@ class _PartParams(HasNames):
     """
 
     _parameter_constraints: ClassVar[dict] = {}
-
-    @classmethod
-    def of(cls, choice: Any) -> "Self":
-        """Return such an object as it is, and the defaults for a name or anything else.
-
-        Parameters
-        ----------
-        choice : object
-            What the estimator was given.
-
-        Returns
-        -------
-        params : object of this class
-        """
-        return choice if isinstance(choice, cls) else cls(choice)
 
     def __eq__(self, other):
         return type(other) is type(self) and self.get_params() == other.get_params()

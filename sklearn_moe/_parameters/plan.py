@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from .._validation import accepts_argument, overrides, require_override
+from .._validation import accepts_argument, require_override
 from ..optim import SOLVERS, SolverSpec
 from .request import REQUESTS, Budget, DataProfile, budget_of
 
@@ -222,7 +222,7 @@ def _plan_model(request, defaults, budget):
     request.trunk, request.router = request.chosen["trunk"], router
     request.reads_vector = data.is_table or request.trunk is not None
     request.mixes = router.router_class.mixes_distributions and n_experts > 1
-    can_rehearse = data.is_table and overrides(request.head, nn.Head, "mix")
+    can_rehearse = data.is_table and request.can_mix
     request.rehearses = n_experts == 1 and can_rehearse and not request.is_pool
     _refuse_model(request, kinds, request.chosen["standardize"])
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")

@@ -163,16 +163,10 @@ class Density:
 
         Experts may predict the scale.
         """
-        errors = y - oob_mean
+        errors, n_outputs = y - oob_mean, self.target.n_targets
         y = mean + errors
         if self.has_scale:
             return parts, y, {}
-        self._measure_scale(parts, y, weight, oob_mean, errors)
-        return parts, y, {"scale_": self.scale, "scale_slope_": self.slope}
-
-    def _measure_scale(self, parts, y, weight, oob_mean, errors):
-        """Set the scale, and its slope, by errors."""
-        n_outputs = self.target.n_targets
         size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
         unit = np.maximum(size, _LEAST_SCALE) * self.target.scale
         # Of the logarithm of an error's size.
@@ -187,6 +181,7 @@ class Density:
 
         best = minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x
         self.scale = unit * np.exp(best)
+        return parts, y, {"scale_": self.scale, "scale_slope_": self.slope}
 
     def _levels_of(self, y, parts, weight):
         """Return the shares of the distributions below y, and the weight of each."""

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import logit
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble._base import _set_random_states
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 
@@ -80,7 +81,8 @@ def fit_members(fit, kind, estimator, in_bag):
     seeds = np.random.RandomState(fit.learned._predict_seed)
     members = []
     for bag in in_bag.T:
-        copy = _with_seeds(clone(estimator), seeds)
+        copy = clone(estimator)
+        _set_random_states(copy, seeds)
         if head.kind == "multilabel":
             copy = MultiOutputClassifier(copy)
         elif head.n_targets > 1 and head.kind == "regression":
@@ -146,13 +148,3 @@ def _weights_of(estimator, weight, is_weighted):
             "Use estimators whose `fit` does, or no weights."
         )
     return lambda part: {name: weight[part]}
-
-
-def _with_seeds(estimator, random_state):
-    """Set what is None of the sources of random numbers of an estimator, and of its parts."""
-    seeds = {
-        name: random_state.randint(2**31 - 1)
-        for name, value in sorted(estimator.get_params().items())
-        if name.split("__")[-1] == "random_state" and value is None
-    }
-    return estimator.set_params(**seeds)

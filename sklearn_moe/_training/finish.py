@@ -1,10 +1,13 @@
-"""What happens after the last epoch.
+"""What a fit has learned, and what happens after the last epoch.
 
 1. The experts of a pool, or its out-of-bag rows, have told what new rows are like (`pool`).
 2. The density around predictions of numbers is measured (`measure_density`).
 3. The load of each expert is counted, in the pass over the rows that predicts them if there is one.
 4. A fit that ended early or badly, or in which few experts are used, is warned of (`warn_of`).
 """
+
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +37,70 @@ _LEARNED = 0.9
 _OVERFIT = 0.1
 # Samples whose loss is computed at a time.
 _AT_ONCE = 2**16
+
+
+@dataclass
+class Fitted:
+    """What a fit has learned: attributes of an estimator by their names, once it has ended.
+
+    Those without a default are known of every fitted estimator; it cannot predict without them.
+    """
+
+    n_features_in_: int = field(init=False)
+    input_shape_: tuple[int, ...] = field(init=False)
+    resolved_params_: dict = field(init=False)
+    expert_kinds_: np.ndarray = field(init=False)
+    expert_load_: np.ndarray = field(init=False)
+    n_iter_: int = field(init=False)
+    net_: Any = field(init=False)
+    # What y means, and how X is read.
+    _target: Any = field(init=False)
+    _format: Any = field(init=False)
+    _dtype: str = field(init=False)
+    _scales: Any = field(init=False)
+    _weights_seen: Any = field(init=False)
+    # Seeds of the noise at prediction, and of a training that goes on.
+    _predict_seed: int = field(init=False)
+    _next_seed: int = field(init=False)
+    _noise_at_predict: bool = field(init=False)
+    # What cannot change while it is trained further.
+    _architecture: dict = field(init=False)
+
+    # Depending on the data and on the kind of fit.
+    _split_seed: int | None = None
+    classes_: Any = None
+    feature_names_in_: Any = None
+    oob_loss_curve_: Any = None
+    validation_scores_: Any = None
+    oob_prediction_: Any = None
+    oob_decision_function_: Any = None
+    # The density of numbers.
+    scale_: Any = None
+    scale_slope_: Any = None
+    dispersion_: Any = None
+    _n_measured: Any = None
+    _levels: Any = None
+
+    @classmethod
+    def of(cls, estimator):
+        """Return what a training that goes on keeps of a fitted estimator."""
+        fitted = cls()
+        for name in (*cls.always(), "classes_", "feature_names_in_"):
+            setattr(fitted, name, vars(estimator).get(name))
+        return fitted
+
+    @classmethod
+    def always(cls):
+        """Return the names of what every fitted estimator has."""
+        return [part.name for part in fields(cls) if not part.init]
+
+    def give_to(self, estimator):
+        """Set the attributes of an estimator; those of its last fit are gone."""
+        for part in fields(self):
+            vars(estimator).pop(part.name, None)
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        # Columns that are not standardized have no scales.
+        vars(estimator).update({"_scales": None} | known)
 
 
 def finish(fit, found=None):
@@ -100,12 +167,19 @@ def _describe_training(fit, load=None):
         learned.validation_scores_ = scores
 
 
+def prediction_noise(learned, net):
+    """Return the source of noise at prediction, None without it."""
+    if not learned._noise_at_predict:
+        return None
+    return torch.Generator(net.device).manual_seed(learned._predict_seed)
+
+
 def _count_load(fit):
     """Return the weight of the rows that each expert computes, or of its part in them."""
     if fit.net.module_.router is None:
         return fit.rows.weight.sum(0, True).cpu().numpy()
     route = fit.net.module_.route
-    generator = fit.make_generator()
+    generator = prediction_noise(fit.learned, fit.net)
     loads = fit.net.map_batches(
         lambda x, weight: route(x, generator).per_expert(weight).unsqueeze(0),
         fit.rows,
@@ -125,7 +199,7 @@ def describe_density(fit, rows):
     net, head, module = fit.net, fit.net.criterion_, fit.net.module_
     if density_of(head, fit.learned._target, {}) is None:
         return None
-    generator = fit.make_generator()
+    generator = prediction_noise(fit.learned, net)
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y = some.y.double().cpu().numpy()
     parts = net.map_batches(lambda x: head.parts(module(x, generator).output), some)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
-from torch import Tensor
 
 from .._data.router import (
     N_FOLDS,
@@ -78,7 +77,12 @@ def fit_pool(fit):
 
 def _fit_others(estimators, trees, fit):
     """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
-    model, hidden = fit.plan.model, find_hidden(fit.rows, fit.plan)
+    model, in_bag, hidden = fit.plan.model, fit.rows.in_bag, None
+    if in_bag is not None:
+        # For each row the member of the kinds that has not seen it, -1 if there is none.
+        trained = [n for k, n in enumerate(model.n_members) if k not in model.solved]
+        out_of_bag = ~in_bag[:, : min(trained, default=in_bag.shape[1])].cpu()
+        hidden = torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
     lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
     for kind, estimator in estimators.items():
         fit_members(fit, kind, estimator, _bags(fit, kind))
@@ -90,18 +94,6 @@ def _fit_others(estimators, trees, fit):
         if not fit_trees(fit, kind, _bags(fit, kind), is_worth):
             kept.remove(kind)
     return _learn_router(fit, lines, hidden, kept)
-
-
-def find_hidden(rows, plan):
-    """Return for each row the member of the kinds that has not seen it, -1 if there is none.
-
-    None if no row is hidden.
-    """
-    if rows.in_bag is None:
-        return None
-    trained = [n for k, n in enumerate(plan.model.n_members) if k not in plan.model.solved]
-    out_of_bag = ~rows.in_bag[:, : min(trained, default=rows.in_bag.shape[1])].cpu()
-    return torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
 
 
 def _bags(fit, kind):
@@ -203,40 +195,20 @@ class BagStep(Step):
 # -- the router, by what members say of rows that they have not seen ------------------------------
 
 
-class _Unseen(NamedTuple):
-    """Outputs for rows that are new to those who made them."""
-
-    outputs: Tensor  # (n_rows, n_parts, n_outputs), in float64
-    kind_of: Tensor  # (n_parts,)
-    shares: Tensor  # (n_parts,), that of a part in its kind
-
-    @classmethod
-    def of(cls, outputs, counts):
-        """Return the outputs of so many parts of each kind."""
-        counts = torch.tensor(counts)
-        kind_of = torch.arange(len(counts)).repeat_interleave(counts)
-        return cls(outputs, kind_of, 1 / counts[kind_of].double())
-
-    def values(self, head, y):
-        """Return what the loss of a mixture of kinds depends on, and that loss."""
-        values, losses = head.mixing_parts(self.outputs, y)
-        sums = values.new_zeros(len(values), int(self.kind_of.max()) + 1, values.shape[2])
-        return sums.index_add(1, self.kind_of, values * self.shares.unsqueeze(1)), losses
-
-    def mix(self, head, gates):
-        """Return the output of the mixture by gates of the kinds, (n_rows, n_kinds)."""
-        gates = torch.from_numpy(gates)[:, self.kind_of] * self.shares
-        return head.mix(gates.log().log_softmax(1), self.outputs)
-
-
 @torch.no_grad()
 def _predict_unseen(net, rows, lines, hidden, kinds):
-    """Return the outputs for rows by members that have not seen them; by all, if hidden is None."""
+    """Return outputs for rows, (n_rows, n_kinds, n_members, n_outputs), in float64.
+
+    They are those of the member of each kind that has not seen a row; of all members, if hidden is
+    None. A line has no others: its outputs are repeated.
+    """
     pool = net.module_
 
     def outputs_of_all(x):
         x = pool.encode(x)
-        return torch.cat([pool.outputs_of(kind, x) for kind in kinds], 1).double()
+        each = [pool.outputs_of(kind, x).double() for kind in kinds]
+        n_members = max(outputs.shape[1] for outputs in each)
+        return torch.stack([outputs.expand(-1, n_members, -1) for outputs in each], 1)
 
     def outputs_of(x, hidden):
         x = pool.encode(x)
@@ -250,15 +222,23 @@ def _predict_unseen(net, rows, lines, hidden, kinds):
             else:
                 members = pool.outputs_of(kind, x)[torch.arange(len(x)), hidden.clamp(min=0)]
                 parts.append(members.cpu().double())
-        return torch.stack(parts, 1)
+        return torch.stack(parts, 1).unsqueeze(2)
 
     if hidden is None:
-        outputs = torch.from_numpy(net.map_batches(outputs_of_all, rows))
-        counts = [len(pool.experts[kind]) for kind in kinds]
-    else:
-        outputs = torch.from_numpy(net.map_batches(outputs_of, rows, hidden))
-        counts = [1] * len(kinds)
-    return _Unseen.of(outputs, counts)
+        return torch.from_numpy(net.map_batches(outputs_of_all, rows))
+    return torch.from_numpy(net.map_batches(outputs_of, rows, hidden))
+
+
+def _mixing_parts(head, outputs, y):
+    """Return what the loss of a mixture of kinds depends on, and that loss."""
+    values, losses = head.mixing_parts(outputs.flatten(1, 2), y)
+    return values.unflatten(1, outputs.shape[1:3]).mean(2), losses
+
+
+def _mix(head, gates, outputs):
+    """Return the output of the mixture by gates of the kinds, (n_rows, n_kinds)."""
+    gates = torch.from_numpy(gates).unsqueeze(2).expand(outputs.shape[:3])
+    return head.mix(gates.flatten(1).log().log_softmax(1), outputs.flatten(1, 2))
 
 
 def _line_outputs(z, hidden, coef, intercept):
@@ -290,12 +270,11 @@ def _is_worth(fit, lines, hidden, others, outputs):
         return True
     drawn = rows.take(places.to(rows.y.device), rows.y.device)
     found = _predict_unseen(net, drawn, lines, hidden, others)
-    n_others, y, weight = len(others), drawn.y.cpu(), rows.counts()[places]
-    outputs = torch.cat([found.outputs, outputs[:, :1].double()], 1)
-    counts = [*torch.bincount(found.kind_of), 1]
-    values, losses = _Unseen.of(outputs, counts).values(head, y)
+    y, weight = drawn.y.cpu(), rows.counts()[places]
+    outputs = outputs[:, None, :1].double().expand(-1, -1, found.shape[2], -1)
+    values, losses = _mixing_parts(head, torch.cat([found, outputs], 1), y)
     no_features, mixed = np.zeros((len(y), 0)), []
-    for part in (values[:, :n_others], values):
+    for part in (values[:, : len(others)], values):
         weights = fit_router(part, losses, weight, no_features, np.arange(len(y)))
         mixed.append(mixed_losses(part, losses, weights.gates(no_features)))
     gain = mixed[0] - mixed[1]
@@ -322,14 +301,13 @@ def _learn_router(fit, lines, hidden, kept):
     if not len(places):
         return None, PoolFit(rows)
     unseen = _predict_unseen(net, rows, lines, hidden, kept)
-    n_numbers = unseen.outputs[0].numel() + pool.router.weight.shape[1]
+    n_numbers = unseen[0].numel() + pool.router.weight.shape[1]
     n_most = min(_N_ROUTER_ROWS, max(1, _MOST_NUMBERS // n_numbers))
     places = places[draw_rows(len(places), n_most)]
-    some = unseen._replace(outputs=unseen.outputs[places])
     drawn = rows.take(torch.from_numpy(places).to(rows.y.device), rows.y.device)
     y, weight = drawn.y.cpu(), rows.counts()[places]
     features = _features(net, drawn)
-    values, losses = some.values(head, y)
+    values, losses = _mixing_parts(head, unseen[places], y)
     # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
     # be as good by chance: the mean of several kinds is the better guess.
     is_wide = features.shape[1] >= len(rows.y)
@@ -341,14 +319,14 @@ def _learn_router(fit, lines, hidden, kept):
     pool.router.weight[kept] = torch.from_numpy(weights.slopes).to(pool.router.weight)
     pool.router.bias[kept] = torch.from_numpy(weights.intercept).to(pool.router.bias)
     if pool.sharpness is not None:
-        sharpen(net, some.mix(head, gates), y, weight)
+        sharpen(net, _mix(head, gates, unseen[places]), y, weight)
     loss = float(np.average(mixed_losses(values, losses, gates), weights=weight))
     if hidden is None:
         return weights, PoolFit(rows, loss=loss)
     depends = weights.slopes.any()
     every = _features(net, rows) if depends else np.zeros((len(rows.y), features.shape[1]))
     gates = weights.gates(every)
-    mixed = unseen.mix(head, gates)
+    mixed = _mix(head, gates, unseen)
     if pool.sharpness is not None:
         mixed = mixed * pool.sharpness.cpu()
     predictions = head.predict(mixed).to(net.dtype).numpy()
