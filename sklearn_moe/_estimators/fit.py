@@ -283,6 +283,12 @@ class Fit:
                 self.hurry()
         return step(self)
 
+    def make_generator(self):
+        """Return the source of noise at prediction, None without it."""
+        if not self.learned._noise_at_predict:
+            return None
+        return torch.Generator(self.net.device).manual_seed(self.learned._predict_seed)
+
     # -- what X and y mean --------------------------------------------------------------------
 
     def read(self, X, y, sample_weight, groups=None, classes=None):

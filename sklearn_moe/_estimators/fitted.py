@@ -19,7 +19,6 @@ from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
 from .._training.density import density_of
-from .._training.finish import prediction_noise
 from .._validation import warn
 from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes, CategoryMeans
@@ -49,6 +48,10 @@ class FittedMoE(EstimatorParams):
         _check_feature_names(self, X, reset=False)
         return check_samples(X, type(self).__name__, self._format)
 
+    def _noise(self):
+        """Return the source of noise at prediction."""
+        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
+
     @property
     def _density(self):
         """The density around the predictions of numbers, None if there is none."""
@@ -58,7 +61,7 @@ class FittedMoE(EstimatorParams):
         """Return what a method of the head makes of the mixture's outputs."""
         X, net = self._read(X), self.net_
         function = getattr(net.criterion_, method)
-        generator = prediction_noise(self, net)
+        generator = self._noise() if self._noise_at_predict else None
         return net.map_batches(lambda x: function(net.module_(x, generator).output), X)
 
     def _expert_outputs(self, X, method="predict"):
@@ -147,7 +150,7 @@ class FittedMoE(EstimatorParams):
             all experts are used, the one of largest gate.
         """
         X, route = self._read(X), self.net_.module_.route
-        generator = prediction_noise(self, self.net_)
+        generator = self._noise() if self._noise_at_predict else None
         chosen = self.net_.map_batches(lambda x: route(x, generator).ranking(), X)
         return chosen[:, 0] if chosen.shape[1] == 1 else chosen
 

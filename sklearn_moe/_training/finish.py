@@ -167,19 +167,12 @@ def _describe_training(fit, load=None):
         learned.validation_scores_ = scores
 
 
-def prediction_noise(learned, net):
-    """Return the source of noise at prediction, None without it."""
-    if not learned._noise_at_predict:
-        return None
-    return torch.Generator(net.device).manual_seed(learned._predict_seed)
-
-
 def _count_load(fit):
     """Return the weight of the rows that each expert computes, or of its part in them."""
     if fit.net.module_.router is None:
         return fit.rows.weight.sum(0, True).cpu().numpy()
     route = fit.net.module_.route
-    generator = prediction_noise(fit.learned, fit.net)
+    generator = fit.make_generator()
     loads = fit.net.map_batches(
         lambda x, weight: route(x, generator).per_expert(weight).unsqueeze(0),
         fit.rows,
@@ -199,7 +192,7 @@ def describe_density(fit, rows):
     net, head, module = fit.net, fit.net.criterion_, fit.net.module_
     if density_of(head, fit.learned._target, {}) is None:
         return None
-    generator = prediction_noise(fit.learned, net)
+    generator = fit.make_generator()
     some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
     y = some.y.double().cpu().numpy()
     parts = net.map_batches(lambda x: head.parts(module(x, generator).output), some)
