@@ -11,16 +11,16 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_350,
+    "lines of code outside paper": 11_960,
     "lines of code of paper": 4_200,
-    "lines of code of tests": 11_930,
+    "lines of code of tests": 11_780,
     "lines of the largest file": 650,
-    "constants that are numbers": 106,
+    "constants that are numbers": 107,
     "rooms": 20,
-    "arrows between rooms": 56,
-    "files of a fit": 34,
-    "functions of a fit": 238,
-    "files of a prediction": 12,
+    "arrows between rooms": 55,
+    "files of a fit": 27,
+    "functions of a fit": 233,
+    "files of a prediction": 11,
     "functions of a prediction": 25,
 }
 OUTSIDE = [path for path in FILES if room(path) != "paper"]

@@ -20,8 +20,10 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe._data.tables import Table
 from sklearn_moe.inspection import RegionRules, region_rules
 from sklearn_moe.metrics import specialization_report
+from sklearn_moe.metrics._words import Conditions
 
 STUMP = DecisionTreeClassifier(max_depth=1, random_state=0)
 COEF = np.array([[0, 1, 2, 0, 0], [1, -1, 0, 3, 0], [2, 0, -2, -2, 1.0]])  # the intercept first
@@ -226,6 +228,13 @@ def test_sparse_and_integer_columns():
         assert rules.where == (("x7 <= 1",), ("x7 > 1",))
         assert rules.terms[:2] == ("x4", "x2")
         assert_allclose(rules.coef[:, :2], [[-3, 0], [0, 1]], atol=1e-9)
+
+
+def test_the_union_of_two_ranges_has_what_lies_between():
+    column = Conditions(Table(np.arange(10.0)[:, np.newaxis])[0], is_category=False)
+    for ranges in (((2, 5), (7, 9)), ((7, 9), (2, 5)), ((2, 9), (3, 4))):
+        assert column.union(*ranges) == (2, 9)
+        assert np.flatnonzero(column.holds(column.union(*ranges))).tolist() == [*range(3, 10)]
 
 
 def test_words_have_few_conditions_and_say_how_right_they_are():
