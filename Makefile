@@ -2,6 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
+# Modules are compiled once, also where the environment says never: each process of the tests, and each
+# that a test starts, imports thousands. Nothing is written to the checkout.
+export PYTHONDONTWRITEBYTECODE =
+export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/compiled
 
 .PHONY: demo paper test test-slow test-all test-recipes test-gpu test-kernels test-lowest \
 	test-newest lint docs benchmarks release-check clean

