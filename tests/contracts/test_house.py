@@ -11,15 +11,15 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 11_960,
+    "lines of code outside paper": 12_050,
     "lines of code of paper": 4_200,
-    "lines of code of tests": 11_780,
+    "lines of code of tests": 12_300,
     "lines of the largest file": 650,
-    "constants that are numbers": 107,
+    "constants that are numbers": 112,
     "rooms": 20,
     "arrows between rooms": 55,
     "files of a fit": 27,
-    "functions of a fit": 233,
+    "functions of a fit": 240,
     "files of a prediction": 11,
     "functions of a prediction": 25,
 }
