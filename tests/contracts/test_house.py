@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_050,
+    "lines of code outside paper": 12_300,
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_300,
     "lines of the largest file": 650,
@@ -19,7 +19,7 @@ LIMITS = {
     "rooms": 20,
     "arrows between rooms": 55,
     "files of a fit": 27,
-    "functions of a fit": 240,
+    "functions of a fit": 245,
     "files of a prediction": 11,
     "functions of a prediction": 25,
 }
