@@ -95,7 +95,7 @@ class TargetMeans:
         columns = [column for column, values in pairs if len(values) > _MOST_ONE_HOT]
         return cls(columns, categories.columns) if columns else None
 
-    def fit_transform(self, X, y, n_targets, weight, groups):
+    def fit_transform(self, X, y, n_targets, weight, groups, earlier=None):
         """Learn the means, and return X with those of other folds.
 
         Parameters
@@ -109,7 +109,12 @@ class TargetMeans:
         weight : ndarray of shape (n_samples,)
             For how many rows each stands.
         groups : ndarray of shape (n_samples,) or None
+        earlier : TargetMeans or None, default=None
+            Those of a fit that goes on: its experts read as many columns, so that the same slopes
+            are learned, whether they differ by more than chance or not.
         """
+        # Rows may be a view, of which columns cannot be read.
+        X = X[:]
         if y.ndim == 1:
             # Of two classes one says it all.
             y = np.eye(n_targets)[y][:, int(n_targets == 2) :]
@@ -123,20 +128,21 @@ class TargetMeans:
         folds = _draw_folds(X, groups)[:, np.newaxis] == np.arange(N_FOLDS)
         mean = (weight * y).sum(0) / weight.sum()
         self.tables, self.slopes, found = [], [], []
-        for column in self.columns:
+        for place, column in enumerate(self.columns):
             codes = X[:, column]
             n_categories = 1 + int(np.nanmax(codes, initial=0))
             codes = np.where(np.isnan(codes), n_categories, codes).astype(int)
             rows = codes, weight, folds, n_categories
             table, of_rows = _find_deviations(y, *rows)
             slopes, products = {}, np.zeros(y.shape)
-            for number in self.units:
+            for number in self.units if earlier is None else earlier.slopes[place]:
                 z = self._standardize(X, number)
                 sums = _Sums.of(codes, z, weight, n_categories)
                 center = sums.y / np.where(sums.weight > 0, sums.weight, 1)
                 z = z - center[codes]
-                differences, of_others = _find_deviations((y - mean) * z, *rows, _LEAST_DIFFERENCE)
-                if differences.any():
+                least = _LEAST_DIFFERENCE if earlier is None else 0
+                differences, of_others = _find_deviations((y - mean) * z, *rows, least)
+                if differences.any() or earlier is not None:
                     slopes[number] = np.column_stack([center, differences])
                     products += of_others * z
             self.tables.append(mean + table)
@@ -146,7 +152,7 @@ class TargetMeans:
 
     def transform(self, X):
         """Return X with the first mean in place of a code, and the others behind all columns."""
-        found = []
+        X, found = X[:], []
         for column, table, slopes in zip(self.columns, self.tables, self.slopes, strict=True):
             codes = X[:, column]
             is_known = (codes >= 0) & (codes < len(table) - 1)

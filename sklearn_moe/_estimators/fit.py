@@ -348,7 +348,8 @@ class Fit:
             return samples.X
         counts = as_row_counts(samples.weight)
         n_targets = learned._target.n_targets
-        X = means.fit_transform(samples.X, samples.y, n_targets, counts, samples.groups)
+        options = n_targets, counts, samples.groups, found.means
+        X = means.fit_transform(samples.X, samples.y, *options)
         learned._format = found._replace(means=means, input_shape=X.shape[1:])
         return X
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import brief_fits
+from helpers import brief_fits, predictions, weights_of
+from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -145,3 +146,35 @@ def test_chunks_and_warm_starts():
     warm = MoEClassifier(expert="linear", n_experts=1, warm_start=True, random_state=0)
     first = warm.fit(frame, y).predict_proba(frame)
     np.testing.assert_allclose(warm.fit(frame, y).predict_proba(frame), first, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers", "chunks"])
+def test_rows_of_weight_0_are_as_if_not_there(kind):
+    frame, odds, y = made_up(400)
+    weight = np.random.default_rng(0).integers(3, size=400).astype(float)
+    weight[frame["town"] == "t7"] = 0
+    frame["town"] = frame["town"].astype("category")
+    options = {"expert": "linear", "n_experts": 1, "random_state": 0}
+    model = MoERegressor(**options) if kind == "numbers" else MoEClassifier(**options)
+    target, found = (odds if kind == "numbers" else y), []
+    kept = weight > 0
+    for rows in (slice(None), kept):
+        if kind == "chunks":
+            model = clone(model).partial_fit(frame[rows], target[rows], [0, 1], weight[rows])
+            model.partial_fit(frame[rows], target[rows], sample_weight=weight[rows])
+        else:
+            model.fit(frame[rows], target[rows], weight[rows])
+        found.append(predictions(model, frame))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_warm_starts_read_as_many_columns_as_the_first_fit():
+    """Whatever slopes differ in the rows of the second fit."""
+    frame, y, _ = crossed(1000)
+    flat, sizes = np.random.default_rng(0).normal(size=1000), []
+    for first, second in ((y, flat), (flat, y), (y, y)):
+        warm = MoERegressor(expert="linear", n_experts=1, warm_start=True, random_state=0)
+        sizes.append(len(weights_of(warm.fit(frame, first))))
+        assert len(weights_of(warm.fit(frame[::-1], second[::-1]))) == sizes[-1]
+        assert np.isfinite(warm.predict(frame)).all()
+    assert sizes[0] == sizes[2] > sizes[1]
