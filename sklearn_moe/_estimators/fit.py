@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -398,11 +397,6 @@ class Fit:
                 seed,
                 stratify=self.learned._target.kind == "classes",
             )
-        if self.plan.training.n_rehearsing and not self.goes_on:
-            # As many epochs as a single network should learn.
-            found = {"max_iter": self._rehearse(), "tol": None}
-            training, resolved = replace(self.plan.training, **found), self.plan.resolved | found
-            self.plan = replace(self.plan, training=training, resolved=resolved)
 
     def _resolve(self, known=()):
         weight = self.samples.weight / self.learned._weights_seen.mean
@@ -428,33 +422,6 @@ class Fit:
                 "(warm_start=False) from the start. A new solver can go on with the weights by "
                 "fit with warm_start=True."
             )
-
-    def _rehearse(self):
-        """Return after how many epochs a single network is best.
-
-        Some such networks are trained, until the loss of each sample by the network that is not
-        trained on it ceases to fall.
-        """
-        rehearsal = copy.copy(self)
-        rehearsal.learned = copy.copy(self.learned)
-        rehearsal.estimator = type(self.estimator)(**self.estimator.get_params(deep=False))
-        rehearsal.estimator.set_params(
-            n_experts=self.plan.training.n_rehearsing,
-            expert=self.plan.model.expert,
-            router="soft",
-            balance=None,
-            expert_loss_weight=1.0,
-            callbacks=None,
-            verbose=0,
-        )
-        rehearsal.checkpoint = rehearsal.validation = rehearsal.progress = None
-        rehearsal.plan = rehearsal._resolve()
-        rehearsal.head = None
-        rehearsal.build()
-        rehearsal.train()
-        if rehearsal.hurries:
-            raise KeyboardInterrupt
-        return 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
 
     # -- the net and its rows -----------------------------------------------------------------
 
@@ -505,7 +472,7 @@ class Fit:
     def _draw_net(self, seed):
         """Return a net with drawn weights, on the CPU."""
         learned, plan = self.learned, self.plan
-        model = {name: value for name, value in vars(plan.model).items() if name != "solved"}
+        model = {name: value for name, value in vars(plan.model).items() if name != "fitted_by"}
         router = plan.model.router
         training = plan.training
         solver = training.solver

@@ -75,17 +75,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
           which are not trained on it and are tested on it: in a pool for a member of each kind, and
           each kind stops for itself; otherwise for a tenth of the experts, at least one (a quarter
           of them up to 500 samples), whose mixture is tested. Equal samples are out-of-bag for the
-          same experts. The test needs almost no time. Needs `router="soft"` and several experts; or
-          a table and `n_experts=1`: then eight such networks are trained out-of-bag to find the
-          best number of epochs, and the single network is trained for as many epochs on all
-          samples;
+          same experts. The test needs almost no time. Needs a pool, or `router="soft"` and several
+          experts;
         - True: `validation_fraction` of the training samples are held out, and tested by the loss
           if X is a table, by the squared error otherwise;
         - False: the training loss decides when to stop, and no weights are restored. In a pool
           samples are hidden nevertheless, for the router.
 
-        "auto" is "out_of_bag" for a table with one expert, or with several experts,
-        `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
+        "auto" is "out_of_bag" in a pool, and for a table with several experts, `router="soft"` and
+        `expert_loss_weight` above 0. It is True for other tables with several
         experts, because specialized experts give poor out-of-bag estimates, if ten or more samples
         are held out. Otherwise it is False.
 

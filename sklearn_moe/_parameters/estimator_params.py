@@ -27,10 +27,10 @@ class EstimatorParams(HasNames):
     Parameters
     ----------
     n_experts : int, default="auto"
-        Number of experts, M. With 1 there is no router, and the model is the single expert. "auto"
-        is the number of kinds in a pool (see `expert`), and 8 otherwise. Of a list the first M
-        kinds are a pool, and more than there are kinds are refused. On a table with
-        `expert="auto"`, M networks are of the kind "mlp".
+        Number of experts, M. With 1 there is no router, and the model is the single expert, on a
+        table a pool of one kind (see `expert`). "auto" is the number of kinds in a pool, and 8
+        otherwise. Of a list the first M kinds are a pool, and more than there are kinds are
+        refused. On a table with `expert="auto"`, M networks are of the kind "mlp".
 
     expert : str, callable, ExpertSpec or a list of these and of estimators, default="auto"
         Network of an expert, or a list of kinds:
@@ -66,13 +66,12 @@ class EstimatorParams(HasNames):
         member lowers the loss of unseen rows by half a per cent and by more than chance; otherwise
         their weight is 0.
 
-        A list of several kinds on a table is a pool, as are `[estimator]`, "trees", and "linear"
-        with `n_experts=1`. Its kinds are fitted one after the other. A kind of networks, trees or
-        an estimator is a bag of five members of equal weight, four from 2,000 rows on and two
-        from 10,000 on, with other rows hidden from each; "linear" is a `Ridge`,
-        `LogisticRegression` or `PoissonRegressor`. Then the router is learned from what they
-        predict of rows that they did not see. In the end the networks are trained on all rows for
-        40 % as many epochs as were best.
+        Several kinds on a table are a pool, as is a single one with `n_experts=1`. Its kinds are
+        fitted one after the other. A kind of networks, trees or an estimator is a bag of five
+        members of equal weight, four from 2,000 rows on and two from 10,000 on, with other rows
+        hidden from each; "linear" is a `Ridge`, `LogisticRegression` or `PoissonRegressor`. Then
+        the router is learned from what they predict of rows that they did not see. In the end the
+        networks are trained on all rows for 40 % as many epochs as were best.
 
         A pool is excluded by another router than "soft", `balance`, `router__learning_rate`,
         `router__network`, an `expert_loss_weight` below 1, `standardize=False`, a trunk,
@@ -161,8 +160,7 @@ class EstimatorParams(HasNames):
         Shape of a sample, as `sample_shape` reads it.
 
     resolved_params_ : dict
-        The values of all parameters that can be "auto": with `n_experts=1` and "out_of_bag",
-        `max_iter` is the number of epochs that was found.
+        The values of all parameters that can be "auto".
 
     n_iter_ : int
         Number of epochs run, of a pool the sum over its kinds of networks, without their last
@@ -283,14 +281,11 @@ class EstimatorParams(HasNames):
         (1 - w) * loss of the mixture + w * mean of the losses of the experts, over all samples that
         an expert is trained on, whatever the gate is. With 0 an expert may be poor outside its own
         part of the samples. With 1 the router is not trained with the experts: in a pool it is
-        learned after them; experts of one kind are an ensemble with equal gates. Routers other than
-        "soft" allow 0 only.
+        learned after them, otherwise all gates are equal. Routers other than "soft" allow 0 only.
 
-        With several experts and `router="soft"`, "auto" is 1 for a table, 0.7 after a trunk, and 0
-        if all experts are linear, because a linear expert can learn only a part of the samples.
-        On a table it is also 0.7 with a `balance`, `router__learning_rate` or `router__network`,
-        which act on a router that is trained with the experts, and are refused beside 1. Otherwise
-        it is 0.
+        "auto" is 1 in a pool; 0.7 for several experts with `router="soft"` on a table or after a
+        trunk, but 0 if all are linear, because a linear expert can learn only a part of the
+        samples; otherwise 0.
 
     solver : str, callable, SolverSpec or SolverParams, default="auto"
         How the weights are trained:

@@ -35,8 +35,8 @@ class ModelPlan:
     kinds: tuple[tuple[nn.ExpertSpec, dict[str, Any]], ...]
     # Of each kind of a pool; None: no pool.
     n_members: tuple[int, ...] | None
-    # The kinds of a pool that are found by a solver of linear models.
-    solved: tuple[int, ...]
+    # What finds the members of each kind of a pool, see `ExpertSpec.fitted_by`.
+    fitted_by: tuple[str, ...]
     n_experts: int
     trunk: Any
     router: nn.RouterSpec
@@ -80,7 +80,6 @@ class TrainingPlan:
     holds_out: bool
     # Experts that are not trained on a sample, and tested by it; of a pool, of each kind.
     n_out_of_bag: int
-    n_rehearsing: int
     # Of this fit, which may have fewer samples, and of training that goes on with more.
     batch_size: int
     largest_batch: int
@@ -173,8 +172,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
 def _choose_kinds(request, defaults):
     """Choose the number of experts, their kinds, and whether these are a pool; return the kinds.
 
-    Several kinds on a table are a pool, of which n_experts are used; so are an estimator, and a
-    single linear expert, which needs no steps.
+    Several kinds on a table are a pool, of which n_experts are used; so is a single one.
     """
     chosen = request.choose("expert", defaults.expert)
     if not isinstance(chosen, list | tuple):
@@ -195,9 +193,8 @@ def _choose_kinds(request, defaults):
         if n_experts > len(specs):
             _refuse_kinds(request, "n_experts")
         specs = specs[:n_experts]
-    is_line = n_experts == 1 and specs[0].factory is nn.LinearExpert and obstacle is None
-    if n_experts == 1 and not specs[0].is_fitted:
-        is_pool = is_line and _is_solved(specs[0], request.head)
+    if n_experts == 1:
+        specs, is_pool = specs[:1], obstacle is None
     if not is_pool:
         specs = specs[:n_experts]
         specs = specs if len(specs) == 1 else [*islice(cycle(specs), n_experts)]
@@ -205,11 +202,6 @@ def _choose_kinds(request, defaults):
         specs = specs[:1]
     request.n_experts, request.is_pool = n_experts, is_pool
     return specs
-
-
-def _is_solved(spec, head):
-    """Tell whether the members of a kind are found by a solver of linear models, not in steps."""
-    return spec.factory is nn.LinearExpert and head.has_plain_outputs
 
 
 def _plan_model(request, defaults, budget):
@@ -222,8 +214,6 @@ def _plan_model(request, defaults, budget):
     request.trunk, request.router = request.chosen["trunk"], router
     request.reads_vector = data.is_table or request.trunk is not None
     request.mixes = router.router_class.mixes_distributions and n_experts > 1
-    can_rehearse = data.is_table and request.can_mix
-    request.rehearses = n_experts == 1 and can_rehearse and not request.is_pool
     _refuse_model(request, kinds, request.chosen["standardize"])
     usual = kinds[0].solver or ("adamw" if data.is_image else "adam")
     if request.is_pool:
@@ -247,14 +237,16 @@ def _plan_model(request, defaults, budget):
     if request.trunk is None:
         n_numbers = shape[0] if len(shape) == 2 else np.prod(shape)
         init_std = 1 / (data.scale * np.sqrt(n_numbers))
-    solved = tuple(k for k, spec in enumerate(kinds) if _is_solved(spec, request.head))
+    # A solver knows plain outputs only.
+    lines = "line" if request.head.has_plain_outputs else "steps"
+    fitted_by = tuple(lines if s.fitted_by == "line" else s.fitted_by for s in kinds)
     n_members = None
     if request.is_pool:
-        n_members = tuple(1 if k in solved else budget.n_members for k in range(n_experts))
+        n_members = tuple(1 if how == "line" else budget.n_members for how in fitted_by)
     return ModelPlan(
         kinds=tuple((kind, _expert_options(request, kind, kinds)) for kind in kinds),
         n_members=n_members,
-        solved=solved,
+        fitted_by=fitted_by,
         n_experts=n_experts,
         trunk=request.trunk,
         router=request.router,
@@ -269,12 +261,11 @@ def _plan_model(request, defaults, budget):
 def _plan_training(request):
     """Return how the model is trained."""
     data, solver, head = request.data, request.solver, request.head
-    defaults = request.choose_training()
-    batch_size = request.choose("batch_size", _usual_batch(request, defaults.growth))
+    batch_size = request.choose("batch_size", _usual_batch(request))
     batch_size = min(batch_size or data.n_samples, data.n_samples)
-    own_loss = request.choose("expert_loss_weight", defaults.own_loss)
-    stop = request.choose("early_stopping", defaults.early_stopping)
-    rate, router_rate = defaults.rate, defaults.router_rate
+    own_loss = request.choose("expert_loss_weight", request.own_loss)
+    stop = request.choose("early_stopping", request.early_stopping)
+    rate, router_rate = request.rates()
     if request.reads_vector and request.router.router_class.mixes_distributions:
         # The router of a mixture of distributions learns twice as fast as the experts: the gradient
         # of its scores is informative from the first steps on.
@@ -283,7 +274,7 @@ def _plan_training(request):
     for name, auto in auto_rates.items():
         request.choose(name, auto)
     _refuse_training(request, auto_rates)
-    max_iter = request.choose("max_iter", _usual_epochs(request, defaults, batch_size))
+    max_iter = request.choose("max_iter", _usual_epochs(request, batch_size))
 
     is_bagged = stop == "out_of_bag"
     # Without stopping, only the router of a pool learns from rows that the experts did not see.
@@ -307,7 +298,6 @@ def _plan_training(request):
         expert_loss_weight=own_loss,
         holds_out=stop is True,
         n_out_of_bag=n_out_of_bag,
-        n_rehearsing=8 if is_bagged and request.rehearses else 0,
         batch_size=batch_size,
         largest_batch=request.chosen["batch_size"] or sys.maxsize,
         max_iter=max_iter,
@@ -319,8 +309,8 @@ def _plan_training(request):
     )
 
 
-def _usual_batch(request, growth):
-    """Return the size of a batch: that of the solver, times `growth`."""
+def _usual_batch(request):
+    """Return the size of a batch: that of the solver, times its growth."""
     data, size = request.data, request.solver.batch_size
     if request.head.kind == "regression":
         # Numbers hold noise, and many small steps overfit few samples.
@@ -329,18 +319,18 @@ def _usual_batch(request, growth):
         size = min(200, max(32, data.n_samples // 4))
     # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
     # mean(w)^2 (Kish 1965). Beyond four times that costs more than it is worth.
-    return round(size * growth * min(data.unevenness, 4))
+    return round(size * request.growth * min(data.unevenness, 4))
 
 
-def _usual_epochs(request, defaults, batch_size):
+def _usual_epochs(request, batch_size):
     """Return the number of epochs; with other schedules than "cosine" the loss ends the fit.
 
     Steps of batches that have grown count as so many.
     """
     if request.schedule == "cosine":
-        n_batches = math.ceil(defaults.growth * request.data.n_samples / batch_size)
-        epochs = min(max(10, 3000 // n_batches), defaults.most_epochs)
-        return max(epochs, -(-defaults.fewest_steps // n_batches))
+        n_batches = math.ceil(request.growth * request.data.n_samples / batch_size)
+        epochs = min(max(10, 3000 // n_batches), request.most_epochs)
+        return max(epochs, -(-request.fewest_steps // n_batches))
     # The loss of numbers goes on falling, because they hold noise.
     return 150 if request.head.kind == "regression" else 1000
 
@@ -464,7 +454,7 @@ def _refuse_training(request, auto_rates):
     needs_mixture = None
     if own_loss and not request.is_pool:
         needs_mixture = f"expert_loss_weight={own_loss!r}"
-    if chosen["early_stopping"] == "out_of_bag" and not (request.rehearses or request.is_pool):
+    if chosen["early_stopping"] == "out_of_bag" and not request.is_pool:
         needs_mixture = "early_stopping='out_of_bag'"
     if needs_mixture and not request.mixes:
         raise ValueError(

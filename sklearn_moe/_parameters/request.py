@@ -81,21 +81,6 @@ class ModelDefaults:
     n_experts: int = 8
 
 
-@dataclass(frozen=True)
-class TrainingDefaults:
-    """What the parameters of a training are if they are "auto"."""
-
-    own_loss: float
-    rate: float
-    router_rate: float
-    early_stopping: bool | str = False
-    # With the schedule "cosine", whatever the number of samples: steps at least, epochs at most.
-    fewest_steps: int = 1000
-    most_epochs: int = 150
-    # By which the batches of the solver grow.
-    growth: float = 1
-
-
 class Request:
     """The parameters of a fit as they were given, and what is known of the fit.
 
@@ -132,13 +117,15 @@ class Request:
         Whether the experts read a row of a table, or the features of a trunk.
     mixes : bool
         Whether the distributions of several experts are mixed: each has a loss of its own.
-    rehearses : bool
-        Whether a bag may find out for how many epochs a single network learns.
     is_linear : bool
         Whether all experts are linear.
     is_pool : bool
         Whether the experts are kinds that are fitted one after the other.
     """
+
+    # With the schedule "cosine", whatever the number of samples: steps at least, epochs at most; by
+    # what the batches of the solver grow; what "early_stopping" is.
+    fewest_steps, most_epochs, growth, early_stopping = 1000, 150, 1, False
 
     def __init__(self, params, data, head, known, is_chunk):
         self.given, self.data, self.head, self.is_chunk = params, data, head, is_chunk
@@ -189,16 +176,18 @@ class Request:
             router="soft" if has_trunk and self.can_mix else "top1",
         )
 
-    def own_loss(self, share):
-        """Return the share of the losses of single experts, 0 where the mixture has none of them.
+    @property
+    def own_loss(self):
+        """The share of the losses of single experts, 0 where the mixture has none of them.
 
-        Linear experts learn a part of the samples only: the mixture decides which.
+        By it each expert learns from all samples. Linear experts learn a part of them only: the
+        mixture decides which.
         """
         if self.is_pool:
             return 1.0
-        return share if self.reads_vector and self.mixes and not self.is_linear else 0.0
+        return 0.7 if self.reads_vector and self.mixes and not self.is_linear else 0.0
 
-    def rates_of_solver(self):
+    def rates(self):
         """Return the learning rates of experts and router, for samples of this scale.
 
         If they are in proportion to it, multiplying X by a constant changes nothing.
@@ -258,7 +247,7 @@ class TableRequest(Request):
     router                 "soft", or "top1" if distributions cannot be mixed
     solver, its schedule   "adamw" with "cosine"
     batch_size             200 rows, up to 800 from 50,000 rows on, more of rows of uneven weight
-    expert_loss_weight     1, or 0.7 if the router is trained with the experts, 0 for linear ones
+    expert_loss_weight     1; without a pool 0.7, 0 for linear experts
     early_stopping         "out_of_bag", or held-out rows if experts learn a part of the table only
     learning rates         0.01 for the experts, less for few rows; twice that for the router
     max_iter               3,000 steps of 200 rows, at least 500 and 10 epochs, at most 75 epochs
@@ -311,47 +300,45 @@ class TableRequest(Request):
         }
         return next((name for name, is_set in cases.items() if is_set), None)
 
-    def choose_training(self):
-        """Return the defaults of the training."""
-        data, is_cosine, growth = self.data, self.schedule == "cosine", 1
-        if is_cosine:
-            # Up to four times as large. Batches of 400 take a fifth longer with 200,000 rows, for a
-            # log loss that is lower by .0004 and .0012, on two functions. With 50,000 rows batches
-            # of 800 would raise it by .0021 and .0004.
-            growth = min(max(1, data.n_samples / 50_000), 4)
-        # Few rows make no regions: experts that are trained on a part of them overfit. A router
-        # that is trained in the same steps needs a part of the loss.
-        own_loss = self.own_loss(0.7 if self.trains_router else 1.0)
+    # Half of what images take, because the steps are longer.
+    fewest_steps, most_epochs = 500, 75
 
-        # Experts that know their own region only give poor out-of-bag estimates: with rows that are
-        # held out the log loss is half as high, also of 150 rows.
-        n_held_out = self.given["validation_fraction"] * data.n_samples
+    @property
+    def growth(self):
+        """Up to four times as large, with "cosine".
+
+        Batches of 400 take a fifth longer with 200,000 rows, for a log loss that is lower by .0004
+        and .0012, on two functions. With 50,000 rows batches of 800 would raise it by .0021 and
+        .0004.
+        """
+        is_cosine = self.schedule == "cosine"
+        return min(max(1, self.data.n_samples / 50_000), 4) if is_cosine else 1
+
+    @property
+    def early_stopping(self):
+        """Out-of-bag rows, or such as are held out.
+
+        Experts that know their own region only give poor out-of-bag estimates: with rows that are
+        held out the log loss is half as high, also of 150 rows.
+        """
+        if self.is_pool or (self.mixes and self.get("expert_loss_weight", self.own_loss) > 0):
+            return "out_of_bag"
+        n_held_out = self.given["validation_fraction"] * self.data.n_samples
         is_enough = n_held_out >= max(10, self.head.n_targets)
-        stop = self.n_experts > 1 and is_enough and overrides(self.head, nn.Head, "score")
-        is_ensemble = self.mixes and self.get("expert_loss_weight", own_loss) > 0
-        if self.rehearses or self.is_pool or is_ensemble:
-            stop = "out_of_bag"
+        return self.n_experts > 1 and is_enough and overrides(self.head, nn.Head, "score")
 
-        rate, router_rate = self.rates_of_solver()
-        if is_cosine:
+    def rates(self):
+        """Return the learning rates of experts and router."""
+        rate, router_rate = super().rates()
+        if self.schedule == "cosine":
             # Twice the rate of the solver from ten batches on. Few rows are overfitted after a few
             # dozen long steps, before the linear part of a rule is learned. By batches of 200: in a
             # single one, a row of weight 2 must be the same as two rows.
-            rate *= 2 * min(1, math.sqrt(math.ceil(data.n_samples / 200) / 10))
-            (n_columns,) = data.sample_shape
-            if n_columns > data.n_samples:
-                # A step moves the outputs in proportion to the columns.
-                rate *= min(1, 100 / n_columns)
-        return TrainingDefaults(
-            own_loss=own_loss,
-            early_stopping=stop,
-            rate=rate,
-            router_rate=router_rate,
-            # Half of what images take, because the steps are longer.
-            fewest_steps=500,
-            most_epochs=75,
-            growth=growth,
-        )
+            n_rows, n_columns = self.data.n_samples, self.data.sample_shape[0]
+            rate *= 2 * min(1, math.sqrt(math.ceil(n_rows / 200) / 10))
+            # A step moves the outputs in proportion to the columns.
+            rate *= min(1, 100 / n_columns) if n_columns > n_rows else 1
+        return rate, router_rate
 
 
 # -- patches and images ---------------------------------------------------------------------------
@@ -381,16 +368,6 @@ class PatchesRequest(Request):
 
     usual_trunk, standardizes, whole_network = None, False, "patch"
 
-    def choose_training(self):
-        """Return the defaults of the training."""
-        rate, router_rate = self.rates_of_solver()
-        return TrainingDefaults(
-            # Behind a trunk the mixture decides about a part of the loss, as for images.
-            own_loss=self.own_loss(0.7),
-            rate=rate,
-            router_rate=router_rate,
-        )
-
 
 class ImagesRequest(Request):
     """What "auto" becomes for images, X of shape (n_samples, n_channels, height, width).
@@ -415,9 +392,13 @@ class ImagesRequest(Request):
 
     usual_trunk, standardizes, whole_network = "cnn", True, "cnn"
 
-    def choose_training(self):
-        """Return the defaults of the training."""
-        rate, router_rate = self.rates_of_solver()
+    # More only overfit: 2,000 images of CIFAR-10 have a log loss of 2.7 after 40 epochs and of 3.2
+    # after 100, 600 of four classes 1.6 after 75 and 2.1 after 250, at equal accuracy.
+    fewest_steps, most_epochs = 300, 60
+
+    def rates(self):
+        """Return the learning rates of experts and router."""
+        rate, router_rate = super().rates()
         if self.schedule == "cosine":
             # Convolutions want smaller steps.
             rate, router_rate = 0.4 * rate, 0.4 * router_rate
@@ -425,18 +406,7 @@ class ImagesRequest(Request):
         network = self.get("router__network", "linear")
         if nn.NETWORKS.resolve(network) is LinearScores and self.trunk is None:
             router_rate /= patches_shape(self.data.sample_shape)[0]
-        return TrainingDefaults(
-            # Behind a trunk the mixture decides about a part of the loss: by the other part each
-            # expert learns from all images.
-            own_loss=self.own_loss(0.7),
-            rate=rate,
-            router_rate=router_rate,
-            # More only overfit: 2,000 images of CIFAR-10 have a log loss of 2.7 after 40 epochs and
-            # of 3.2 after 100, 600 of four classes 1.6 after 75 and 2.1 after 250, at equal
-            # accuracy.
-            fewest_steps=300,
-            most_epochs=60,
-        )
+        return rate, router_rate
 
 
 # By the axes of X.

@@ -60,33 +60,35 @@ class PoolFit(NamedTuple):
 
 def fit_pool(fit):
     """Fit the kinds of a pool and its router; return a `PoolFit`."""
-    model = fit.plan.model
-    specs = [spec for spec, _ in model.kinds]
-    estimators = {k: spec.estimator for k, spec in enumerate(specs) if spec.estimator is not None}
-    for kind in estimators:
+    for kind in _kinds_by(fit, "estimator"):
         # A checkpoint holds weights of networks alone.
         fit.net.module_.experts[kind].members = []
-    trees = [k for k, spec in enumerate(specs) if spec.factory is BoostedTrees]
-    steps = {*range(model.n_experts)} - {*model.solved, *estimators, *trees}
-    best_epochs = {kind: train_kind(fit, kind) for kind in sorted(steps)}
-    weights, found = fit.by_few_rows_after_ctrl_c(partial(_fit_others, estimators, trees))
+    best_epochs = {kind: train_kind(fit, kind) for kind in _kinds_by(fit, "steps")}
+    weights, found = fit.by_few_rows_after_ctrl_c(_fit_others)
     if not fit.hurries:
         _train_last_epochs(fit, best_epochs, weights)
     return found
 
 
-def _fit_others(estimators, trees, fit):
+def _kinds_by(fit, how):
+    """Return the kinds that are fitted so, see `ExpertSpec.fitted_by`."""
+    return [kind for kind, known in enumerate(fit.plan.model.fitted_by) if known == how]
+
+
+def _fit_others(fit):
     """Fit what is not trained in steps, and the router; return its weights and a `PoolFit`."""
     model, in_bag, hidden = fit.plan.model, fit.rows.in_bag, None
     if in_bag is not None:
         # For each row the member of the kinds that has not seen it, -1 if there is none.
-        trained = [n for k, n in enumerate(model.n_members) if k not in model.solved]
+        trained = [
+            n for n, how in zip(model.n_members, model.fitted_by, strict=True) if how != "line"
+        ]
         out_of_bag = ~in_bag[:, : min(trained, default=in_bag.shape[1])].cpu()
         hidden = torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
-    lines = {kind: _fit_line(fit, kind, hidden) for kind in model.solved}
-    for kind, estimator in estimators.items():
-        fit_members(fit, kind, estimator, _bags(fit, kind))
-    kept = [*range(model.n_experts)]
+    lines = {kind: _fit_line(fit, kind, hidden) for kind in _kinds_by(fit, "line")}
+    for kind in _kinds_by(fit, "estimator"):
+        fit_members(fit, kind, model.kinds[kind][0].estimator, _bags(fit, kind))
+    kept, trees = [*range(model.n_experts)], _kinds_by(fit, "trees")
     for kind in trees:
         others = [k for k in kept if k not in trees]
         is_auto = isinstance(fit.estimator.expert, str) and fit.estimator.expert == "auto"

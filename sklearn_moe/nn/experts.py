@@ -444,9 +444,15 @@ class ExpertSpec:
         return cls(expert)
 
     @property
+    def fitted_by(self) -> str:
+        """How its members are found in a pool: by "steps", a "line", "trees", an "estimator"."""
+        own = {LinearExpert: "line", BoostedTrees: "trees", FittedMembers: "estimator"}
+        return own.get(self.factory, "steps")
+
+    @property
     def is_fitted(self) -> bool:
-        """Whether its members are fitted elsewhere, all at once, and not trained in steps."""
-        return self.factory in (FittedMembers, BoostedTrees)
+        """Whether its members are no networks: they are never trained in steps."""
+        return self.fitted_by in ("trees", "estimator")
 
     @property
     def name(self) -> str:

@@ -177,7 +177,7 @@ def test_defaults_of_tables(model):
     assert resolved == resolved | OF_TABLES | with_trees | {"max_iter": 75}
     fitted = model(max_iter=1, random_state=0).fit(*draw(150))
     assert fitted.resolved_params_ == fitted.resolved_params_ | OF_TABLES
-    alone = {"early_stopping": "out_of_bag", "expert_loss_weight": 0.0}
+    alone = {"expert": "mlp", "early_stopping": "out_of_bag", "expert_loss_weight": 1.0}
     assert alone.items() <= plan_for((4000, 4), model, n_experts=1).resolved.items()
 
 
