@@ -21,8 +21,8 @@ _LENGTH = 30
 _MOST_REPEATED = 20_000
 # Of a column, as scikit-learn has.
 _N_BINS = 255
-# Trees where no unseen rows say how many are best.
-_N_TREES = 50
+# Trees times rate where no unseen rows say how many trees are best, nor the options.
+_LENGTH_UNSEEN = 5
 
 
 class _Boosted(NamedTuple):
@@ -61,26 +61,36 @@ def fit_trees(fit, kind, in_bag, is_worth=None):
     options |= experts.options
     draws = np.random.RandomState(fit.learned._predict_seed)
     seeds = draws.randint(2**31 - 1, size=in_bag.shape[1])
+    n_unseen = max(1, round(_LENGTH_UNSEEN / options["learning_rate"]))
+    options["n_unseen"] = experts.options.get("max_iter", min(n_unseen, options["max_iter"]))
     models = []
     for bag, seed in zip(in_bag.T, seeds, strict=True):
         models.append(table.boost(head, bag, options, seed))
         if len(models) == 1 and is_worth is not None:
             table.grow(experts, head, models)
+            _set_scale(fit, kind, table, in_bag[:, :1])
             numbers = table.numbers if table.held_out else table.numbers[~bag]
             if not is_worth(_outputs(experts, numbers)):
                 table.grow(experts, head, models * in_bag.shape[1], n_best=0)
                 return False
     table.grow(experts, head, models)
-    if head.kind == "regression" and head.n_outputs > head.n_targets:
-        _, y, weight = read_kind(fit.net, kind, fit.validation or fit.rows)
-        seen = np.zeros((len(y), len(models)), bool) if table.held_out else in_bag
-        members = [
-            lambda X, m=m: _outputs(experts, X)[:, m, : head.n_targets].numpy()
-            for m in range(len(models))
-        ]
-        scale = measure_scale(members, table.numbers, y, weight, seen)
-        experts.bias[:, head.n_targets :] = torch.from_numpy(scale_output(scale))
+    _set_scale(fit, kind, table, in_bag)
     return True
+
+
+def _set_scale(fit, kind, table, in_bag):
+    """Set the outputs that stand for a scale, if there are any, by rows that are not seen."""
+    head, experts = fit.net.criterion_, fit.net.module_.experts[kind]
+    if head.kind != "regression" or head.n_outputs == head.n_targets:
+        return
+    _, y, weight = read_kind(fit.net, kind, fit.validation or fit.rows)
+    seen = np.zeros((len(y), in_bag.shape[1]), bool) if table.held_out else in_bag
+    members = [
+        lambda X, m=m: _outputs(experts, X)[:, m, : head.n_targets].numpy()
+        for m in range(in_bag.shape[1])
+    ]
+    scale = measure_scale(members, table.numbers, y, weight, seen)
+    experts.bias[:, head.n_targets :] = torch.from_numpy(scale_output(scale))
 
 
 def _outputs(experts, X):
@@ -184,10 +194,12 @@ def _boost(head, rows, unseen, options, seed):
         known = np.isin(unseen[1], classes)
         unseen = [part[known] for part in unseen]
     # scikit-learn is faster without weights.
-    weight = weight if np.ptp(weight) else None
+    weight, options = weight if np.ptp(weight) else None, dict(options)
+    n_unseen = options.pop("n_unseen")
     model = make(random_state=seed, n_iter_no_change=10, tol=0, **options)
-    if not len(unseen[0]):
-        model.set_params(early_stopping=False, max_iter=min(_N_TREES, options["max_iter"]))
+    # Rates of 0 alone have no loss by which to stop.
+    if not (unseen[1].any() if getattr(head, "is_rate", False) else len(unseen[1])):
+        model.set_params(early_stopping=False, max_iter=n_unseen)
         return model.fit(X, y, weight)
     X_val, y_val, weight_val = unseen
     weight_val = None if weight is None else weight_val

@@ -143,6 +143,35 @@ def test_without_unseen_rows_the_trees_are_as_many_as_without_stopping():
     assert model.score(X, y) > 0.7
 
 
+@pytest.mark.parametrize("options", [{"max_iter": 70}, {"learning_rate": 0.05}, {}])
+def test_without_unseen_rows_the_trees_are_as_many_as_the_options_ask_for(options):
+    """Without a number, as many as have the same length in all."""
+    X, y = steps(60)
+    trees = EXPERTS["trees"].with_options(**options)
+    model = MoEClassifier(expert=trees, early_stopping=False, random_state=0).fit(X, y)
+    n_trees = model.module_.experts[0].root.shape[-1]
+    assert n_trees == options.get("max_iter", 5 / options.get("learning_rate", 0.1))
+
+
+@pytest.mark.parametrize("n_events", [1, 3, 10])
+def test_few_events_are_counts_too(n_events):
+    """A bag may have none, or none among the rows that it does not see."""
+    rng = np.random.default_rng(n_events)
+    X, y = rng.normal(size=(300, 2)), np.zeros(300)
+    y[rng.choice(300, n_events, replace=False)] = 1
+    model = MoERegressor(expert=["linear", FEW], loss="poisson", random_state=0).fit(X, y)
+    assert 0.3 < model.predict(X).mean() / y.mean() < 3
+
+
+def test_whether_trees_help_a_density_is_asked_by_its_scale():
+    """They need the scale of their errors, as the others have it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 3))
+    y = np.floor(2 * X[:, 0]) * np.sign(X[:, 1]) + 0.02 * rng.normal(size=500)
+    model = MoERegressor(loss="gaussian", max_iter=10, random_state=0).fit(X, y)
+    assert model.expert_load_[[*model.expert_kinds_].index("trees")] > 0.2
+
+
 def test_options_of_networks_are_not_for_trees():
     X, y = steps(300)
     MoEClassifier(expert_width=8, activation="tanh", max_iter=2, random_state=0).fit(X, y)
