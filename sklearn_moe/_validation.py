@@ -26,6 +26,19 @@ _LIBRARIES = (
     *(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__)),
     contextlib.__file__,  # of decorators
 )
+# Words of other libraries, or of another class of this one, for what is meant.
+_OTHER_WORDS = {
+    "n_experts": "n_components",
+    "n_components": "n_experts",
+    "alpha": "solver=SolverParams(weight_decay=...)",
+    "weight_decay": "solver=SolverParams(weight_decay=...)",
+    "hidden_layer_sizes": "expert_width",
+    "lr": "learning_rate_init",
+    "epochs": "max_iter",
+    "top_k": "MoEClassifier(top_k=...)",
+    "mse": "squared_error",
+    "mae": "absolute_error",
+}
 _WARNINGS: ContextVar[set[str]] = ContextVar("warnings")
 
 
@@ -42,6 +55,9 @@ class Count(Interval):
 
 def did_you_mean(name, names):
     """Return a question about the known name that is most like one, "" if none is."""
+    other = _OTHER_WORDS.get(str(name), "")
+    if other.split("=")[0] in names or other.startswith("MoE"):
+        return f" Did you mean {other}?" if "(" in other else f" Did you mean {other!r}?"
     by_lower = {str(known).lower(): known for known in names}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1)
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
@@ -61,8 +77,7 @@ class HasNames(BaseEstimator):
         """Refuse a parameter that there is not."""
         names = cls._get_param_names()
         for name in params.keys() - {*names}:
-            other = {"n_experts": "n_components", "n_components": "n_experts"}.get(name, name)
-            hint = did_you_mean(other, names)
+            hint = did_you_mean(name, names)
             raise TypeError(f"{cls.__name__} has no parameter {name!r}.{hint}")
         return super().__new__(cls)
 
@@ -80,8 +95,29 @@ class HasNames(BaseEstimator):
         except InvalidParameterError as error:
             name = str(error).split("'")[1]
             options = [getattr(c, "options", ()) for c in self._parameter_constraints[name]]
-            hint = did_you_mean(getattr(self, name), set().union(*options))
+            value = getattr(self, name)
+            hint = did_you_mean(value, set().union(*options))
+            if name == "estimator" and isinstance(value, Integral):
+                hint = f" Did you mean n_components={value}?"
             raise InvalidParameterError(f"{error}{hint}") from None
+
+    def set_params(self, **params):
+        """Set parameters, those of a part by names such as `router__kind`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            found = re.match("Invalid parameter '(.*?)'.*?: ", str(error))
+            known = re.findall("'(.*?)'", str(error)[found.end() :]) if found else ()
+            # Of a part it has been said already.
+            if not known or "Did you mean" in str(error):
+                raise
+            raise ValueError(f"{error}{did_you_mean(found[1], known)}") from None
 
     @property
     def feature_importances_(self) -> NoReturn:

@@ -1,5 +1,6 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
+import re
 from contextlib import suppress
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -331,7 +332,8 @@ def check_numbers(y):
     except ValueError as error:
         if "convert string" not in str(error):
             raise
-        raise ValueError(f"y holds text ({error}). Pass numbers, or use the classifier.") from error
+        shown = re.sub(r"np.str_\((.*?)\)", r"\1", str(error))
+        raise ValueError(f"y holds text ({shown}). Pass numbers, or use the classifier.") from error
     if y.ndim == 2 and y.shape[1] == 1:
         return column_or_1d(y, warn=True)
     return y

@@ -26,8 +26,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     - A row of a table (2-D): columns are standardized, all experts compute the row, and the router
       mixes their probabilities, p(y | x) = sum_m pi_m(x) p_m(y | x). The experts are of three
-      kinds: multilayer perceptrons, the same on piecewise-linear columns, and a linear function.
-      Out-of-bag rows decide the weight of each kind.
+      kinds: multilayer perceptrons, the same on piecewise-linear columns, and a linear function;
+      from 300 rows on boosted trees are a fourth. Out-of-bag rows decide the weight of each kind.
     - A bag of patches (3-D): the expert of highest router score computes the bag, by the paper's
       patch CNN with cubic activation. The class probabilities are computed from its output times
       its gate value, F(x) = pi_m(x) f_m(x) [1]_. More experts of the same size are then more

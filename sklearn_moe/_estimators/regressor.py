@@ -92,7 +92,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         weights of the samples are uneven, or for "adamw" and tables of more than 50,000 rows.
 
     class_weight : None, default=None
-        Numbers have no classes.
+        Numbers have no classes. It is here because both estimators have the same parameters, so
+        that one grid of a search serves both.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the

@@ -249,9 +249,9 @@ class EstimatorParams(HasNames):
         follows from the others.
 
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
-        Columns of a table that hold categories. Inside the model each category becomes a column of
-        zeros and ones; all are 0 if the category is missing or was not in `fit`. If a column has
-        more than 500 categories, the rarest are joined into one.
+        Columns of a table that hold categories. Inside the model each of up to 30 becomes a column
+        of zeros and ones; all are 0 if the category is missing or was not in `fit`. A column of
+        more categories becomes numbers: what y is on average of each, shrunk to the mean of all.
 
         - "from_dtype": the columns of a pandas or polars frame that are categorical or hold
           strings, and none of an array;

@@ -21,17 +21,24 @@ def _setting(alpha, beta, gamma, sigma, **noise):
     return MappingProxyType(dict(alpha=alpha, beta=beta, gamma=gamma, sigma=sigma, **noise))
 
 
+class _Settings(dict):
+    def __missing__(self, key):
+        raise KeyError(f"There is no setting {key!r}: pass one of {[*self]}.")
+
+
 # Keyword arguments of `make_cluster_patches` for the settings of Chen et al. (2022), read-only:
 # 1 to 4 are those of the tables, "verify" compares activations, "visualization" is Figure 1.
 PAPER_SETTINGS = MappingProxyType(
-    {
-        1: _setting((0.5, 2), (1, 2), (0.5, 3), 1.0),
-        2: _setting((0.5, 2), (1, 2), (0.5, 3), 2.0),
-        3: _setting((0.5, 2), (1, 2), (0.5, 2), 1.0),
-        4: _setting((0.5, 2), (1, 2), (0.5, 2), 2.0),
-        "verify": _setting((1, 2), (1, 2), (1, 2), 1.0),
-        "visualization": _setting(1, (1.2, 2), (1, 2), 3.0, noise="orthogonal"),
-    }
+    _Settings(
+        {
+            1: _setting((0.5, 2), (1, 2), (0.5, 3), 1.0),
+            2: _setting((0.5, 2), (1, 2), (0.5, 3), 2.0),
+            3: _setting((0.5, 2), (1, 2), (0.5, 2), 1.0),
+            4: _setting((0.5, 2), (1, 2), (0.5, 2), 2.0),
+            "verify": _setting((1, 2), (1, 2), (1, 2), 1.0),
+            "visualization": _setting(1, (1.2, 2), (1, 2), 3.0, noise="orthogonal"),
+        }
+    )
 )
 
 

@@ -12,8 +12,9 @@ from representatives import SAMPLES, target_of
 from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
 from torch import nn
 
-from sklearn_moe import MoEClassifier, MoERegressor, datasets, metrics, preprocessing
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, datasets, metrics, preprocessing
 from sklearn_moe._parameters.parts import PARTS
+from sklearn_moe.datasets import PAPER_SETTINGS
 from sklearn_moe.nn import Head
 
 pytestmark = [brief_fits, pytest.mark.filterwarnings("ignore:Casting complex values")]
@@ -109,6 +110,7 @@ MEANT = [
     (MoERegressor, {"early_stopping": "outofbag"}, "Did you mean 'out_of_bag'"),
     (MoEClassifier, {"router": nn.Linear(3, 2)}, r"RouterParams\(network=\.\.\.\)"),
     (MoEClassifier, {"expert": nn.Linear}, r"expert=.*\(input_shape, n_outputs\)"),
+    (MoERegressor, {"loss": "mse"}, "Did you mean 'squared_error'"),
     (MoERegressor, {"loss": "log_loss"}, "loss='log_loss' is not made for regression. Use one of"),
 ]
 
@@ -116,6 +118,25 @@ MEANT = [
 @pytest.mark.parametrize(("cls", "parameters", "match"), MEANT)
 def test_what_was_meant_is_told(cls, parameters, match):
     refuses(parameters, match, fit, cls, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: MoEClassifier(alpha=0.1), r"SolverParams\(weight_decay=\.\.\.\)"),
+        (lambda: MoEClassifier(hidden_layer_sizes=(9,)), "'expert_width'"),
+        (lambda: RouterParams(top_k=2), r"MoEClassifier\(top_k=\.\.\.\)"),
+        (lambda: MoERegressor().set_params(n_expert=2), r"\]\. Did you mean 'n_experts'\?$"),
+        (
+            lambda: MoEClassifier(router=RouterParams()).set_params(router__learningrate=1),
+            r"\]\. Did you mean 'learning_rate'\?$",
+        ),
+        (lambda: PAPER_SETTINGS[5], r"setting 5: pass one of \[1, 2, 3, 4"),
+    ],
+)
+def test_words_of_other_libraries_lead_to_ours(call, match):
+    with pytest.raises((TypeError, ValueError, KeyError), match=match):
+        call()
 
 
 def linear(n_inputs, n_outputs):

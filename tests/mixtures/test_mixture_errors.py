@@ -149,6 +149,7 @@ CALLS = {
     "no parameter": (lambda: of_numbers(gates=2), r"'gates'.*Did you mean 'gate'\?"),
     "other estimator": (lambda: of_numbers(n_experts=3), r"Did you mean 'n_components'\?"),
     "other estimators": (lambda: MoERegressor(n_components=3), r"Did you mean 'n_experts'\?"),
+    "a number for models": (lambda: of_numbers(3).fit(X, NUMBERS), "Did you mean n_components=3"),
     "y of NaN": (lambda: FITTED.score_samples(X, NUMBERS * np.nan), "y contains NaN"),
     "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
     "class not seen": (lambda: OF_CLASSES.score_samples(X, put(CLASSES, "maybe")), "y.*'maybe'"),
