@@ -185,7 +185,8 @@ def _boost(head, rows, unseen, options, seed):
         if not y.any():
             # A bag may also hold no row.
             return np.array([UNSEEN if head.is_rate else 0.0])
-        options = options | {"loss": "poisson"} if head.is_rate else options
+        losses = {"nbinom": "poisson", "laplace": "absolute_error"}
+        options = options | {"loss": losses.get(head.family, "squared_error")}
     else:
         y, make = y.astype(int), HistGradientBoostingClassifier
         classes = np.unique(y)

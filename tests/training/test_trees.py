@@ -6,6 +6,7 @@ import torch
 from helpers import brief_fits, refuses
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import r2_score
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -94,6 +95,35 @@ def test_losses_of_numbers(loss):
     if loss != "absolute_error":
         inside = model.predict_interval(X)
         assert ((inside[:, 0] <= y) & (y <= inside[:, 1])).mean() > 0.85
+
+
+@pytest.mark.parametrize(
+    ("loss", "expert", "best"),
+    [
+        ("absolute_error", "linear", np.log(2)),
+        ("absolute_error", FEW, np.log(2)),
+        ("absolute_error", ["linear", FEW, "deep"], np.log(2)),
+        ("huber", "linear", 0.84),
+    ],
+)
+def test_kinds_predict_what_the_loss_asks_for(loss, expert, best):
+    """Of waiting times the median is lower than the mean, 1."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(800, 2)), rng.exponential(size=(800, 2)) * [1, 1000]
+    n_experts = 1 if expert == "linear" else "auto"
+    model = MoERegressor(n_experts, expert=expert, loss=loss, max_iter=5, random_state=0)
+    found = model.fit(X, y).predict(X).mean(0) / [1, 1000]
+    assert np.abs(found - best).max() < 0.08
+
+
+def test_the_linear_kind_is_as_good_as_the_linear_program():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 3))
+    y = X[:, 0] + np.exp(X[:, 1] / 2) * rng.exponential(size=400)
+    ours = MoERegressor(1, expert="linear", loss="absolute_error", random_state=0).fit(X, y)
+    theirs = QuantileRegressor(alpha=0).fit(X, y)
+    errors = [np.abs(y - model.predict(X)).mean() for model in (ours, theirs)]
+    assert errors[0] < 1.01 * errors[1]
 
 
 def test_labels_and_several_numbers():
