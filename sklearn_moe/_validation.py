@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import joblib
 import numpy as np
@@ -20,6 +20,9 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # A warning is about the code that calls these.
 _LIBRARIES = (
@@ -101,8 +104,18 @@ class HasNames(BaseEstimator):
                 hint = f" Did you mean n_components={value}?"
             raise InvalidParameterError(f"{error}{hint}") from None
 
-    def set_params(self, **params):
+    def set_params(self, **params: object) -> "Self":
         """Set parameters, those of a part by names such as `router__kind`.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            The object itself.
 
         Raises
         ------
@@ -113,10 +126,10 @@ class HasNames(BaseEstimator):
             return super().set_params(**params)
         except ValueError as error:
             found = re.match("Invalid parameter '(.*?)'.*?: ", str(error))
-            known = re.findall("'(.*?)'", str(error)[found.end() :]) if found else ()
             # Of a part it has been said already.
-            if not known or "Did you mean" in str(error):
+            if found is None or "Did you mean" in str(error):
                 raise
+            known = re.findall("'(.*?)'", str(error)[found.end() :])
             raise ValueError(f"{error}{did_you_mean(found[1], known)}") from None
 
     @property

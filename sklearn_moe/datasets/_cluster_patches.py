@@ -1,5 +1,6 @@
 """The data distribution of Chen et al. (2022), Definition 3.1."""
 
+from collections import UserDict
 from collections.abc import Sequence
 from numbers import Real
 from types import MappingProxyType
@@ -21,7 +22,7 @@ def _setting(alpha, beta, gamma, sigma, **noise):
     return MappingProxyType(dict(alpha=alpha, beta=beta, gamma=gamma, sigma=sigma, **noise))
 
 
-class _Settings(dict):
+class _Settings(UserDict):
     def __missing__(self, key):
         raise KeyError(f"There is no setting {key!r}: pass one of {[*self]}.")
 

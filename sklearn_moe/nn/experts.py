@@ -446,8 +446,12 @@ class ExpertSpec:
     @property
     def fitted_by(self) -> str:
         """How its members are found in a pool: by "steps", a "line", "trees", an "estimator"."""
-        own = {LinearExpert: "line", BoostedTrees: "trees", FittedMembers: "estimator"}
-        return own.get(self.factory, "steps")
+        networks_apart = (
+            (LinearExpert, "line"),
+            (BoostedTrees, "trees"),
+            (FittedMembers, "estimator"),
+        )
+        return next((how for of, how in networks_apart if self.factory is of), "steps")
 
     @property
     def is_fitted(self) -> bool:
