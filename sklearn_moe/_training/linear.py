@@ -129,15 +129,18 @@ def _read_columns(net, kind, rows, weight):
 
 
 def _draw_folds(X, weight, groups):
-    """Return a fold for each row, the same of equal rows or of a group; -1 if few rows differ."""
-    if groups is None:
+    """Return a fold for each row, the same of equal rows or of a group; -1 if few rows differ.
+
+    A single group, as what is held out may leave, has no folds of its own.
+    """
+    if groups is None or np.ptp(groups) == 0:
         draws = X @ np.random.default_rng(0).normal(size=X.shape[1])
         # The last digits of a product depend on the place of the row. Rows of weight 0 move none.
         draws = np.where(weight > 0, np.round(draws, 6), np.inf)
         groups = np.unique(draws, return_inverse=True)[1]
         if groups.max() < 2 * N_FOLDS:
             return np.full(len(groups), -1)
-    return groups % N_FOLDS
+    return np.unique(groups, return_inverse=True)[1] % N_FOLDS
 
 
 def _scale(X, gain, weight):

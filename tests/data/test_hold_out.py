@@ -71,6 +71,16 @@ def test_a_single_group_is_told_and_judged_by_other_rows(model):
     np.testing.assert_array_equal(getattr(grouped, name), getattr(none, name))
 
 
+@pytest.mark.parametrize(("n_groups", "fraction"), [(2, 0.1), (11, 0.8)])
+def test_few_groups_are_left_by_those_that_are_held_out(n_groups, fraction):
+    """One group, or several whose numbers differ by that of the folds."""
+    X, groups = np.random.default_rng(0).normal(size=(110, 3)), np.arange(110) % n_groups
+    for seed in range(6):
+        reg = MoERegressor(expert="linear", n_experts=1, early_stopping=True, random_state=seed)
+        reg.set_params(validation_fraction=fraction).fit(X, X[:, 0], groups=groups)
+        assert reg.score(X, X[:, 0]) > 0.99
+
+
 def test_groups_and_weights_are_requested_by_other_estimators():
     X, y, _ = copies(3)
     groups, weight = np.arange(120).repeat(3), np.linspace(0, 2, 360)
