@@ -162,12 +162,12 @@ class Explanation:
             Which of the explained rows.
 
         ax : matplotlib Axes, default=None
-            Where to draw. None: axes of a new figure.
+            Where to draw, if there is one panel. None: a new figure, with a panel for each class
+            that is explained.
 
         Returns
         -------
-        ax : matplotlib Axes
-            An array of them where each of several classes is explained.
+        figure : matplotlib Figure
         """
         names, sizes, errors = self._parts(row)
         axes = panels(self, ax, sizes.shape[1], 1.5 + 0.35 * len(names))
@@ -178,23 +178,26 @@ class Explanation:
             ends = np.cumsum(size)
             places = range(len(size) - 1)
             colors = expert_colors(2)[(size[1:] <= 0) * 1]
-            bars = ax.barh(places, size[1:], left=ends[:-1], color=colors)
-            texts = [f"{part:+.3g}{_doubt(e)}" for part, e in zip(size, error, strict=True)]
-            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-            ax.bar_label(bars, texts[1:], padding=4, bbox=box)
+            ax.barh(places, size[1:], left=ends[:-1], color=colors)
+            # A column at the right: beside the bars numbers would cover lines and labels.
+            for place, part, e in zip(places, size[1:], error[1:], strict=True):
+                beside = {
+                    "transform": ax.get_yaxis_transform(),
+                    "va": "center",
+                    "fontsize": "small",
+                }
+                ax.text(1.02, place, f"{part:+.3g}{_doubt(e)}", **beside)
             ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":", zorder=0)
             ax.axvline(ends[-1], color="black", linewidth=0.8, zorder=0)
             ax.set_yticks(places, [as_text(name) for name in names[1:]])
             ax.tick_params(labelleft=ax is axes[0])
             ax.invert_yaxis()
-            # The numbers are beside their bars.
             ax.use_sticky_edges = False
-            ax.margins(x=0.4)
             text = f"effect on {outcome}\nfrom {ends[0]:.3g} to {ends[-1]:.3g}"
             text += f" (probability {expit(ends[-1]):.3g})" * bool(self.classes)
             ax.set_xlabel(as_text(text))
         axes[0].set_title(as_text(self._title(row)), loc="left", fontsize="medium", wrap=True)
-        return axes if len(axes) > 1 else axes[0]
+        return axes[0].figure
 
     def __repr__(self):
         """Return one line; the text is for `print`."""

@@ -74,7 +74,7 @@ def draw_rules(estimator, view, table, y, owners, rules, column, ax):
         panel.set(xlabel=plotting.as_text(table[place].name), ylabel=plotting.as_text(label))
         if table.columns[place].typed.dtype.kind == "M":
             panel.xaxis_date()
-    _draw_words(axes[0], rules, [k for k, *_ in curves])
+    _draw_words(axes, rules, [k for k, *_ in curves])
     return axes[0].figure
 
 
@@ -116,8 +116,9 @@ def _draw_panel(ax, x, points, owners, lines, is_number):
         ax.plot(values, says, color=0.7 * colors[k], lw=3)
 
 
-def _draw_words(ax, rules, experts):
+def _draw_words(axes, rules, experts):
     """Write above the axes where each expert holds, in its color."""
+    ax, *others = axes
     n_others = len(ax.lines) - len(experts)
     lines, texts = ax.lines[n_others:][:_MOST_EXPERTS], []
     for k in experts[:_MOST_EXPERTS]:
@@ -128,7 +129,10 @@ def _draw_words(ax, rules, experts):
         texts.append(plotting.as_text(fill(f"{rules.expert_names[k]}: {where}", 60)))
     texts += ["one line for all rows"] * n_others
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    # Above all panels: the first one would be narrower for words of its own.
+    place = {"loc": "outside upper left"} if others else place
     lines = [*lines, *ax.lines[:n_others]]
-    legend = ax.legend(lines, texts, frameon=False, handlelength=1.5, **place)
+    owner = ax.figure if others else ax
+    legend = owner.legend(lines, texts, frameon=False, handlelength=1.5, **place)
     for text, line in zip(legend.get_texts(), lines, strict=True):
         text.set(color=line.get_color(), weight="normal" if line.is_dashed() else "bold")

@@ -3,10 +3,10 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-# The eight colors of Okabe and Ito, then each the farthest from all before it in OKLab, for normal
+# The eight colors of Okabe and Ito, their two blues apart, then each the farthest from all before it in OKLab, for normal
 # vision, protanopia and deuteranopia (Machado et al. 2009), without white and the darkest quarter.
 _COLORS = """
-    0072B2 E69F00 56B4E9 D55E00 009E73 CC79A7 F0E442 000000
+    0072B2 E69F00 D55E00 56B4E9 009E73 CC79A7 F0E442 000000
     78005A 7800FF 5A4B00 00F0C3 001EC3 8778FF C31E96 964B5A
     D2C3FF 96B487 FFC396 4B2D87 F00FD2 FF2D69 A5D25A E1A5B4
     FF78D2 00693C C30F3C 692D2D 005A78 4B3CD2 009600 782DA5

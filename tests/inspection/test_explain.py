@@ -170,13 +170,13 @@ def test_text_and_picture():
     assert text.endswith("... 2 more rows")
     assert "&lt;" not in explained._repr_html_()
     assert "Row 1" in explained._repr_html_()
-    ax = explained.plot(1)
+    (ax,) = explained.plot(1).axes
     bars = [bar.get_width() for bar in ax.patches]
     assert_allclose(explained.base[1] + sum(bars), explained.prediction[1], rtol=1e-6)
     assert ax.get_xlabel().startswith("effect on the prediction")
     ends = ax.get_xlabel().partition("from ")[2].split(" to ")
     assert_allclose([*map(float, ends)], [explained.base[1], explained.prediction[1]], rtol=1e-2)
-    assert explain(model, frame, [1]).plot(ax=ax) is ax
+    assert explain(model, frame, [1]).plot(ax=ax) is ax.figure
     plt.close("all")
 
 
@@ -194,7 +194,7 @@ def test_rows_of_both_classes_have_the_signs_of_one():
         assert (np.sign(part) == sign * np.sign(X[name][:30] - X[name].mean())).all()
     proba = model.predict_proba(X[:1])[0, 1]
     assert str(explained).split("\n")[5].split() == ["its", "probability", f"{proba:.3g}"]
-    label = explained.plot().get_xlabel()
+    label = explained.plot().axes[0].get_xlabel()
     assert label.startswith("effect on the log odds of 'yes'\nfrom ")
     assert label.endswith(f"(probability {proba:.3g})")
     other = explain(model, X, range(30), output="no", background=X)
@@ -208,7 +208,7 @@ def test_each_of_several_classes_has_a_column_a_line_and_a_panel():
     model = MixtureClassifier(n_components=1, random_state=0).fit(X, y)
     explained = explain(model, X, [0, 9])
     assert str(explained).split("\n")[1].split() == ["a", "b", "c"]
-    axes = explained.plot(1)
+    axes = explained.plot(1).axes
     frame = explained.to_frame()
     assert frame.index.names == ["row", "class"]
     for k, label in enumerate("abc"):

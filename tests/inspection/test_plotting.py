@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from helpers import raises
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
-from sklearn_moe import MixtureRegressor
+from sklearn_moe import MixtureClassifier, MixtureRegressor
 from sklearn_moe.inspection import explain, region_rules
 from sklearn_moe.inspection._plotting import expert_colors
 
@@ -31,7 +32,7 @@ def test_labels_are_shown_as_they_are(pyplot):
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 4)), columns=labels)
     X = X.assign(**{label: X[label].round() for label in labels})
     model = MixtureRegressor(n_components=1, random_state=0).fit(X, X.sum(axis=1))
-    figure = explain(model, X, [0]).plot().figure
+    figure = explain(model, X, [0]).plot()
     figure.canvas.draw()
     shown = set()
     for text in figure.findobj(matplotlib.text.Text):
@@ -44,6 +45,45 @@ def test_labels_are_shown_as_they_are(pyplot):
             assert_allclose(*sizes, atol=1)
             shown.add(name)
     assert shown == set(labels)
+
+
+def drawn_texts(figure):
+    """Return the texts that are seen and the boxes that they cover."""
+    figure.canvas.draw()
+    texts = [text for legend in figure.legends for text in legend.get_texts()]
+    for ax in figure.axes:
+        texts += [*ax.texts, ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label]
+        texts += ax.get_legend().get_texts() if ax.get_legend() else []
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            texts += [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+    texts = [text for text in texts if text.get_visible() and text.get_text()]
+    return [(text.get_text(), text.get_window_extent()) for text in texts]
+
+
+def covers(one, other):
+    return (np.minimum(one.max, other.max) - np.maximum(one.min, other.min) > 1).all()
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer, load_diabetes])
+def test_no_text_is_over_another_or_over_a_border(load, pyplot):
+    X, y = load(return_X_y=True, as_frame=True)
+    model = MixtureClassifier(n_components=1, random_state=0)
+    if load is load_diabetes:
+        model = MixtureRegressor(n_components=2, n_init=1, random_state=0)
+    model.fit(X, y)
+    explained = explain(model, X, range(0, len(X), len(X) // 3))
+    pictures = [explained.plot(row) for row in range(3)]
+    for figure in [*pictures, region_rules(model, X, y).plot()]:
+        found = drawn_texts(figure)
+        for place, (text, box) in enumerate(found):
+            assert covers(box, figure.bbox), text
+            inside = box.min >= -1, box.max <= figure.bbox.max + 1
+            assert np.all(inside), f"{text} leaves the figure"
+            over = [other for other, its in found[:place] if covers(box, its)]
+            assert not over, f"{text} over {over}"
+            borders = [ax.bbox for ax in figure.axes if covers(box, ax.bbox)]
+            assert not borders, f"{text} over a border"
 
 
 CONES = [0.41222147, 0.53633254, 0.05144599, 0.2119035, 0.68069955, 0.10739696]
