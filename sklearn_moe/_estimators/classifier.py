@@ -183,7 +183,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         """Continue the training for one epoch on these samples.
 
         In a pool networks and the linear kind are trained; trees, estimators and the weights of the
-        kinds stay as they are.
+        kinds stay as they are, of which a warning tells. Alone they are refused.
         The first call sets the scales of X, the categories, the learning rates and the batch size.
         It should have a thousand samples or more, drawn at random: what has a single value in it is
         warned of, as other values will have no effect later. The state of the solver, such as

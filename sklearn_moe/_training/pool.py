@@ -23,6 +23,7 @@ from .._data.router import (
 from .._data.rows import Rows, SparseRows
 from .._data.tables import draw_rows
 from .._threads import threads_for, work_of_table
+from .._validation import warn
 from ..nn.functional import apply_all, sum_over_shards
 from ..nn.mixture import MixtureOutput
 from ..nn.seeding import hash_rows
@@ -393,14 +394,23 @@ def train_pool_further(fit):
     Linear experts are trained in steps, too. Trees and estimators, and the weights of the kinds,
     stay as `fit` has found them.
     """
-    for kind, (spec, _) in enumerate(fit.plan.model.kinds):
-        if not spec.is_fitted:
-            train_kind(fit, kind)
-        elif not fit.goes_on:
-            raise ValueError(
-                f"expert={spec.name!r} is not trained chunk by chunk. Call `fit` "
-                "before, which finds it, or use kinds of networks."
-            )
+    specs = [spec for spec, _ in fit.plan.model.kinds]
+    stays = np.array([spec.is_fitted for spec in specs])
+    names = [spec.name for spec in specs if spec.is_fitted]
+    if stays.all() or (stays.any() and not fit.goes_on):
+        advice = "Fit all rows anew" if stays.all() else "Call `fit` before, which finds them"
+        raise ValueError(
+            f"{names}: not trained chunk by chunk. {advice}, or use kinds of networks or 'linear'."
+        )
+    if stays.any() and (share := fit.learned.expert_load_[stays].sum()) >= _LEAST_WEIGHT:
+        warn(
+            f"{names}, {share:.0%} of the predictions, stay as `fit` has found them: only the "
+            "other kinds learn from chunks. If new rows are unlike those of `fit`, fit all rows "
+            "anew, or use kinds of networks or 'linear'.",
+            UserWarning,
+        )
+    for kind in np.flatnonzero(~stays):
+        train_kind(fit, kind)
 
 
 # -- rows that are hidden from experts, of any mixture --------------------------------------------

@@ -286,11 +286,14 @@ def test_estimators_stay_as_they_are_in_chunks():
     for kind in (FOREST_OF_CLASSES, "trees"):
         model = make_classifier(expert=["linear", kind]).fit(X, y)
         before = model.expert_proba(X)
-        after = model.partial_fit(X, y).expert_proba(X)
+        with pytest.warns(UserWarning, match=r"\d% of the predictions, stay as `fit` has found"):
+            after = model.partial_fit(X, y).expert_proba(X)
         np.testing.assert_array_equal(after[:, 1], before[:, 1])
         assert (after[:, 0] != before[:, 0]).any()
         first = clone(model).partial_fit
         raises(ValueError, "not trained chunk by chunk", first, X, y, classes=[False, True])
+    alone = make_classifier(expert="trees").fit(X, y)
+    raises(ValueError, "not trained chunk by chunk", alone.partial_fit, X, y)
 
 
 def test_estimators_that_do_not_suit_are_refused():
