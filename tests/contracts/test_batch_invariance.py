@@ -66,7 +66,7 @@ def test_routers_gates_and_balances(patches, router):
 @pytest.mark.parametrize("expert", TRAINED)
 def test_experts_and_types(patches, expert):
     (X, y, _), (X_test, _, _) = patches
-    n, n_test, max_iter, width = (200, 200, 8, 8) if expert in SMALL else (40, 50, 2, 2)
+    n, n_test, max_iter, width = (99, 200, 8, 8) if expert in SMALL else (40, 50, 2, 2)
     routers = ["top1", "soft", "sigmoid"]
     routers = routers if expert in SMALL else routers[: 1 if has_statistics(expert) else 2]
     for router, dtype in zip(routers, cycle([np.float32, np.float64]), strict=False):

@@ -30,7 +30,8 @@ def move(batch_size, model, **options):
     """Return how far an epoch moves the weights."""
     X, y, weight = draw()
     options = {"solver": "sgd", "max_iter": 1, "tol": None, "random_state": 0} | options
-    options |= {"early_stopping": False, "batch_size": batch_size}
+    # What is not standardized is trained in the type of X: the steps are 1e-6 of the weights.
+    options |= {"early_stopping": False, "batch_size": batch_size, "standardize": False}
     start, end = (
         model().set_params(learning_rate_init=rate, router__learning_rate=rate, **options)
         for rate in (1e-30, RATE)
