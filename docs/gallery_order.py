@@ -11,6 +11,7 @@ _COURSE = (
     "plot_image_pipeline",
     "plot_image_features",
     "plot_what_experts_learned",
+    "plot_top1_by_hand",
     "plot_own_router",
     "plot_own_study",
 )

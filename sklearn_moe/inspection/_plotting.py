@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-# The eight colors of Okabe and Ito, their two blues apart, then each the farthest from all before it in OKLab, for normal
-# vision, protanopia and deuteranopia (Machado et al. 2009), without white and the darkest quarter.
+# The eight colors of Okabe and Ito, their two blues apart, then each the farthest from all before
+# it in OKLab, for normal vision, protanopia and deuteranopia (Machado et al. 2009), without white
+# and the darkest quarter.
 _COLORS = """
     0072B2 E69F00 D55E00 56B4E9 009E73 CC79A7 F0E442 000000
     78005A 7800FF 5A4B00 00F0C3 001EC3 8778FF C31E96 964B5A
