@@ -4,22 +4,36 @@ import copy
 import warnings
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    TweedieRegressor,
+)
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import validate_data
 
 from .._validation import accepts_argument, last_step
 from ._defaults import ColumnEncoder
 
 # A seed is added to the index of a component, of which there are few.
 LARGEST_SEED = 2**31 - 11
+# Without a penalty these are the same functions in all units of their columns.
+_LINEAR = LinearRegression, LogisticRegression, PoissonRegressor, GammaRegressor, TweedieRegressor
 
 
 class Template:
     """An unfitted expert or gate, whose transformers are fitted once and whose last step often.
 
     The transformers of a pipeline are the same in every step of EM and for all components. Only the
-    encoder of default parts sees the weights of the samples.
+    encoder of default parts sees the weights of the samples. Linear models without a penalty are
+    fitted to standardized columns, as solvers leave out those of small units, or stop early, and
+    `whole` turns their coefficients back.
 
     Attributes
     ----------
@@ -36,7 +50,11 @@ class Template:
     def __init__(self, estimator, X, y, weight=None):
         self.estimator = estimator
         self.last = estimator
-        self.X = X
+        self.X = self.read = X
+        self.scaler = None
+        if type(estimator) in _LINEAR and not _has_penalty(estimator):
+            self.scaler = StandardScaler(with_mean=estimator.fit_intercept and not issparse(X))
+            self.X = self.scaler.set_output(transform="default").fit_transform(X)
         if isinstance(estimator, Pipeline):
             self.pipeline = clone(estimator)
             if isinstance(estimator[0], ColumnEncoder):
@@ -60,6 +78,13 @@ class Template:
 
     def whole(self, last):
         """Return the fitted estimator that a fitted last step belongs to."""
+        if self.scaler:
+            last = copy.copy(last)
+            last.coef_ = last.coef_ / self.scaler.scale_
+            if self.scaler.with_mean:
+                last.intercept_ = last.intercept_ - last.coef_ @ self.scaler.mean_
+            # The names of the columns.
+            validate_data(last, self.read, skip_check_array=True)
         if not isinstance(self.estimator, Pipeline):
             return last
         fitted = clone(self.pipeline)
@@ -86,6 +111,10 @@ def fit_weighted(estimator, X, y, weight):
         for message in ("Line search of Newton solver", "The inner solver of Newton"):
             warnings.filterwarnings("ignore", message)
         return estimator.fit(X, y, sample_weight=weight)
+
+
+def _has_penalty(model):
+    return getattr(model, "alpha", 0) > 0 or getattr(model, "C", np.inf) < np.inf
 
 
 def takes_weights(estimator):
