@@ -170,6 +170,12 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         With `method="stack"`, weights by gates that were learned without the fold; NaN for samples
         that no gate was learned from (of more than 10,000 the default gate takes a part).
 
+    sharpness_ : float
+        With `method="stack"`, a factor of the logits of all models, also in `expert_proba` and
+        `oof_predictions_`: 1 unless another one has a clearly lower loss by folds. A model that is
+        right in its region alone is less certain, as it is fitted to all samples, than it may be
+        there.
+
     n_features_in_ : int
         Number of columns of X.
 

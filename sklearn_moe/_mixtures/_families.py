@@ -88,8 +88,9 @@ class Poisson(Family):
 class LogLoss(Family):
     """Class probabilities, of classes coded as 0, 1, ..."""
 
-    def __init__(self, classes):
+    def __init__(self, classes, sharpness=1.0):
         self.classes = classes
+        self.sharpness = sharpness
 
     def predict(self, expert, X):
         proba = expert.predict_proba(X)
@@ -104,7 +105,14 @@ class LogLoss(Family):
             every = np.zeros((len(proba), len(known)))
             every[:, [known.index(label) for label in expert.classes_.tolist()]] = proba
             proba = every
-        return proba
+        return self.sharpen(proba)
+
+    def sharpen(self, proba):
+        """Return probabilities whose logits have the factor."""
+        if self.sharpness == 1:
+            return proba
+        proba = (proba / proba.max(axis=-1, keepdims=True)) ** self.sharpness
+        return proba / proba.sum(axis=-1, keepdims=True)
 
     def log_density(self, y, prediction, scale):
         proba = prediction[np.arange(len(y)), y]

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.optimize import minimize_scalar
 from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression
@@ -30,7 +31,7 @@ from ._em import (
     posterior,
     without_negligible,
 )
-from ._families import LEAST_PROBABILITY, predict_known
+from ._families import LEAST_PROBABILITY, LogLoss, predict_known
 from ._weighted import LARGEST_SEED, Template, fit_weighted, takes_weights
 
 _OF_EM = "family n_init max_iter tol min_prior".split()
@@ -99,6 +100,12 @@ def fit_stack(mixture, problem, experts, random_state):
     family = problem.family
     learner = _GateLearner(problem, outputs, rows, folds)
     learner.learn(mixture.gate, seed)
+    if not family.has_scale:
+        family = LogLoss(family.classes, _find_sharpness(learner))
+        outputs = family.sharpen(outputs)
+        if family.sharpness != 1:
+            learner = _GateLearner(problem, outputs, rows, folds)
+            learner.learn(mixture.gate, seed)
     gates = learner.gates(learner.gate, learner.X)
     weights = np.average(gates, axis=0, weights=learner.weight)
     scales = np.full(len(fitted), np.nan)
@@ -124,6 +131,8 @@ def fit_stack(mixture, problem, experts, random_state):
         "converged_": True,
         "_seen": hash_rows(problem.X),
     }
+    if not family.has_scale:
+        attributes["sharpness_"] = family.sharpness
     return family, [*scales], attributes
 
 
@@ -211,6 +220,28 @@ def _fit_expert(problem, expert, train, test, seed):
         return fitted
     part = _safe_indexing(problem.X, test)
     return predict_known(problem.family, fitted, part)
+
+
+def _find_sharpness(learner):
+    """Return the factor of the logits of experts by which their mixture has the least loss.
+
+    1 if that gains nothing clear. A model that is right in its region alone, and is fitted to all
+    samples, knows of much chance. Of that there is little in its region.
+    """
+    rows = np.arange(len(learner.y))
+
+    def losses(log_factor):
+        proba = LogLoss(None, np.exp(log_factor)).sharpen(learner.outputs)[rows, :, learner.y]
+        return -np.log(np.maximum((learner.unseen * proba).sum(axis=1), LEAST_PROBABILITY))
+
+    def negative_log_density(log_factor):
+        # Of few samples, which may all be right, it stays near 1.
+        return learner.weight @ losses(log_factor) + (log_factor / 0.5) ** 2 / 2
+
+    # Two digits do not depend on rounding errors.
+    best = np.round(minimize_scalar(negative_log_density, bounds=(-1, 3), method="bounded").x, 2)
+    is_clear = is_clearly_positive(losses(0.0) - losses(best), learner.weight)
+    return float(np.exp(best)) if is_clear else 1.0
 
 
 def _name_experts(models):

@@ -23,7 +23,7 @@ from sklearn.model_selection import (
 )
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
@@ -107,6 +107,19 @@ def test_stack_finds_where_each_model_is_right(kind, gate):
         rival = StackingClassifier([(str(k), p) for k, p in enumerate(parts)]).fit(X[:600], y[:600])
         losses = [log_loss(y[600:], m.predict_proba(X[600:])) for m in (model, rival)]
         assert losses[0] < 0.7 * losses[1]
+
+
+def test_models_that_see_one_column_each_are_as_certain_as_they_are_right():
+    """Fitted to all samples, each of them knows of much chance."""
+    X, y, third = thirds(1, n=1500)
+    columns = [make_column_transformer(("passthrough", [k])) for k in range(3)]
+    parts = [make_pipeline(column, LogisticRegression()) for column in columns]
+    model = MixtureClassifier(parts, method="stack", random_state=0).fit(X[:900], y[:900])
+    assert adjusted_rand_score(third[900:], model.apply(X[900:])) > 0.9
+    assert model.sharpness_ > 3
+    assert log_loss(y[900:], model.predict_proba(X[900:])) < 0.25  # .52 without the factor
+    sharp = [normalize(e.predict_proba(X) ** model.sharpness_, "l1") for e in model.experts_]
+    assert_allclose(model.expert_proba(X), np.stack(sharp, axis=1))
 
 
 def test_few_samples_that_are_all_right_do_not_make_a_stack_certain():
