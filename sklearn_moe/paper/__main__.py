@@ -57,8 +57,9 @@ def _requested(arguments):
     parser.add_argument("names", nargs="+", metavar="NAME", choices=_NAMES, help=text)
     text = "the paper's mixtures as its code runs them, or as its text describes them"
     parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
-    text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
-    parser.add_argument("--data", choices=("fixed", "fresh"), default="fixed", help=text)
+    text = "the authors' data set for all runs, one of our own, or a new one for each"
+    kinds = ("authors", "fixed", "fresh")
+    parser.add_argument("--data", choices=kinds, default="fixed", help=text)
     options = parser.parse_args(arguments)
     return {
         name: partial(get_experiment, name, options.protocol, options.data)

@@ -2,6 +2,7 @@
 
 import inspect
 from functools import partial
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from helpers import names, refuses
 from scipy import stats
 
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+from sklearn_moe.datasets import PAPER_SETTINGS, load_paper_patches, make_cluster_patches
 
 N, K, P, D = 20_000, 4, 5, 20
 ALPHA, BETA, GAMMA, SIGMA, SCALE = (0.5, 2), (1, 2), (0.5, 3), 1.5, 10.0
@@ -199,6 +200,30 @@ def test_paper_settings_are_the_table_of_the_paper():
     parameters = inspect.signature(make_cluster_patches).parameters  # the defaults are setting 1
     paper = {"n_clusters": 4, "n_patches": 4, "patch_size": 50, "scale": 10, **PAPER_SETTINGS[1]}
     assert {name: parameters[name].default for name in paper} == paper
+
+
+# Of features, centers, labels and clusters in the files of github.com/uclaml/MoE.
+HASHES = {1: "683452c85867 2cad37b28e0a 49b2e0d043a4 350f9adf5a8c"} | dict.fromkeys(
+    (2, 3, 4), "3cb6e95839ba 1a0af7608e8a 1c65b9ce6ef4 92d707e7b884"
+)
+
+
+@pytest.mark.parametrize("setting", HASHES)
+def test_paper_patches_are_those_of_the_authors(setting):
+    X, y, clusters, dictionary = load_paper_patches(
+        setting, return_clusters=True, return_dictionary=True
+    )
+    files = *(10 * part for part in dictionary), *(a.astype("i1") for a in (y, clusters))
+    assert [sha256(a.tobytes()).hexdigest()[:12] for a in files] == HASHES[setting].split()
+    assert (X.shape, X.dtype, y.dtype) == ((32_000, 4, 50), np.float32, int)
+    parts = take_apart(X.astype(float), clusters, np.array(dictionary, dtype=float))
+    columns = zip(parts.signals, ("alpha", "beta", "gamma"), (2 * y - 1, 1, 0), strict=True)
+    for where, name, sign in columns:
+        size, (low, high) = parts.size[where], PAPER_SETTINGS[setting][name]
+        size = size * sign if name != "gamma" else np.abs(size)
+        assert low <= size.min() < low + 0.001 < high - 0.001 < size.max() <= high
+    norm = (parts.noise**2).sum(axis=2).mean() ** 0.5
+    assert norm == pytest.approx(PAPER_SETTINGS[setting]["sigma"], rel=0.01)
 
 
 ROWS = np.eye(50)

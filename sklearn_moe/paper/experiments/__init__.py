@@ -2,6 +2,7 @@
 
 from types import MappingProxyType
 
+from .._run import AUTHORS
 from .ablations import departures, simplified
 from .balance import balance, balance_sweep
 from .baselines import baselines
@@ -60,8 +61,8 @@ def get_experiment(name, protocol="code", data="fixed"):
     protocol : {"code", "paper", "ours"}, default="code"
         The form of the paper's mixtures, see :func:`~sklearn_moe.paper.paper_classifier`. Of
         "table2" training as in the authors' code, or "ours".
-    data : {"fixed", "fresh"}, default="fixed"
-        One data set for all runs, that of the authors' notebooks, or a new problem for each.
+    data : {"authors", "fixed", "fresh"}, default="fixed"
+        The authors' data set for all runs, one of our own, or a new problem for each.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def get_experiment(name, protocol="code", data="fixed"):
     'Table 1: settings 1 and 2'
     """
     protocols = tuple(PROTOCOLS) if name == "table2" else ("code", "paper")
-    for value, known in ((name, EXPERIMENTS), (protocol, protocols), (data, ("fixed", "fresh"))):
+    kinds = (AUTHORS, "fixed", "fresh")
+    for value, known in ((name, EXPERIMENTS), (protocol, protocols), (data, kinds)):
         if value not in known:
             raise ValueError(f"{value!r} is not known, choose from {list(known)}.")
     return EXPERIMENTS[name](protocol, data)

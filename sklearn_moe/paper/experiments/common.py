@@ -9,7 +9,7 @@ from ..._estimators.classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._published import TABLE_1
-from .._run import DATA_SEEDS, Problem
+from .._run import AUTHORS, DATA_SEEDS, Problem
 from .._statistics import LEVEL, holm, p_text, p_value, welch
 
 KINDS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")  # of the activation check
@@ -31,11 +31,11 @@ def experiment(build, title, said=None, form=None, **parts):
 
 
 def problems(settings, data="fixed", **sizes):
-    """Return settings; `data` is "fixed" (the notebooks' one data set) or "fresh" per run."""
-    return tuple(
-        Problem(setting, data_seed=DATA_SEEDS[setting] if data == "fixed" else None, **sizes)
-        for setting in settings
-    )
+    """Return settings; `data` is the "authors'", "fixed" (one of our own), or "fresh" per run."""
+    if data == AUTHORS and (others := {*settings} - {1, 2, 3, 4}):
+        raise ValueError(f"The authors' data are of settings 1 to 4, got {others}: --data fixed.")
+    seeds = {AUTHORS: dict.fromkeys(settings, AUTHORS), "fixed": DATA_SEEDS}.get(data, {})
+    return tuple(Problem(setting, data_seed=seeds.get(setting), **sizes) for setting in settings)
 
 
 def single(nonlinear, filters=128, **parameters):
