@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.metrics.pairwise import cosine_similarity
 from threadpoolctl import threadpool_limits
 
 from .._training import Callback
 from ..datasets import PAPER_SETTINGS
 from ..nn import MLPExpert
 from ..nn.heads import MarginHead
-from ._artificial_runs import on_clusters
-from ._run import Problem, Run, Samples, used_experts
+from ._run import Problem, Run, Samples
 
 # -- a single expert that is made by hand ----------------------------------------------------
 
@@ -236,32 +234,8 @@ class ContinualRun(Run):
 
 
 class LoadRun(Run):
-    """A run that measures load, and the rows of the router."""
+    """A run that measures by how much the largest load exceeds the mean one."""
 
     def measure(self, fitted, samples):
-        """Return MaxVio, and cosines of the router's rows: of two, and of one and its nearest."""
-        n = self.problem.n_train
-        _, routes = on_clusters(fitted, *(part[n:] for part in samples[:3]))
-        rows = fitted.module_.router.network.weight.detach().double().numpy()
-        used = used_experts(routes)
-        return {
-            # MaxVio of Wang et al. (2024): by how much the largest load exceeds the mean one.
-            "max_violation": float(fitted.expert_load_.max() / fitted.expert_load_.mean() - 1),
-            "cosine": _likeness(rows),
-            "nearest": _nearest(rows),
-            "nearest_used": _nearest(rows[used]),
-            "used": int(used.sum()),
-        }
-
-
-def _likeness(vectors):
-    """Return the mean cosine of two of some vectors; a single one is like itself."""
-    cosines = cosine_similarity(vectors)[np.triu_indices(len(vectors), 1)]
-    return float(cosines.mean()) if cosines.size else 1.0
-
-
-def _nearest(vectors):
-    """Return the mean cosine of a vector and the one that is most like it; NaN of one vector."""
-    cosines = cosine_similarity(vectors)
-    np.fill_diagonal(cosines, -np.inf)
-    return float(cosines.max(1).mean()) if len(vectors) > 1 else np.nan
+        """Return MaxVio of Wang et al. (2024)."""
+        return {"max_violation": float(fitted.expert_load_.max() / fitted.expert_load_.mean() - 1)}

@@ -121,14 +121,7 @@ def test_a_router_that_stops_stays_as_it_is(monkeypatch):
     assert a["accuracy"] == pytest.approx(a["rounds"][-1])
 
 
-def test_rows_that_are_alike_have_cosine_one():
-    problem = Problem(1, n_train=600, n_test=200)
-    model = MoEClassifier(4, random_state=0, max_iter=20, tol=None)
-    run = later.LoadRun(problem, model, 0)
-    fitted, found = run.fit(clone(model))
+def test_the_largest_load_is_beside_the_mean_one():
+    model = MoEClassifier(4, random_state=0, max_iter=2, tol=None)
+    fitted, found = later.LoadRun(Problem(1, n_train=600, n_test=200), model, 0).fit(model)
     assert found["max_violation"] == pytest.approx(4 * fitted.expert_load_.max() - 1)
-    weight = fitted.module_.router.network.weight
-    weight.data[:] = weight.data[:1] + 1
-    alike = run.measure(fitted, problem.draw(0))
-    assert [alike["cosine"], alike["nearest"]] == pytest.approx([1, 1])
-    assert -1 / 3 - 1e-9 <= found["cosine"] < found["nearest"] < 1

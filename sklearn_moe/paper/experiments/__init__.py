@@ -11,7 +11,7 @@ from .bound import bound
 from .coverage import coverage
 from .demo import demo
 from .figures import fig1, fig3, fig3_notebook, innerproducts
-from .later_balance import alike_rows, loss_free
+from .later_balance import loss_free
 from .later_training import continual, pruning
 from .limit import limit
 from .linear import linear
@@ -34,7 +34,7 @@ _CLAIMS = (
     *(simplified, linear, phases, departures),
 )
 _ALL = (*_TABLES, *_FIGURES, *_CLAIMS, baselines)
-_LATER = (tight, pruning, continual, loss_free, alike_rows)
+_LATER = (tight, pruning, continual, loss_free)
 # Table 2 needs images, and hours, shares its stored results, the other one texts.
 _BUILDERS = (demo, *_ALL, *_LATER, table2, shares, sentiment)
 EXPERIMENTS = MappingProxyType({build.__name__: build for build in _BUILDERS})

@@ -1,10 +1,10 @@
-"""Later claims about balance: without a loss, and what a loss does to the router's rows."""
+"""A later claim about balance: without a loss."""
 
 from ... import BalanceParams
 from .._experiment import Finding
 from .._later_runs import LoadRun
 from .common import SIZES, better, default, experiment, problems
-from .drawing import COLORS, draw_curves, labelled, legend, panels
+from .drawing import COLORS, labelled, legend, panels
 
 _EXPERTS = (4, 8, 16)
 _WEIGHTS = {"switch": (0.01, 0.1, 1.0), "bias": (0.001, 0.01, 0.1)}
@@ -71,59 +71,3 @@ def _draw_loss_free(results):
         ax.label_outer()
     title = "mean over the runs by weight, which is written beside it"
     return legend(figure, labelled(axes[0, 0]), title=title)
-
-
-_LOSS_WEIGHTS = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-
-
-def alike_rows(protocol="code", data="fixed"):
-    """Return mixtures with a balancing loss of growing weight, and how alike the router's rows are.
-
-    A balancing loss is said to make the rows of the router alike (arXiv 2605.12476, known here from
-    a summary only). Mean cosine of a row and the one that is most like it, of all experts and of
-    those that are used (more than 1 % of the samples). The mean cosine of two rows does not tell:
-    the rows of a softmax router that starts at 0 sum to 0, and where their norms are equal it is
-    -1 / (M - 1), whichever rows are alike. Setting 1, the default of this library, 4,000 samples.
-    """
-    weights = {f"{w:g}": {"balance": BalanceParams("switch", weight=w)} for w in _LOSS_WEIGHTS[1:]}
-    return experiment(
-        alike_rows,
-        "Does a balancing loss make the rows of the router alike?",
-        problems=problems((1,), "fresh", **SIZES),
-        models={f"{m} experts": default(n_experts=m) for m in (8, 16)},
-        grid={"weight": {"0": {"balance": None}} | weights},
-        measures=("accuracy", "entropy", "nearest", "nearest_used", "cosine", "used"),
-        run=LoadRun,
-        draw=_draw_alike,
-        findings=_alike_findings,
-    )
-
-
-def _alike_findings(results):
-    for model in results.experiment.models:
-        cells = results.by("weight", model=model)
-        off, on = cells["0"], cells["1"]
-        more = on.interval("nearest", over=off)
-        yield Finding(
-            f"{model}: a loss of weight 1 makes the rows of the router more alike: cosine of a row "
-            f"and its nearest {off.mean('nearest'):.2f} without, {on.mean('nearest'):.2f} with it, "
-            f"{more.with_mean(2, sign='+')}; of two rows {off.mean('cosine'):.2f} and "
-            f"{on.mean('cosine'):.2f}.",
-            more.above(0),
-        )
-
-
-def _draw_alike(results):
-    figure, axes = panels(1, 3, (10, 3.8), grid="both")
-    labels = {"nearest": "cosine of a row and its nearest", "cosine": "cosine of two rows"}
-    labels["accuracy"] = "accuracy (%)"
-    x = range(len(_LOSS_WEIGHTS))
-    for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
-        models = {
-            model: [cell.values(measure) for cell in results.select(model=model)]
-            for model in results.experiment.models
-        }
-        draw_curves(ax, x, models, most=100)
-        ax.set_xticks(x, [f"{w:g}" for w in _LOSS_WEIGHTS])
-        ax.set(xlabel="weight of the loss", ylabel=label)
-    return legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
