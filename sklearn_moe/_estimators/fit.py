@@ -557,8 +557,12 @@ class Fit:
         self.train()
         finish_chunk(self, said, vars(estimator) if said else {})
 
-    def make_callbacks(self, stopping=None):
+    def make_callbacks(self, stopping=None, kind=None):
         """Return the callbacks of a training, of which those of the estimator come first."""
+        if self.progress is not None and kind is not None:
+            names = self.learned.expert_kinds_
+            place = f"{names[kind]}, {kind + 1} of {len(names)}"
+            self.progress.name = f"{type(self.estimator).__name__}, {place}"
         last = self.progress, None if self.is_chunk else stopping
         return [*(self.estimator.callbacks or ()), *filter(None, last)]
 

@@ -151,7 +151,7 @@ def train_kind(fit, kind):
         module=fit.net.module_.bag(kind),
         make_step=BagStep,
         is_chunk=fit.is_chunk,
-        callbacks=fit.make_callbacks(stopping),
+        callbacks=fit.make_callbacks(stopping, kind),
         # What was trained on few rows is not to be gone on with.
         checkpoint=fit.checkpoint.part(name) if fit.checkpoint and not fit.hurries else None,
     )
@@ -375,7 +375,7 @@ def _train_last_epochs(fit, best_epochs, weights):
         for group, rate in zip(groups, highest, strict=True):
             group["lr"] = group["initial_lr"] = rate * factor
         options = {"module": net.module_.bag(kind), "make_step": BagStep}
-        options["callbacks"] = fit.make_callbacks()
+        options["callbacks"] = fit.make_callbacks(kind=kind)
         try:
             Training(net, rows, None, n_epochs, seed=seed, **options).run()
         except KeyboardInterrupt:

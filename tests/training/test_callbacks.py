@@ -167,3 +167,7 @@ def test_a_terminal_gets_a_bar_and_a_file_none(table, capsys, monkeypatch):
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
     classifier(expert="mlp", verbose=1).fit(*table)
     assert re.search(r"MoEClassifier: 100%.*4/4 .*loss=0\.\d{4}\]\n$", capsys.readouterr().err)
+    # Each kind of a pool says which one it is.
+    classifier(n_experts=2, expert=["mlp", "deep"], verbose=1).fit(*table)
+    seen = re.findall(r"MoEClassifier, (\w+, \d of \d): 100%", capsys.readouterr().err)
+    assert [*dict.fromkeys(seen)] == ["mlp, 1 of 2", "deep, 2 of 2"]
