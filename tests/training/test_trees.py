@@ -13,7 +13,7 @@ from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._training.trees import _as_outputs, _bin, _find_cuts, _read_trees
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import choose_head
-from sklearn_moe.nn.trees import BoostedTrees
+from sklearn_moe.nn.trees import BoostedTrees, TreeArrays
 
 pytestmark = brief_fits
 FEW = EXPERTS["trees"].with_options(max_iter=20)
@@ -60,6 +60,39 @@ def test_the_module_computes_what_scikit_learn_does(n_classes, dtype):
     np.testing.assert_allclose(proba, model.predict_proba(_bin(X, cuts)), atol=1e-6)
     scores = np.array([[by_hand(part, x) for part in trees] for x in X[:20]])
     np.testing.assert_allclose(outputs[:20, 0], scores @ mix + bias, atol=1e-6)
+
+
+def draw_tree(rng, n_leaves):
+    """Return a tree of three columns, whose thresholds are whole numbers."""
+    child, leaves = [0], [0]
+    for _ in range(n_leaves - 1):
+        node = leaves.pop(rng.integers(len(leaves)))
+        child[node] = len(child)
+        leaves += [len(child), len(child) + 1]
+        child += leaves[-2:]
+    child, columns = np.array(child), rng.integers(3, size=len(child))
+    cuts = np.where(child == np.arange(len(child)), np.inf, rng.integers(-3, 4, len(child)))
+    return TreeArrays(columns, cuts, child, rng.normal(size=len(child)), n_leaves)
+
+
+@pytest.mark.parametrize("n_leaves", [2, 31, 32])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_masks_of_leaves_find_what_a_walk_finds(n_leaves, dtype):
+    """To the bit, for missing and infinite values, any members and any number of rows."""
+    rng = np.random.default_rng(n_leaves)
+    sizes = rng.integers(1, n_leaves + 1, (3, 2, 8))
+    sizes[0, 0, 0] = n_leaves
+    members = [[[draw_tree(rng, n) for n in score] for score in each] for each in sizes]
+    module = BoostedTrees((3,), 2)
+    mix, bias = rng.normal(size=(3, 2, 2)), rng.normal(size=(3, 2))
+    module.grow(members, mix, bias, torch.from_numpy(np.zeros(1, dtype)).dtype)
+    values = np.array([np.nan, -np.inf, np.inf, *np.arange(-4, 5, 0.5)], dtype)
+    x, member = torch.from_numpy(rng.choice(values, (500, 3))), torch.from_numpy(np.arange(500) % 3)
+    found = module(x), module(x, member), module(x[:1])
+    assert bool(module.masks) == (n_leaves < 32)
+    module.masks = False
+    for ours, walked in zip(found, (module(x), module(x, member), found[0][:1]), strict=True):
+        assert torch.equal(ours, walked)
 
 
 def test_numbers_are_as_good_as_those_of_scikit_learn():
