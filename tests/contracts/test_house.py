@@ -13,7 +13,7 @@ from sklearn_moe import MoEClassifier
 LIMITS = {
     "lines of code outside paper": 12_300,
     "lines of code of paper": 4_200,
-    "lines of code of tests": 12_300,
+    "lines of code of tests": 12_500,
     "lines of the largest file": 650,
     "constants that are numbers": 112,
     "rooms": 20,
