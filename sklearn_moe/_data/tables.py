@@ -34,8 +34,8 @@ N_ROWS_MEASURED = 4000
 
 def is_frame(X):
     """Tell a data frame of pandas or polars from other containers."""
-    # Lazy frames, which are refused by name, have no shape.
-    return all(hasattr(X, name) for name in ("shape", "columns", "dtypes"))
+    # Lazy frames, which are refused by name, have no shape. The types of a frame itself take long.
+    return all(hasattr(type(X), name) for name in ("shape", "columns", "dtypes"))
 
 
 def apart_from(names, name):
@@ -144,12 +144,13 @@ class Column:
         The type that a data frame gives it, in lower case.
     """
 
-    def __init__(self, X, place, name, kind):
-        self.X = X
+    def __init__(self, table, place):
+        self.X = table.X
         self.place = place
-        self.name = name
-        self.kind = kind
-        self.label = str(name) if is_frame(X) else f"x{place}"
+        self.name = table.names[place]
+        self.kind = table.kinds[place]
+        self.in_frame = table.is_frame
+        self.label = str(self.name) if self.in_frame else f"x{place}"
 
     @cached_property
     def values(self):
@@ -157,7 +158,7 @@ class Column:
         X, place = self.X, self.place
         if issparse(X):
             return X[:, [place]].toarray()[:, 0]
-        if not is_frame(X):
+        if not self.in_frame:
             return X[:, place]
         # That of polars.
         if not hasattr(X, "iloc"):
@@ -173,7 +174,15 @@ class Column:
     @cached_property
     def missing(self):
         """Where a value is missing, (n_samples,)."""
-        return is_missing(self.values)
+        return is_missing(self.values) if self.coded is None else self.coded[0] < 0
+
+    @cached_property
+    def coded(self):
+        """Codes of the categories that pandas keeps, -1 if missing, and these; None without."""
+        if self.kind != "category" or not hasattr(self.X, "iloc"):
+            return None
+        categorical = self.X.iloc[:, self.place].array
+        return categorical.codes, np.asarray(categorical.categories)
 
     @property
     def holds_categories(self):
@@ -265,7 +274,7 @@ class Table:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, place):
-        return Column(self.X, place, self.names[place], self.kinds[place])
+        return Column(self, place)
 
     def find_categories(self, chosen="from_dtype"):
         """Return the places of the categorical columns.
@@ -349,21 +358,13 @@ class Categories:
         self.in_frame = table.is_frame
         self.as_objects = self.in_frame or table.X.dtype == object
         self.names = [table.names[place] for place in self.columns]
-        self.encoders = []
         self.values = []
         for place, name in zip(self.columns, self.names, strict=True):
             column = self._objects(table[place])
-            encoder = OrdinalEncoder(
-                handle_unknown="use_encoded_value",
-                unknown_value=np.nan,
-                encoded_missing_value=np.nan,
-                # Whatever containers are set for steps of pipelines.
-            ).set_output(transform="default")
             try:
-                encoder.fit(column[weight > 0])
+                encoder = OrdinalEncoder().fit(column[weight > 0])
             except TypeError as error:
                 raise TypeError(f"Column {name!r} of X, of categories: {error}") from error
-            self.encoders.append(encoder)
             # The last one may stand for what is missing.
             values = encoder.categories_[0]
             self.values.append(values[~is_missing(values)].tolist())
@@ -399,7 +400,11 @@ class Categories:
         coded = {}
         for i, place in enumerate(self.columns):
             column, name, known = table[place], self.names[i], self.values[i]
-            coded[place] = self.encoders[i].transform(self._objects(column))[:, 0]
+            code_of = {value: float(code) for code, value in enumerate(known)}
+            codes, values = column.coded or (None, column.values)
+            coded[place] = np.array([*(code_of.get(v, np.nan) for v in values.tolist()), np.nan])
+            # The last one is that of a missing category, whose code is -1.
+            coded[place] = coded[place][:-1] if codes is None else coded[place][codes]
             is_unknown = np.isnan(coded[place]) & ~column.missing
             n_unknown, n_values = is_unknown.sum(), np.count_nonzero(~column.missing)
             if len(known) < 2 or 2 * n_unknown <= n_values:

@@ -61,6 +61,19 @@ def test_whatever_is_missing_has_no_code():
                 np.testing.assert_array_equal(learn(X, ["c"]).encode(Table(X))[0], [1, 0, NAN])
 
 
+@pytest.mark.parametrize("dtype", ["i8", "f8", "U", "M8[ns]", "bool"])
+def test_the_order_in_which_pandas_keeps_categories_changes_no_code(dtype):
+    rng = np.random.default_rng(0)
+    values = np.unique(rng.integers(9, size=9)).astype(dtype)
+    seen = pandas.DataFrame({"c": rng.choice(values[:4], 60)}).astype("category")
+    asked = (
+        seen["c"].cat.set_categories(rng.permutation(np.unique(values))).where(rng.random(60) > 0.2)
+    )
+    ((_, codes),) = learn(seen, ["c"]).encode(Table(asked.to_frame())).items()
+    expected = np.where(asked.isna(), np.nan, seen["c"].cat.codes)
+    np.testing.assert_array_equal(codes, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
 def test_categories_of_an_array(dtype):
     X = np.array([[7, 1], [3, 2], [9, 3], [3, 4]]).astype(dtype)
