@@ -193,7 +193,7 @@ def test_an_estimator_is_a_kind(estimator):
     model = make(expert=["linear", estimator]).fit(X, y)
     gate, each = parts_of(model, X)
     assert gate[:, 1].mean() > 0.5
-    assert model.predict(X) == pytest.approx((gate * each).sum(axis=1), abs=1e-6)
+    assert model.predict(X) == pytest.approx((gate * each).sum(axis=1), rel=1e-6, abs=1e-6)
     assert model.expert_kinds_.tolist() == ["linear", type(estimator).__name__]
     members = [member.estimator for member in model.module_.experts[1].members]
     assert len(members) == 5
