@@ -42,6 +42,8 @@ _N_LINE_ROWS, _N_ROWS_OF_A_COLUMN = 50_000, 1000
 _FEWEST_ROWS, _LEAST_GAIN = 20, 0.005
 # Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
 _LAST_EPOCHS, _LEAST_WEIGHT = 0.4, 0.01
+# Rows of which half of the logarithm of the best factor of logits is taken.
+_HALF_SHARPENED = 100
 # Rows that tell what a table is like, and distinct rows of which a new one will equal some.
 _N_LOOKED_AT, _FEW_DISTINCT = 2000, 5
 
@@ -507,20 +509,19 @@ def predict_out_of_bag(net, rows):
     if scales:
         some = torch.from_numpy(draw_rows(len(rows.y), _N_LOOKED_AT))
         logits = torch.from_numpy(outputs)
-        sharpen(net, logits[some], rows.y.cpu()[some], rows.weight.cpu()[some])
+        sharpen(net, logits[some], rows.y.cpu()[some], rows.counts()[some])
         outputs = head.predict(logits * module.sharpness.cpu()).numpy()
     return outputs, loads.sum(axis=0)
 
 
 def sharpen(net, outputs, y, weight):
     """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
-    outputs, loss = outputs.double(), net.criterion_.loss
-    weight = torch.as_tensor(weight).double().numpy()
-
+    outputs, loss, n_rows = outputs.double(), net.criterion_.loss, weight.sum()
     best = minimize_scalar(
         lambda log_factor: weight @ loss(outputs * math.exp(log_factor), y).numpy(),
         bounds=(-1, 1),
         method="bounded",
         options={"xatol": 1e-3},
     )
-    net.module_.sharpness.fill_(math.exp(best.x))
+    # By few rows the best factor is mostly chance.
+    net.module_.sharpness.fill_(math.exp(best.x * n_rows / (n_rows + _HALF_SHARPENED)))
