@@ -42,8 +42,6 @@ _N_LINE_ROWS, _N_ROWS_OF_A_COLUMN = 50_000, 1000
 _FEWEST_ROWS, _LEAST_GAIN = 20, 0.005
 # Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
 _LAST_EPOCHS, _LEAST_WEIGHT = 0.4, 0.01
-# Rows of which half of the logarithm of the best factor of logits is taken.
-_HALF_SHARPENED = 100
 # Rows that tell what a table is like, and distinct rows of which a new one will equal some.
 _N_LOOKED_AT, _FEW_DISTINCT = 2000, 5
 
@@ -523,5 +521,5 @@ def sharpen(net, outputs, y, weight):
         method="bounded",
         options={"xatol": 1e-3},
     )
-    # By few rows the best factor is mostly chance.
-    net.module_.sharpness.fill_(math.exp(best.x * n_rows / (n_rows + _HALF_SHARPENED)))
+    # By few rows the best factor is mostly chance: of 100 rows half of its logarithm is taken.
+    net.module_.sharpness.fill_(math.exp(best.x * n_rows / (n_rows + 100)))

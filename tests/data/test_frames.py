@@ -19,7 +19,7 @@ polars = pytest.importorskip("polars")
 pyarrow = pytest.importorskip("pyarrow")
 
 RNG = np.random.default_rng(0)
-SECONDS = 1.7e9 + RNG.uniform(0, 100, 400)
+SECONDS = 1.7e9 + RNG.uniform(0, 100, 98)
 LATE = (SECONDS > 1.7e9 + 50).astype(int)
 MILLISECONDS = (1000 * SECONDS).astype(np.int64)
 

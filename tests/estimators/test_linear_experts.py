@@ -23,7 +23,7 @@ BRIEF["early_stopping"] = False  # so that all rows are those of the means
 @pytest.fixture(scope="module")
 def frame():
     rng = np.random.default_rng(0)
-    n = 200
+    n = 99
     columns = {
         "age": rng.normal(40, 9, n),
         "vendor": rng.choice(["A", "B", "C"], n),
@@ -70,7 +70,7 @@ def test_probabilities_of_an_expert_follow_from_its_coefficients(frame):
 
 
 def test_no_soft_bound_for_linear_experts():
-    X = np.random.default_rng(0).normal(size=(300, 2))
+    X = np.random.default_rng(0).normal(size=(99, 2))
     line = np.stack([np.linspace(-60, 60, 25), np.zeros(25)], axis=1)
     linear = MoERegressor(**BRIEF).fit(X, X[:, 0]).expert_predict(line)
     np.testing.assert_allclose(np.diff(linear, 2, axis=0), 0, atol=1e-10 * np.abs(linear).max())

@@ -102,7 +102,7 @@ def test_chunks_may_lack_classes_and_bring_missing_values(table):
 
 
 def test_the_first_chunk_decides_the_precision(table):
-    X, y = (array[:400] for array in table)
+    X, y = (array[:99] for array in table)
     for first in (np.float32, np.float64):
         reg = MoERegressor(**BRIEF).partial_fit(X.astype(first), y)
         for dtype in (np.float32, np.float64):

@@ -41,12 +41,12 @@ def classifier(**options):
 
 
 def make_table():
-    X = np.random.default_rng(0).normal(size=(101, 4))
+    X = np.random.default_rng(0).normal(size=(99, 4))
     return X, (X[:, 0] * X[:, 1] > 0).astype(int)
 
 
 def make_bags():
-    X = np.random.default_rng(0).normal(size=(101, 3, 4))
+    X = np.random.default_rng(0).normal(size=(99, 3, 4))
     return X, (X[:, 0, 0] > 0).astype(int)
 
 
@@ -165,7 +165,7 @@ def test_every_way_of_training(table, options):
 
 def test_samples_of_every_kind(table, images):
     X, y = table
-    weight = np.random.default_rng(1).uniform(0.1, 3, size=101)
+    weight = np.random.default_rng(1).uniform(0.1, 3, size=99)
     weight[:5] = 0
     assert_same(partial(classifier, balance="switch", router="topk", top_k=2), X, y, weight)
     assert_same(classifier, csr_matrix(X), y)
