@@ -162,13 +162,18 @@ def test_every_sample_is_out_of_bag_for_some_experts():
     [(2, {"max_iter": 15}), (0.5, {"max_iter": 10, "learning_rate_init": 0.01})],
     ids=["too sure", "too unsure"],
 )
-def test_no_factor_of_the_logits_has_less_out_of_bag_loss(noise, options):
+def test_logits_have_the_factor_of_least_out_of_bag_loss_shrunk_by_the_rows(noise, options):
+    n = 300
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 10)).astype(np.float32)
-    y = X[:, 0] + noise * rng.normal(size=300) > 0
-    proba = MoEClassifier(8, random_state=0, **options).fit(X, y).oob_decision_function_
+    X = rng.normal(size=(n, 10)).astype(np.float32)
+    y = X[:, 0] + noise * rng.normal(size=n) > 0
+    model = MoEClassifier(8, random_state=0, **options).fit(X, y)
+    factor = float(model.module_.sharpness)
+    assert (factor < 1) == (noise > 1)
+    proba = model.oob_decision_function_
     known = np.isfinite(proba[:, 0])  # of few experts, some rows are hidden from none
     proba, y = proba[known], y[known]
-    logits, factors = np.log(proba[:, 1] / proba[:, 0]), np.exp(np.linspace(-1, 1, 81))
-    losses = [np.logaddexp(0, np.where(y, -f, f) * logits).mean() for f in factors]
-    assert factors[np.argmin(losses)] == pytest.approx(1, rel=0.03)
+    logits, logs = np.log(proba[:, 1] / proba[:, 0]), np.linspace(-1, 1, 201)
+    losses = [np.logaddexp(0, np.where(y, -1, 1) * np.exp(f) * logits).mean() for f in logs]
+    # The best factor has 100 of n + 100 parts of its logarithm left: n parts are taken.
+    assert logs[np.argmin(losses)] == pytest.approx(np.log(factor) * 100 / n, abs=0.02)
