@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from ..callbacks import RoutingTrace
-from ..datasets import PAPER_SETTINGS, load_paper_patches, make_cluster_patches
+from ..datasets import PAPER_SETTINGS, make_cluster_patches, make_paper_patches
 from ..metrics import dispatch_entropy, routing_matrix
 from ._provenance import origin
 
@@ -74,7 +74,7 @@ class Problem:
         """Return the samples of the run with this seed."""
         asked = {"return_clusters": True, "return_dictionary": True}
         if self.data_seed == AUTHORS:
-            X, y, clusters, dictionary = load_paper_patches(self.setting, **asked)
+            X, y, clusters, dictionary = make_paper_patches(self.setting, **asked)
             start = len(X) // 2  # of the test
             kept = np.r_[: self.n_train, start : start + self.n_test]
             X, y, clusters = X[kept], y[kept], clusters[kept]

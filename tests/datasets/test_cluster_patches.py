@@ -10,7 +10,7 @@ import pytest
 from helpers import names, refuses
 from scipy import stats
 
-from sklearn_moe.datasets import PAPER_SETTINGS, load_paper_patches, make_cluster_patches
+from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches, make_paper_patches
 
 N, K, P, D = 20_000, 4, 5, 20
 ALPHA, BETA, GAMMA, SIGMA, SCALE = (0.5, 2), (1, 2), (0.5, 3), 1.5, 10.0
@@ -210,7 +210,7 @@ HASHES = {1: "683452c85867 2cad37b28e0a 49b2e0d043a4 350f9adf5a8c"} | dict.fromk
 
 @pytest.mark.parametrize("setting", HASHES)
 def test_paper_patches_are_those_of_the_authors(setting):
-    X, y, clusters, dictionary = load_paper_patches(
+    X, y, clusters, dictionary = make_paper_patches(
         setting, return_clusters=True, return_dictionary=True
     )
     files = *(10 * part for part in dictionary), *(a.astype("i1") for a in (y, clusters))
