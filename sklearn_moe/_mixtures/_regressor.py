@@ -1,6 +1,6 @@
 """MixtureRegressor: a mixture of any regressors."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
@@ -339,6 +339,43 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
             high,
         )
         return np.rint(quantiles) if self._family.is_discrete else quantiles
+
+    def predict_interval(self, X: SamplesLike, coverage: float = 0.9) -> np.ndarray:
+        """Return an interval for the y of each sample: two of its quantiles.
+
+        As many numbers are to be below as above it.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        coverage : float, default=0.9
+            Share of the numbers that are to lie in their intervals, between 0 and 1.
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            The lower and the upper end.
+
+        Raises
+        ------
+        ValueError
+            If `coverage` is not between 0 and 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_moe import MixtureRegressor
+        >>> X = np.linspace(0, 1, 200)[:, None]
+        >>> y = 3 * X[:, 0] + np.random.default_rng(0).normal(size=200)
+        >>> mixture = MixtureRegressor(n_components=1, random_state=0).fit(X, y)
+        >>> low, high = mixture.predict_interval(X).T
+        >>> bool(0.85 < ((low < y) & (y < high)).mean() < 0.95)
+        True
+        """
+        check_scalar(coverage, "coverage", Real, min_val=0, max_val=1, include_boundaries="neither")
+        return self.predict_quantiles(X, [(1 - coverage) / 2, (1 + coverage) / 2])
 
     def sample_y(
         self,

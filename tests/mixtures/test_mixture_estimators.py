@@ -110,7 +110,7 @@ def test_an_expert_without_a_share_of_a_row_does_not_move_it():
     for gate in (mixture.gate_, None):
         mixture.gate_, mixture.weights_ = gate, np.array([0.0, 1.0])
         expected = mixture.predict(X)
-        ends = mixture.predict_quantiles(X, [0.1, 0.9])
+        ends = mixture.predict_interval(X, 0.8)
         without = mixture.gate_proba(X)[:, 0] == 0
         assert without.any()
         line = mixture.experts_[0]
