@@ -581,6 +581,7 @@ class Fit:
             self.validation,
             1 if self.is_chunk else plan.max_iter,
             seed=learned._predict_seed,
+            n_epochs_alone=0 if n_before or self.is_chunk else plan.n_epochs_alone,
             is_chunk=self.is_chunk,
             callbacks=self.make_callbacks(self.stopping),
             checkpoint=self.checkpoint,

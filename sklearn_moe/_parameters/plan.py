@@ -26,6 +26,10 @@ _ARCHITECTURE = (
     "solver__kind",
 )
 
+# Share of the epochs before images have several networks. After half of them four CNNs are right
+# for 71 % of digits, after three quarters for 76 %, as one is, after nine tenths for no more.
+_UPCYCLING = 0.75
+
 
 @dataclass(frozen=True)
 class ModelPlan:
@@ -84,6 +88,8 @@ class TrainingPlan:
     batch_size: int
     largest_batch: int
     max_iter: int
+    # In which the first expert alone is trained.
+    n_epochs_alone: int
     tol: float | None
     may_use_bf16: bool
 
@@ -223,13 +229,30 @@ def _plan_model(request, defaults, budget):
     request.is_linear = request.chosen["activation"] in ("linear", nn.ACTIVATIONS["linear"])
     request.is_linear |= all(kind.factory is nn.LinearExpert for kind in kinds)
 
+    is_whole = data.is_image and request.trunk is None and len(kinds) == 1
+    starts_alone = is_whole and kinds[0].ndim == 4 and router.router_class.sparse and n_experts > 1
+    has_known_end = request.schedule == "cosine" and not request.get("early_stopping", False)
+    upcycling = _UPCYCLING if starts_alone and has_known_end else 0.0
+    upcycling = request.choose("router__upcycling", upcycling)
+    if upcycling and n_experts > 1 and not is_whole:
+        raise ValueError(
+            f"router__upcycling={upcycling!r} is for images, X of shape (n_samples, n_channels, "
+            "height, width), whose experts are whole networks of one kind, got samples of shape "
+            f"{shape}, expert={request.given['expert']!r}, trunk={request.trunk!r}. "
+            "Use router__upcycling='auto'."
+        )
+    gate = router.gate or router.router_class.gates[0]
+    if upcycling and not router.gate and "relative" in router.router_class.gates:
+        # Each of the copies has the output that the one had.
+        gate = "relative"
+
     # A router whose scores are fixed has a network of its own.
     network = request.choose("router__network", "auto" if router.network else "linear")
     request.router = replace(
         router,
         network=router.network or network,
         top_k=request.choose("top_k", router.top_k),
-        gate=request.choose("router__gate", router.gate or router.router_class.gates[0]),
+        gate=request.choose("router__gate", gate),
         noise=request.choose("router__noise", router.noise),
     )
     # Of weights that make scores of about 1; patches are unrelated, and their scores added up.
@@ -301,6 +324,7 @@ def _plan_training(request):
         batch_size=batch_size,
         largest_batch=request.chosen["batch_size"] or sys.maxsize,
         max_iter=max_iter,
+        n_epochs_alone=round(request.chosen["router__upcycling"] * max_iter),
         tol=request.choose("tol", None if never_stops else 1e-4),
         # Mixed precision copies every weight in each step: with few images in one this takes
         # longer than it saves. Of 128 images it saves a quarter of the time of four networks, and a

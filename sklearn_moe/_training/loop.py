@@ -1,5 +1,6 @@
 """A training: its epochs, its steps, and all that exists only while a net trains."""
 
+import copy
 import math
 from contextlib import contextmanager, nullcontext
 from functools import reduce
@@ -12,7 +13,7 @@ from .._data.tables import IndexedView
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._threads import threads_for
 from .._validation import call_factory
-from ..nn import Pool, weighted_mean
+from ..nn import MixtureOfExperts, Pool, weighted_mean
 from ..nn.functional import batch_size, batch_weight, is_stack, mixture_loss
 from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from .callbacks import Interrupts, StopTraining, check_callbacks, has_batch_hooks
@@ -56,6 +57,8 @@ class Training:
         What is trained of the net, with weights of its module: a bag of a pool. None: all.
     make_step : callable or None, default=None
         `make_step(training)` returns what makes the steps. None: `Step`.
+    n_epochs_alone : int, default=0
+        Epochs in which the first expert alone is trained; then the others begin as copies of it.
     is_chunk : bool, default=False
         Whether the rows are one of many chunks, for which the rates of "cosine" stay at their
         highest.
@@ -74,6 +77,7 @@ class Training:
         seed,
         module=None,
         make_step=None,
+        n_epochs_alone=0,
         is_chunk=False,
         callbacks=(),
         checkpoint=None,
@@ -82,8 +86,9 @@ class Training:
         # free up to twice that size: steps with arrays of some megabytes take a third less time.
         torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
         self.net = net
-        self.module = net.module_ if module is None else module
+        self.module = self.whole = net.module_ if module is None else module
         self.make_step = make_step or Step
+        self.n_epochs_alone = n_epochs_alone if len(self.module.experts) > 1 else 0
         self.rows = rows
         self.validation = validation
         self.epochs = epochs
@@ -159,9 +164,11 @@ class Training:
             self.stopped = not interrupts.seen
         except KeyboardInterrupt:
             self.drop_unfinished()
+            self._copy_expert()
             self.notify("on_train_end", **known)
             raise
         self.drop_unfinished()
+        self._copy_expert()
         if self.checkpoint:
             self.checkpoint.ended(self)
         self.notify("on_train_end", **known)
@@ -177,7 +184,13 @@ class Training:
         # The generator of the device on which the rows are draws their order.
         by_device = {generator.device.type: generator for generator in self.generators}
         generator = by_device.get(rows.y.device.type)
+        if n_epochs and self.n_epochs < self.n_epochs_alone:
+            whole = self.whole
+            alone = MixtureOfExperts(None, whole.experts[:1], whole.encoder, shared=whole.shared)
+            self.module = self.step.module = alone.train(whole.training)
         for _ in range(n_epochs):
+            if self.n_epochs == self.n_epochs_alone:
+                self._copy_expert()
             self.notify("on_epoch_begin", **known)
             steps = self._run_batches(rows, rows.cuts(self.net.batch_size, generator))
             self._record_steps(steps, training=True)
@@ -186,6 +199,18 @@ class Training:
                 steps = self._run_batches(held_out, cuts, training=False)
                 self._record_steps(steps, training=False)
             self.notify("on_epoch_end", **known)
+
+    @torch.no_grad()
+    def _copy_expert(self):
+        """Let all experts go on as copies of the first one, if it was trained alone."""
+        if self.module is self.whole:
+            return
+        state, (first, *others) = self.net.optimizer_.state, self.whole.experts
+        for other in others:
+            other.load_state_dict(first.state_dict())
+            for own, copied in zip(other.parameters(), first.parameters(), strict=True):
+                state[own] = copy.deepcopy(state[copied])
+        self.module = self.step.module = self.whole
 
     def notify(self, method_name, **known):
         """Call the callbacks; one that stops the training does so when all have been called.

@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import brief, raises, refuses, seeded
+from helpers import at, brief, raises, refuses, seeded, throw
+from sklearn.datasets import load_digits
 from torch import nn
 
-from sklearn_moe import MoERegressor
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.nn import TRUNKS
 from sklearn_moe.nn.router_parts import NormalizedScores
 from sklearn_moe.nn.seeding import use_generator
@@ -124,6 +125,37 @@ def test_what_does_not_fit_images_is_refused(pictures):
     flat = make(trunk=lambda _: nn.Flatten(0))
     refuses("flat", "trunk must map .* of one sample it made", flat.fit, *pictures)
     refuses("low", "trunk='cnn' halves height and width twice", make().fit, *low)
+
+
+# -- whole networks -----------------------------------------------------------------------
+
+
+def test_networks_that_see_a_part_of_the_images_are_not_worse_than_one_of_all():
+    X, y = load_digits(return_X_y=True)
+    X = X.reshape(-1, 1, 8, 8).astype(np.float32) / 16
+    scores = []
+    for n_experts in (1, 4):
+        clf = MoEClassifier(n_experts, expert="cnn", router="top1", max_iter=10, random_state=0)
+        scores.append(clf.fit(X[:300], y[:300]).score(X[300:], y[300:]))
+    assert scores[0] > 0.7
+    assert scores[1] > scores[0] - 0.02
+    np.testing.assert_allclose(clf.gate_proba(X[:9]).sum(1), 1)
+    # Copies have been trained further: by their own images, and not far.
+    first, *others = (nn.utils.parameters_to_vector(e.parameters()) for e in clf.module_.experts)
+    assert all(0 < (first - other).norm() < 0.3 * first.norm() for other in others)
+
+
+def test_the_others_begin_as_copies_of_the_first_network(pictures):
+    clf = make(n_experts=3, expert="cnn", router__upcycling=0.8, max_iter=10)
+    ends = at(6, partial(throw, KeyboardInterrupt), "on_epoch_end")
+    clf.set_params(callbacks=[ends]).fit(*pictures)
+    assert clf.n_iter_ == 6
+    first, *others = (e.state_dict() for e in clf.module_.experts)
+    assert all(torch.equal(first[name], other[name]) for other in others for name in first)
+    # Each is the model, whose router has not yet learned.
+    for proba in clf.expert_proba(pictures[0]).transpose(1, 0, 2):
+        assert (proba.argmax(1) == clf.predict(pictures[0])).all()
+    refuses("router__upcycling=0.8", "images", make(router__upcycling=0.8).fit, *pictures)
 
 
 # -- shared experts -----------------------------------------------------------------------

@@ -41,6 +41,11 @@ def bags():
     return X, (X[:, 0, 0] > 0).astype(int)
 
 
+@pytest.fixture(scope="module")
+def images(bags):
+    return bags[0].repeat(4, axis=1).reshape(90, 1, 12, 4).repeat(2, axis=3), bags[1]
+
+
 def classifier(**options):
     return MoEClassifier(**BRIEF | {"expert": "auto"} | options)
 
@@ -95,11 +100,15 @@ TABLES = [
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [*(("table", options) for options in TABLES), *(("bags", options) for options in BAGS)],
+    [
+        *(("table", options) for options in TABLES),
+        *(("bags", options) for options in BAGS),
+        ("images", {"expert": "cnn", "router": RouterParams(upcycling=0.5)}),
+    ],
     ids=named,
 )
-def test_it_goes_on_to_the_same_model(kind, options, table, bags, tmp_path):
-    data = table if kind == "table" else bags
+def test_it_goes_on_to_the_same_model(kind, options, table, bags, images, tmp_path):
+    data = {"table": table, "bags": bags, "images": images}[kind]
     whole = classifier(**options).fit(*data)
     resumed = crash_and_go_on(classifier(**options), data, tmp_path, 2, 2, 3, 4)  # once at once
     assert len(EPOCHS) == whole.n_iter_ - 3

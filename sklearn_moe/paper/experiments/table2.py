@@ -53,7 +53,7 @@ def _code(architecture, n_experts):
 
 def _ours(architecture, n_experts):
     """Return one solver for all, that of the defaults."""
-    return {"solver": "adamw", "solver__weight_decay": 0.05}
+    return {"solver": "adamw", "solver__weight_decay": 0.05, "router__upcycling": 0}
 
 
 PROTOCOLS = {"code": _code, "ours": _ours}
