@@ -15,7 +15,7 @@ LIMITS = {
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_500,
     "lines of the largest file": 650,
-    "constants that are numbers": 112,
+    "constants that are numbers": 118,
     "rooms": 20,
     "arrows between rooms": 55,
     "files of a fit": 27,
