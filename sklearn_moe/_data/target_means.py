@@ -55,8 +55,9 @@ class TargetMeans:
     """Replaces codes of categories by means of y, one for each class, label or number.
 
     A mean is shrunk to that of all rows, by the variances of y within and between the categories:
-    rare categories are close to it, unknown ones equal it. What is missing is a category of its
-    own. Training rows get the means of the other folds, which do not know their own y.
+    rare categories are close to it. What is missing is a category of its own, and so is what is
+    unknown: of both there is one mean. Training rows get the means of the other folds, which do not
+    know their own y.
 
     Where y follows a number with another slope in each category, there are further columns: the
     differences of these slopes from that of all rows, shrunk alike, times the numbers, added up.
