@@ -355,9 +355,20 @@ def warn_of_constants(fit):
     if single := learned._format.single_categories():
         found.append(f"Columns {single} hold a single category: all others will count as missing")
     if isinstance(learned._scales, FeatureStatistics):
-        numeric, scale = np.array([learned._scales.numeric, learned._scales.scale])
-        if constant := numeric[np.isinf(scale)].astype(int).tolist():
-            found.append(f"Columns {constant} hold a single value: they will have no effect")
+        numeric, n_columns = np.array(learned._scales.numeric), learned.n_features_in_
+        # Behind the columns of the table are products of means with numbers.
+        constant = numeric[np.isinf(learned._scales.scale) & (numeric < n_columns)]
+        names = learned.feature_names_in_
+        names = np.arange(n_columns) if names is None else names
+        means = learned._format.means
+        is_coded = np.isin(constant, [] if means is None else means.columns)
+        for what, part in (
+            ("hold a single value", ~is_coded),
+            ("hold many categories, whose means of y differ by no more than chance", is_coded),
+        ):
+            if part.any():
+                named = names[constant[part]].tolist()
+                found.append(f"Columns {named} {what}: they will have no effect")
     if not np.all(getattr(learned._target, "varies", True)):
         found.append("y holds a single value: it will be predicted for all samples")
     for what in found:

@@ -65,9 +65,17 @@ def test_the_first_chunk_sets_the_scales(table):
 
 def test_a_single_value_in_the_first_chunk_is_worth_a_warning(table):
     X = pd.DataFrame({"x": table[0][:, 0], "c": "u", "d": ["u", "v"] * 300, "e": 0.3})
-    for name, match in (("c", r"Columns \['c'\] hold a single c"), ("e", r"Columns \[1\] hold")):
+    for name, match in (("c", r"Columns \['c'\] hold a single c"), ("e", r"Columns \['e'\] hold")):
         with pytest.warns(UserWarning, match=match):
             start(X[["x", name, "d"]], table[1])
+    # Of 50 categories without effect the means are equal, and what follows them is no column of X.
+    X = np.c_[np.arange(600) % 50, table[0]]
+    frame = pd.DataFrame(X, columns=[*"abcdef"])
+    for coded, name in ((X, "0"), (frame, "'a'")):
+        first = MoEClassifier(**BRIEF, categorical_features=[0]).partial_fit
+        with pytest.warns(UserWarning, match=rf"Columns \[{name}\] hold many cat") as caught:
+            first(coded, np.arange(600) // 50 % 3, range(3))
+        assert len(caught) == 1
     with pytest.warns(UserWarning, match="y holds a single value"):
         model = MoERegressor(**BRIEF).partial_fit(table[0], np.full(600, 7.0))
     np.testing.assert_array_equal(model.partial_fit(*table).predict(table[0]), 7)
