@@ -38,8 +38,8 @@ class _Boosted(NamedTuple):
 def fit_trees(fit, kind, in_bag, is_worth=None):
     """Fit boosted trees to the rows of each bag; give them to the pool.
 
-    The number of trees is the same for all bags: the one by which the rows outside of them are
-    predicted best.
+    The number of trees is the same for all bags: the one by which the rows outside of the first
+    one are predicted best.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def fit_trees(fit, kind, in_bag, is_worth=None):
     options["n_unseen"] = experts.options.get("max_iter", min(n_unseen, options["max_iter"]))
     models = []
     for bag, seed in zip(in_bag.T, seeds, strict=True):
-        models.append(table.boost(head, bag, options, seed))
+        models.append(table.boost(head, bag, options, seed, models))
         if len(models) == 1 and is_worth is not None:
             table.grow(experts, head, models)
             _set_scale(fit, kind, table, in_bag[:, :1])
@@ -122,8 +122,11 @@ class _Table:
             # Leaves count rows: a row of weight 2 is the row twice.
             self.rows, self.weight = np.repeat(self.rows, counts.astype(int)), np.ones(len(y))
 
-    def boost(self, head, bag, options, seed):
-        """Return the models of each column of y, fitted to the rows of a bag."""
+    def boost(self, head, bag, options, seed, before=()):
+        """Return the models of each column of y, fitted to the rows of a bag.
+
+        Models of the bags `before` say how many trees are enough.
+        """
         bag = bag[self.rows]
         parts = [
             (self.X[rows], self.y[rows], self.weight[rows])
@@ -131,6 +134,8 @@ class _Table:
         ]
         parts[1] = self.held_out or parts[1]
         columns = [[(X, column, w) for column in np.atleast_2d(y.T)] for X, y, w in parts]
+        counts = [_count_best(column) for column in zip(*before, strict=True)]
+        columns.append(counts or [None] * len(columns[0]))
         return [_boost(head, *column, options, seed) for column in zip(*columns, strict=True)]
 
     def grow(self, experts, head, models, n_best=None):
@@ -145,7 +150,10 @@ class _Table:
         n_best : int or None, default=None
             How many trees. None: for each column, those by which unseen rows are predicted best.
         """
-        columns = [_read_best(column, self.cuts, n_best) for column in zip(*models, strict=True)]
+        columns = []
+        for column in zip(*models, strict=True):
+            n_trees = _count_best(column) if n_best is None else n_best
+            columns.append([_read_trees(model, n_trees, self.cuts) for model in column])
         found = [_as_outputs(head, member) for member in zip(*columns, strict=True)]
         trees, mix, bias = zip(*found, strict=True)
         dtype = torch.from_numpy(self.numbers).dtype
@@ -177,8 +185,11 @@ def _bin(X, cuts):
     return np.column_stack([np.searchsorted(cut, x) for cut, x in zip(cuts, X.T, strict=True)])
 
 
-def _boost(head, rows, unseen, options, seed):
-    """Return the model of a column of y, or what is constant in a bag."""
+def _boost(head, rows, unseen, n_trees, options, seed):
+    """Return the model of a column of y, or what is constant in a bag.
+
+    Without a number of trees unseen rows say how many, or else the options.
+    """
     X, y, weight = rows
     make = HistGradientBoostingRegressor
     if head.kind == "regression":
@@ -199,22 +210,22 @@ def _boost(head, rows, unseen, options, seed):
     n_unseen = options.pop("n_unseen")
     model = make(random_state=seed, n_iter_no_change=10, tol=0, **options)
     # Rates of 0 alone have no loss by which to stop.
-    if not (unseen[1].any() if getattr(head, "is_rate", False) else len(unseen[1])):
-        model.set_params(early_stopping=False, max_iter=n_unseen)
-        return model.fit(X, y, weight)
+    has_loss = unseen[1].any() if getattr(head, "is_rate", False) else len(unseen[1])
+    if n_trees is None and not has_loss:
+        n_trees = n_unseen
+    if n_trees is not None:
+        return model.set_params(early_stopping=False, max_iter=n_trees).fit(X, y, weight)
     X_val, y_val, weight_val = unseen
     weight_val = None if weight is None else weight_val
     model.set_params(early_stopping=True)
     return model.fit(X, y, weight, X_val=X_val, y_val=y_val, sample_weight_val=weight_val)
 
 
-def _read_best(models, cuts, n_best=None):
-    """Return for each model, or constant, the trees by which unseen rows are predicted best."""
-    stopped = [model for model in models if getattr(model, "do_early_stopping_", False)]
-    if stopped and n_best is None:
-        scores = [model.validation_score_ for model in stopped]
-        n_best = int(np.argmax(sum(part[: min(map(len, scores))] for part in scores)))
-    return [_read_trees(model, n_best, cuts) for model in models]
+def _count_best(models):
+    """Return by how many trees unseen rows are predicted best, None if none of them say so."""
+    stopped = (model for model in models if getattr(model, "do_early_stopping_", False))
+    scores = next((model.validation_score_ for model in stopped), None)
+    return None if scores is None else max(1, int(np.argmax(scores)))
 
 
 def _read_trees(model, n_best, cuts):
