@@ -210,7 +210,7 @@ class Budget(NamedTuple):
     fewest_bags: int
     # Pieces of a column, if there are many columns.
     least_pieces: int
-    # At most, of a member; with fewer the steps are longer.
+    # At most, of a member that predicts numbers; with fewer the steps are longer.
     n_trees: int = 300
     # Whether the bag of a row depends on the pieces of its columns, which take long to compute.
     hashes_pieces: bool = True

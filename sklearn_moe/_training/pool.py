@@ -282,7 +282,7 @@ def _is_worth(fit, lines, hidden, others, outputs):
         mixed.append(mixed_losses(part, losses, weights.gates(no_features)))
     gain = mixed[0] - mixed[1]
     least = _LEAST_GAIN * abs(np.average(mixed[0], weights=weight))
-    return is_clearly_positive(gain, weight, 1) and np.average(gain, weights=weight) > least
+    return is_clearly_positive(gain, weight, 0.5) and np.average(gain, weights=weight) > least
 
 
 @torch.no_grad()
