@@ -1,4 +1,4 @@
-"""Statistics of X: of the columns of a table, and of the channels of images."""
+"""Statistics of X: of the columns of a table, of its equal rows, and of the channels of images."""
 
 import numpy as np
 from scipy.sparse import issparse
@@ -8,6 +8,13 @@ from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .tables import N_NUMBERS_READ, N_ROWS_MEASURED, draw_rows, row_slices, select
+
+# Distinct values of a column, as a share of the rows, beyond which it tells records apart.
+_MOST_VALUES = 0.9
+# The share of rows that are the only ones of their kind.
+_MOST_SINGLE = 0.5
+# The share of pairs of copies that differ in y; they need not if there are so many copies of each.
+_LEAST_DIFFERENT, _MANY_COPIES = 0.02, 10
 
 
 def describe_columns(X, weight, categorical=()):
@@ -231,3 +238,64 @@ def describe_channels(X, weight):
     if X.dtype == np.uint8:
         center, std = center / 255, std / 255
     return ChannelStatistics(tuple(center.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
+
+
+def number_measurements(X, y, weight):
+    """Return a number for each row, (n_samples,), of the measurement that it is; None of records.
+
+    Equal rows are measurements if a new row will mostly equal one of them, and if y differs
+    between them: hours of a day, categories, answers to a few questions. Equal rows whose y is
+    equal, too, are copies of a record, unless there are many of each.
+
+    The share of rows that are the only ones of their kind estimates how probable it is that a new
+    row is of a new kind (Good, "The population frequencies of species", 1953).
+
+    Where all rows of X and y are repeated as often, as a weight of 2 may be written, these copies
+    have one number: nothing changes by that, nor by rows of weight 0, nor by the order of rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+    weight : ndarray of shape (n_samples,)
+    """
+    numbers = np.zeros(len(X), dtype=np.intp)
+    present = np.flatnonzero(weight)
+    X, y = X[present], y[present]
+    n_rows = len(present)
+    kinds, counts = np.zeros(n_rows, dtype=np.intp), np.array([n_rows])
+    most_values = 0
+    for column in X.T:
+        values, places = np.unique(column, return_inverse=True)
+        most_values = max(most_values, len(values))
+        kinds, counts = _split(kinds, places)
+        # All of them may be repeated as often.
+        repeats = int(np.gcd.reduce(counts))
+        n_single = repeats * np.count_nonzero(counts == repeats)
+        if repeats == 1 and (
+            most_values > _MOST_VALUES * n_rows or n_single > _MOST_SINGLE * n_rows
+        ):
+            return None
+    cells = kinds
+    for column in np.atleast_2d(y.T):
+        cells, of_cells = _split(cells, np.unique(column, return_inverse=True)[1])
+    repeats = int(np.gcd.reduce(of_cells))
+    counts, of_cells, n_rows = counts // repeats, of_cells // repeats, n_rows // repeats
+    n_pairs, n_equal = (np.sum(n * (n - 1.0)) for n in (counts, of_cells))
+    differs = n_pairs - n_equal > _LEAST_DIFFERENT * n_pairs
+    differs = differs or _MANY_COPIES * len(counts) <= n_rows
+    is_single = np.count_nonzero(counts == 1) > _MOST_SINGLE * n_rows
+    if most_values > _MOST_VALUES * n_rows or is_single or not differs:
+        return None
+    # Equal rows with equal y in turn, as many as they are repeated.
+    order = np.argsort(cells, kind="stable")
+    numbers[present[order]] = np.arange(len(order)) // repeats
+    return numbers
+
+
+def _split(kinds, places):
+    """Return kinds of rows that are alike in `places`, too, and how many rows are of each."""
+    _, kinds, counts = np.unique(
+        kinds * (places.max() + 1) + places, return_inverse=True, return_counts=True
+    )
+    return kinds, counts

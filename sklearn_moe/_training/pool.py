@@ -21,6 +21,7 @@ from .._data.router import (
     mixed_losses,
 )
 from .._data.rows import Rows, SparseRows
+from .._data.statistics import number_measurements
 from .._data.tables import draw_rows
 from .._threads import threads_for, work_of_table
 from .._validation import warn
@@ -33,7 +34,7 @@ from .linear import fit_line
 from .loop import Step, Training
 from .trees import fit_trees
 
-# Rows by which a router is learned, and numbers in them.
+# Rows by which a router is learned, or what a table is like, and numbers in them.
 _N_ROUTER_ROWS, _MOST_NUMBERS = 20_000, 2**21
 # Rows by which lines are found, and for each column: by 50,000 of 30 columns a line has a log loss
 # that is higher by 30 / (2 * 50,000) = .0003 than by all rows.
@@ -42,8 +43,8 @@ _N_LINE_ROWS, _N_ROWS_OF_A_COLUMN = 50_000, 1000
 _FEWEST_ROWS, _LEAST_GAIN = 20, 0.005
 # Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
 _LAST_EPOCHS, _LEAST_WEIGHT = 0.4, 0.01
-# Rows that tell what a table is like, and distinct rows of which a new one will equal some.
-_N_LOOKED_AT, _FEW_DISTINCT = 2000, 5
+# Rows by which the factor of logits is found.
+_N_LOOKED_AT = 2000
 
 
 class PoolFit(NamedTuple):
@@ -410,8 +411,9 @@ def hide_rows(net, rows, plan, groups=None):
     Of a pool the mask has a column for each bag: member m of every kind is trained on bag m.
 
     Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
-    groups equal rows are, unless the table has few distinct rows: otherwise an expert would be
-    evaluated on a copy of a row that it was trained on.
+    groups equal rows are: otherwise an expert would be evaluated on a copy of a row that it was
+    trained on. Where they are measurements of the same thing, see `number_measurements`, each is
+    hidden on its own: of what no expert has seen, none could tell whether it was learned.
 
     Parameters
     ----------
@@ -433,10 +435,9 @@ def hide_rows(net, rows, plan, groups=None):
             # Each bag that is a member's should lack some group.
             n_bags = max(min(n_bags, len(sizes)), *plan.model.n_members)
         in_bag = _balanced_bags(sizes, n_bags, n_out_of_bag)[groups]
-    elif rows.x.ndim == 2 and has_few_distinct_rows(
-        rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()
-    ):
-        in_bag = in_bag_mask(torch.rand(len(rows.y), n_bags, generator=generator), n_out_of_bag)
+    elif (measured := _find_measurements(rows)) is not None:
+        draws = torch.rand(measured.max() + 1, n_bags, generator=generator)
+        in_bag = in_bag_mask(draws, n_out_of_bag)[measured]
     else:
         encode = module.encoder or torch.nn.Identity()
         if plan.is_pool and not plan.budget.hashes_pieces:
@@ -469,21 +470,22 @@ def in_bag_mask(draws, n_out_of_bag):
     return torch.ones_like(draws, dtype=torch.bool).scatter_(1, largest, False)
 
 
-def has_few_distinct_rows(X):
-    """Tell whether a table, (n_samples, n_features), has few distinct rows.
+def _find_measurements(rows):
+    """Return a number for each row, (n_samples,), if equal rows are measurements of one thing.
 
-    That is so if no column has more distinct values than the root of the number of distinct rows,
-    or if there are fewer than five of these: a new row will then equal one of them. Repeating rows
-    changes nothing.
+    None if they are copies of a record, or if there is no table.
     """
-    most = 0
-    for column in X.T:
-        most = max(most, len(np.unique(column)))
-        # As most tables, by their first column of numbers.
-        if most >= _FEW_DISTINCT and most**2 > len(X):
-            return False
-    distinct = len(np.unique(X, axis=0))
-    return distinct < _FEW_DISTINCT or most**2 <= distinct
+    if isinstance(rows.x, SparseRows) or rows.x.ndim != 2:
+        return None
+    # Some rows say enough of most tables.
+    some = rows.sample(_N_ROUTER_ROWS, rows.y.device)
+    if len(rows.y) > _N_ROUTER_ROWS and number_measurements(*_of_samples(some)) is None:
+        return None
+    return number_measurements(*_of_samples(rows))
+
+
+def _of_samples(rows):
+    return rows.x[:].cpu().numpy(), rows.y.cpu().numpy(), rows.weight.cpu().numpy()
 
 
 @torch.no_grad()
