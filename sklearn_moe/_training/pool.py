@@ -23,8 +23,10 @@ from .._data.router import (
 from .._data.rows import Rows, SparseRows
 from .._data.statistics import number_measurements
 from .._data.tables import draw_rows
+from .._data.tables import hash_rows as hash_table
 from .._threads import threads_for, work_of_table
 from .._validation import warn
+from ..nn.encoders import TableEncoder
 from ..nn.functional import apply_all, sum_over_shards
 from ..nn.mixture import MixtureOutput
 from ..nn.seeding import hash_rows
@@ -209,22 +211,22 @@ def _predict_unseen(net, rows, lines, hidden, kinds):
     pool = net.module_
 
     def outputs_of_all(x):
-        x = pool.encode(x)
-        each = [pool.outputs_of(kind, x).double() for kind in kinds]
+        encoded = pool.encode(x)
+        each = [pool.outputs_of(kind, x, encoded).double() for kind in kinds]
         n_members = max(outputs.shape[1] for outputs in each)
         return torch.stack([outputs.expand(-1, n_members, -1) for outputs in each], 1)
 
     def outputs_of(x, hidden):
-        x = pool.encode(x)
-        parts = []
+        encoded, parts = pool.encode(x), []
         for kind in kinds:
             if kind in lines:
-                parts.append(_line_outputs(x[:, pool.columns_of[kind]], hidden, *lines[kind]))
+                parts.append(_line_outputs(encoded[:, pool.columns_of[kind]], hidden, *lines[kind]))
             elif isinstance(pool.experts[kind], BoostedTrees):
-                columns = x[:, pool.columns_of[kind]]
+                columns = pool.read(x, pool.columns_of[kind])
                 parts.append(pool.experts[kind](columns, hidden.clamp(min=0)).cpu().double())
             else:
-                members = pool.outputs_of(kind, x)[torch.arange(len(x)), hidden.clamp(min=0)]
+                members = pool.outputs_of(kind, x, encoded)
+                members = members[torch.arange(len(x)), hidden.clamp(min=0)]
                 parts.append(members.cpu().double())
         return torch.stack(parts, 1).unsqueeze(2)
 
@@ -444,11 +446,35 @@ def hide_rows(net, rows, plan, groups=None):
             encode = partial(module.read, columns=module.router_columns)
         # In float64 a hash does not depend on how the samples are grouped; on the host it is the
         # same for all devices.
+        if isinstance(module.encoder, TableEncoder):
+            looked_at = rows.sample(_N_LOOKED_AT, rows.y.device).x
+            if _loses_values(module.encoder, looked_at):
+                encode = partial(_number_rows, module.encoder)
         hashes = net.map_batches(
             lambda x: hash_rows(encode(x).double().cpu(), n_bags, generator.manual_seed(0)), rows.x
         )
         in_bag = in_bag_mask(torch.from_numpy(hashes), n_out_of_bag)
     return rows._replace(in_bag=in_bag.to(rows.y.device))
+
+
+def _loses_values(encoder, x):
+    """Tell whether numbers that differ are nearly the same when they are standardized.
+
+    That is so of columns that span many powers of ten. Nearly equal rows would be hidden together.
+    """
+    most = 0
+    for column in encoder.part(x, encoder.columns["bounded"]).cpu().numpy().T:
+        most = max(most, len(np.unique(column.round(4))))
+        # As most tables, by their first column of numbers.
+        if most > len(x) / 2:
+            return False
+    return any(len(np.unique(column)) > 2 * most for column in encoder.ordered(x).cpu().numpy().T)
+
+
+def _number_rows(encoder, x):
+    """Return a number in [0, 1) for each row, (n_rows, 1): the same for equal ones alone."""
+    bits = hash_table(encoder.ordered(x).cpu().numpy()) >> np.uint64(11)
+    return torch.from_numpy(bits.astype(float) / 2**53)[:, None]
 
 
 def _balanced_bags(sizes, n_bags, n_out_of_bag):

@@ -81,9 +81,9 @@ class TableEncoder(FixedTypes):
 
     Attributes
     ----------
-    columns : dict of slice
+    columns : dict of slice or None
         What an expert reads: "bounded", "piecewise" (the same and the pieces) or "linear". The
-        router reads "bounded".
+        router reads "bounded". None, of "ordered", is no part of the result: see `ordered`.
     """
 
     def __init__(self, statistics: FeatureStatistics):
@@ -118,9 +118,10 @@ class TableEncoder(FixedTypes):
             "linear": (start + n_numeric if self.adds_linear else start, self.n_outputs),
         }
         everything = 0, self.n_outputs
-        self.columns = {
+        self.columns: dict[str, slice | None] = {
             name: slice(None) if part == everything else slice(*part) for name, part in ends.items()
         }
+        self.columns["ordered"] = None
         self.n_pieces = start
         for name, values in tables.items():
             if name in ("center", "scale", "missing"):
@@ -129,6 +130,9 @@ class TableEncoder(FixedTypes):
                 self.register_buffer(f"{name}_32", units.float())
             else:
                 self.register_buffer(name, torch.tensor(values, dtype=torch.long))
+        # A scale may be infinite.
+        mean = torch.nan_to_num(self.missing * self.scale) if len(self.missing) else 0.0
+        self.register_buffer("mean", self.center + mean, persistent=False)
         # The output of the first category of each column.
         first = [0, *accumulate(statistics.n_categories)][:-1]
         self.register_buffer("first", torch.tensor(first, dtype=torch.long))
@@ -167,6 +171,22 @@ class TableEncoder(FixedTypes):
             parts.append(self._one_hot(x.index_select(1, self.categories)))
         if self.adds_linear:
             parts.append(z)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def ordered(self, x: Tensor) -> Tensor:
+        """Return what is "bounded" in float64, with each number as it is, not standardized.
+
+        Trees need no more than the order of numbers, which standardized ones lose if the column
+        spans many powers of ten. A missing number is the mean. Columns without effect are left as
+        they are: no tree asks for them.
+        """
+        x = x.double()
+        numbers = x.index_select(1, self.numeric) if len(self.categories) else x
+        parts = [torch.where(numbers.isnan(), self.mean, numbers)]
+        if len(self.with_missing):
+            parts.append(numbers.index_select(1, self.with_missing).isnan().double())
+        if len(self.categories):
+            parts.append(self._one_hot(x.index_select(1, self.categories)))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _one_hot(self, codes: Tensor) -> Tensor:

@@ -416,9 +416,10 @@ class ExpertSpec:
     init_scale : callable or None, default=None
         `init_scale(input_shape, r)` returns the factor on the initial weights, an argument
         `init_scale` of the factory; r is the root mean square norm of the training patches.
-    columns : {"bounded", "piecewise", "linear"}, default="bounded"
+    columns : {"bounded", "piecewise", "linear", "ordered"}, default="bounded"
         What it reads of a standardized table: numbers with a soft bound of three standard
-        deviations; these and their piecewise-linear encoding; or numbers without a bound.
+        deviations; these and their piecewise-linear encoding; numbers without a bound; or, of
+        trees, numbers as they are.
     options : dict, default={}
         Further arguments of the factory.
     estimator : estimator of scikit-learn or None, default=None
@@ -430,7 +431,7 @@ class ExpertSpec:
     activation: str | None = None
     solver: str | None = None
     init_scale: Callable[[Shape, float], float] | None = None
-    columns: Literal["bounded", "piecewise", "linear"] = "bounded"
+    columns: Literal["bounded", "piecewise", "linear", "ordered"] = "bounded"
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     estimator: Any = None
 
@@ -535,7 +536,7 @@ EXPERTS = Registry(
         "deep": _MLP.with_options(n_layers=2),
         "piecewise": replace(_MLP.with_options(n_layers=2), columns="piecewise"),
         "linear": ExpertSpec(LinearExpert, ndim=2, solver="adamw", columns="linear"),
-        "trees": ExpertSpec(BoostedTrees, ndim=2),
+        "trees": ExpertSpec(BoostedTrees, ndim=2, columns="ordered"),
         "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu", solver="adamw"),
         "resnet18": _RESNET18,
         "resnet18_gn": _RESNET18.with_options(norm="group"),

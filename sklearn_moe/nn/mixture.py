@@ -99,8 +99,11 @@ class MixtureOfExperts(nn.Module):
             x = self.trunk(x).to(x.dtype)
         return x
 
-    def read(self, x: Tensor, columns: slice) -> Tensor:
+    def read(self, x: Tensor, columns: slice | None) -> Tensor:
         """Return some columns of encoded samples, without the time that others take."""
+        if columns is None and isinstance(self.encoder, TableEncoder):
+            return self.encoder.ordered(x)
+        columns = columns or slice(None)
         if self.trunk is not None or not isinstance(self.encoder, TableEncoder):
             return _part(self.encode(x), columns)
         return self.encoder.part(x, columns).to(next(self.parameters()).dtype)
@@ -238,8 +241,8 @@ class Pool(MixtureOfExperts):
         Each is a list of modules, or one module that maps a batch to the outputs of all members.
     n_members : sequence of int
         Of each kind.
-    columns : sequence of slice
-        What each kind reads of an encoded table.
+    columns : sequence of slice or None
+        What each kind reads of an encoded table; None: what `TableEncoder.ordered` returns.
     encoder : module or None, default=None
         As of `MixtureOfExperts`, and so are the next two.
     scales_output : bool, default=False
@@ -255,7 +258,7 @@ class Pool(MixtureOfExperts):
         router: KindRouter,
         kinds: Sequence[nn.Module],
         n_members: Sequence[int],
-        columns: Sequence[slice],
+        columns: Sequence[slice | None],
         encoder: nn.Module | None = None,
         scales_output: bool = False,
         router_columns: slice = slice(None),
@@ -272,27 +275,30 @@ class Pool(MixtureOfExperts):
     def bag(self, kind: int) -> Bag:
         """Return the members of a kind as a mixture of their own, with the weights of the pool."""
         members: Any = self.experts[kind]
-        bag = Bag(members, self.router.mix, self.encoder, self.columns_of[kind])
+        columns = self.columns_of[kind] or slice(None)
+        bag = Bag(members, self.router.mix, self.encoder, columns)
         return bag.train(self.training)
 
-    def outputs_of(self, kind: int, x: Tensor) -> Tensor:
-        """Return the outputs of the members for encoded samples, (n_samples, n_members, ...)."""
+    def outputs_of(self, kind: int, x: Tensor, encoded: Tensor) -> Tensor:
+        """Return the outputs of the members for samples, (n_samples, n_members, n_outputs)."""
         members: Any = self.experts[kind]
-        x = x[:, self.columns_of[kind]]
+        columns = self.columns_of[kind]
+        # Ordered numbers, which trees read, are no part of what is encoded.
+        x = self.read(x, None) if columns is None else encoded[:, columns]
         if isinstance(members, nn.ModuleList) and len(members) == 1:
             return members[0](x).unsqueeze(1)
         return apply_all(members, x)
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Compute the output for a batch."""
-        x = self.encode(x)
-        route = self.router(x[:, self.router_columns])
+        encoded = self.encode(x)
+        route = self.router(encoded[:, self.router_columns])
         gate = route.gate
         used = [True] * len(self.experts)
         # A GPU would wait for the host; an export is for any number of rows.
         if not is_exporting() and gate.is_cpu and len(gate) and not gate.requires_grad:
             used = (gate.amax(0) > _NO_WEIGHT).tolist()
-        outputs = [self.outputs_of(k, x) for k in range(len(used)) if used[k]]
+        outputs = [self.outputs_of(k, x, encoded) for k in range(len(used)) if used[k]]
         kind_of, shares = self.kind_of, self.shares
         if not all(used):
             members = torch.tensor(used)[kind_of]
@@ -306,9 +312,9 @@ class Pool(MixtureOfExperts):
 
     def forward_each(self, x: Tensor) -> list[Tensor]:
         """Return the output of each kind, (n_samples, n_outputs) or what `mix` returns."""
-        x = self.encode(x)
-        kinds = range(len(self.experts))
-        return [_mix_equally(self.router.mix, self.outputs_of(kind, x)) for kind in kinds]
+        encoded = self.encode(x)
+        each = (self.outputs_of(kind, x, encoded) for kind in range(len(self.experts)))
+        return [_mix_equally(self.router.mix, outputs) for outputs in each]
 
     def load_weights(self, other: MixtureOfExperts) -> None:
         """Copy the weights of a pool of the same kinds."""
@@ -433,13 +439,14 @@ def build_mixture(
     target = getattr(torch, dtype)
     encoder: nn.Module | None = None
     # What each kind, and the router, read of a sample. Before a trunk there is no choice.
-    columns, router_columns = [slice(None)] * len(kinds), slice(None)
+    columns: list[slice | None] = [slice(None)] * len(kinds)
+    router_columns = slice(None)
     if isinstance(statistics, FeatureStatistics):
         encoder = TableEncoder(statistics)
         input_shape = (encoder.n_outputs,)
         if trunk is None:
             columns = [encoder.columns[spec.columns] for spec, _ in kinds]
-            router_columns = encoder.columns["bounded"]
+            router_columns = encoder.columns["bounded"] or router_columns
     elif statistics is not None:
         encoder = ImageEncoder(statistics)
     counts = n_members or ([n_experts] if len(kinds) == 1 else [1] * n_experts)
@@ -501,7 +508,7 @@ def build_mixture(
     )
     scales = n_experts > 1 and mixes and head.has_logits
     experts = groups[0] if len(kinds) == 1 else [*chain.from_iterable(members)]
-    parts = experts, encoder, trunk, shared, scales, columns[0], router_columns
+    parts = experts, encoder, trunk, shared, scales, columns[0] or slice(None), router_columns
     mixture = MixtureOfExperts(made if n_experts > 1 else None, *parts).to(target)
     if n_experts > 1 and not is_own(router.router_class):
         expected = (
@@ -521,6 +528,8 @@ def _as_module(experts: Experts) -> nn.Module:
     return experts[0] if is_fitted else nn.ModuleList(experts)
 
 
-def _shape_of(shape: Shape, columns: slice) -> Shape:
+def _shape_of(shape: Shape, columns: slice | None) -> Shape:
     """Return the shape of a part of a sample."""
-    return shape if columns == slice(None) else (columns.stop - columns.start,)
+    if columns is None or columns == slice(None):
+        return shape
+    return (columns.stop - columns.start,)

@@ -105,8 +105,10 @@ def test_predictions_are_those_of_the_kinds_by_their_gates():
     assert model.predict_proba(X) == pytest.approx(mixed, abs=1e-6)
     assert model.to_torch()(torch.from_numpy(X)).detach().numpy() == pytest.approx(mixed, abs=1e-5)
     # A kind is the mean of its members.
-    z = model.module_.encode(torch.from_numpy(X))
-    members = model.module_.outputs_of(1, z).softmax(2).mean(1).detach().numpy()
+    x = torch.from_numpy(X)
+    members = (
+        model.module_.outputs_of(1, x, model.module_.encode(x)).softmax(2).mean(1).detach().numpy()
+    )
     assert each[:, 1] == pytest.approx(members, abs=1e-6)
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(again.predict_proba(X), model.predict_proba(X))

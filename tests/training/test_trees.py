@@ -249,3 +249,17 @@ def test_refusals():
     X, y = steps(100)
     refuses("expert", "n_experts", MoEClassifier(2, expert="trees").fit, X, y)
     refuses("trees", "", MoEClassifier(expert="trees", router="top1").fit, X, y)
+
+
+@pytest.mark.parametrize("change", [lambda x: x**21 * 1e30, lambda x: np.exp(20 * x), np.asarray])
+def test_trees_need_no_more_than_the_order_of_numbers(change):
+    """Of columns that span fifty powers of ten, too, which lose values when standardized."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 1))
+    y = np.sin(2 * X[:, 0]) + (X[:, 0] > 0) + 0.05 * rng.normal(size=1200)
+    model = MoERegressor(expert="trees", random_state=0).fit(change(X[:800]), y[:800])
+    assert model.score(change(X[800:]), y[800:]) > 0.99
+    exported = model.to_torch()(torch.from_numpy(change(X))).detach()
+    np.testing.assert_allclose(exported, model.predict(change(X)), rtol=1e-5, atol=1e-5)
+    shifted = MoERegressor(expert="trees", random_state=0).fit(X[:800] + 2.0**30, y[:800])
+    assert shifted.score(X[800:] + 2.0**30, y[800:]) > 0.99
