@@ -183,12 +183,13 @@ def learn_format(X, estimator, weight):
     return learned._replace(categories=categories)
 
 
-def apply_format(X, name, known):
+def apply_format(X, name, known, n_rows=0):
     """Return X as an array or CSR matrix of numbers, and the type in which it is trained.
 
     uint8 images stay as they are, the rest becomes floats, see `number_types`. Tables of 100 rows
     or more that are standardized, which is done in float64, are trained in float32: more digits
-    take a third more time, and losses on new rows are equal to four digits.
+    take a third more time, and losses on new rows are equal to four digits. A row of weight 2
+    counts as two, of weight 0 as none.
 
     Parameters
     ----------
@@ -196,6 +197,8 @@ def apply_format(X, name, known):
     name : str
         Of the estimator, for messages.
     known : InputFormat
+    n_rows : float, default=0
+        For how many rows those of X stand in a fit.
     """
     is_dense_table = known.is_dense_table(X)
     is_table = is_dense_table or (known.sample_shape is None and issparse(X))
@@ -220,7 +223,7 @@ def apply_format(X, name, known):
             options["accept_sparse"] = "csr"
         numbers = check_array(numbers, input_name="X", estimator=name, **options)
     # Of fewer rows a fit is short, and a row of weight 2 is the row twice to the last digits.
-    if is_table and known.allow_nan and numbers.shape[0] >= 100:
+    if is_table and known.allow_nan and n_rows >= 100:
         dtype = np.float32
     if known.input_shape is not None:
         _check_as_fitted(numbers, name, known)
@@ -405,7 +408,7 @@ def check_training_data(
     groups = check_groups(groups, X)
     x_format = known or learn_format(X, estimator, weight)
     n_features = X.shape[1]
-    X, dtype = apply_format(X, name, x_format)
+    X, dtype = apply_format(X, name, x_format, as_row_counts(weight).sum())
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "

@@ -222,3 +222,17 @@ def test_the_scale_of_weights_does_not_matter_chunk_by_chunk_either():
     for model in models[1:]:
         np.testing.assert_array_equal(weights_of(model), weights_of(models[0]))
         np.testing.assert_allclose(model.expert_load_, models[0].expert_load_)
+
+
+@brief_fits
+@pytest.mark.parametrize("weights", [[0, 1], [1, 2]])
+def test_rows_that_weights_stand_for_decide_the_precision(weights):
+    """There are fewer than a hundred rows by one way of counting, and more by the other."""
+    X, y, _ = draw(120 if 0 in weights else 70)
+    weight = np.where(np.arange(len(X)) % 2, *weights)
+    # What is "auto" depends on the number of rows.
+    model = MoEClassifier(4, expert="mlp", early_stopping=False, batch_size=None, **BRIEF)
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    repeated = clone(model).fit(X.repeat(weight, 0), y.repeat(weight))
+    assert weights_of(weighted).dtype == weights_of(repeated).dtype
+    np.testing.assert_allclose(predictions(weighted, X), predictions(repeated, X), rtol=1e-5)
