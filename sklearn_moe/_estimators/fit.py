@@ -40,6 +40,7 @@ from .._training.pool import fit_pool, hide_rows, train_pool_further
 from .._training.process_group import CURRENT_GROUP
 from .._validation import warn
 from ..nn import build_mixture
+from ..nn.encoders import FeatureStatistics
 from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import use_generator
 from .fitted import FittedMoE
@@ -547,6 +548,9 @@ class Fit:
             # That of the estimator stays as it is if the training fails.
             weight = plan.model.balance_weight
             self.net = estimator.net_.with_settings(weight, **self._settings())
+            if scales := self._scale_constants():
+                learned._scales = scales
+                self.net.take_statistics(scales)
         else:
             self.make_net()
             warn_of_constants(self)
@@ -556,6 +560,29 @@ class Fit:
         said = describe_density(self, self.rows) if self.goes_on else None
         self.train()
         finish_chunk(self, said, vars(estimator) if said else {})
+
+    def _scale_constants(self):
+        """Return the statistics with scales of columns that vary for the first time, or None.
+
+        Of estimators, which stay as they are, these columns were no part.
+        """
+        scales, kinds = self.learned._scales, self.plan.model.kinds
+        if any(spec.estimator is not None for spec, _ in kinds):
+            return None
+        if not isinstance(scales, FeatureStatistics):
+            return None
+        constant = np.flatnonzero(np.isinf(scales.scale))
+        if not len(constant):
+            return None
+        # Rows may be a view, of which columns cannot be read.
+        X = self.samples.X[:][:, np.array(scales.numeric)[constant]]
+        found = describe_columns(X, self.samples.weight / self.learned._weights_seen.mean)
+        changed = {}
+        for name in ("center", "scale", "missing"):
+            values = np.array(getattr(scales, name))
+            values[constant] = getattr(found, name)
+            changed[name] = tuple(values.tolist())
+        return None if np.isinf(found.scale).all() else scales._replace(**changed)
 
     def make_callbacks(self, stopping=None, kind=None):
         """Return the callbacks of a training, of which those of the estimator come first."""

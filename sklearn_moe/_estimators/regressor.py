@@ -182,7 +182,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         kinds stay as they are, of which a warning tells. Alone they are refused.
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random: what has a single value in
-        it is warned of, as other values will have no effect later. The state of the solver, such as
+        it is warned of. A number of X then gets its scale from the first call that has another, but
+        other categories, and other values of y, have no effect. The state of the solver, such as
         momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`,
         `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
         values. `early_stopping=True` is an error: hold out samples yourself.

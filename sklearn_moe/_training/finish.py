@@ -363,12 +363,16 @@ def warn_of_constants(fit):
         means = learned._format.means
         is_coded = np.isin(constant, [] if means is None else means.columns)
         for what, part in (
-            ("hold a single value", ~is_coded),
-            ("hold many categories, whose means of y differ by no more than chance", is_coded),
+            ("hold a single value: they have no effect until a chunk holds another", ~is_coded),
+            (
+                "hold many categories, whose means of y differ by no more than chance: they will "
+                "have no effect",
+                is_coded,
+            ),
         ):
             if part.any():
                 named = names[constant[part]].tolist()
-                found.append(f"Columns {named} {what}: they will have no effect")
+                found.append(f"Columns {named} {what}")
     if not np.all(getattr(learned._target, "varies", True)):
         found.append("y holds a single value: it will be predicted for all samples")
     for what in found:

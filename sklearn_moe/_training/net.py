@@ -145,6 +145,11 @@ class MoENet(NeuralNet):
         net.optimizer_.load_state_dict(state | {"param_groups": groups})
         return net
 
+    def take_statistics(self, statistics):
+        """Standardize the columns of a table in another way from now on."""
+        self.module = partial(self.module, statistics=statistics)
+        self.module_.encoder = TableEncoder(statistics).to(self.device)
+
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Refuse to train without the estimator."""
         raise NotImplementedError("The net is trained by its estimator: call fit or partial_fit.")

@@ -81,6 +81,25 @@ def test_a_single_value_in_the_first_chunk_is_worth_a_warning(table):
     np.testing.assert_array_equal(model.partial_fit(*table).predict(table[0]), 7)
 
 
+@pytest.mark.filterwarnings("ignore:Columns")
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_a_column_is_scaled_by_the_first_chunk_that_has_values_of_it(table, value):
+    X = table[0].astype(float)
+    first, second = X[:300].copy(), X[300:]
+    first[:, 3] = value
+    model = MoERegressor(random_state=0).partial_fit(first, first[:, 0])
+    # A chunk that has none, or of which nothing is taken, changes nothing.
+    before = joblib.hash(model._scales)
+    assert joblib.hash(model.partial_fit(first, first[:, 0])._scales) == before
+    for _ in range(20):
+        model.partial_fit(second, second[:, 0] + 10 * second[:, 3])
+    np.testing.assert_allclose(model._scales.scale[3], second[:, 3].std())
+    np.testing.assert_allclose(model._scales.scale[:3], first[:, :3].std(axis=0))
+    assert model.score(second, second[:, 0] + 10 * second[:, 3]) > 0.9
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
 def test_batches_grow_with_the_chunks(table):
     X, y = table
     for batch_size, n_steps in {"auto": 3, None: 1, 200: 3}.items():
