@@ -567,9 +567,8 @@ class Fit:
         Of estimators, which stay as they are, these columns were no part.
         """
         scales, kinds = self.learned._scales, self.plan.model.kinds
-        if any(spec.estimator is not None for spec, _ in kinds):
-            return None
-        if not isinstance(scales, FeatureStatistics):
+        has_estimators = any(spec.estimator is not None for spec, _ in kinds)
+        if has_estimators or not isinstance(scales, FeatureStatistics):
             return None
         constant = np.flatnonzero(np.isinf(scales.scale))
         if not len(constant):

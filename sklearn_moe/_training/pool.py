@@ -444,12 +444,12 @@ def hide_rows(net, rows, plan, groups=None):
         encode = module.encoder or torch.nn.Identity()
         if plan.is_pool and not plan.budget.hashes_pieces:
             encode = partial(module.read, columns=module.router_columns)
-        # In float64 a hash does not depend on how the samples are grouped; on the host it is the
-        # same for all devices.
         if isinstance(module.encoder, TableEncoder):
             looked_at = rows.sample(_N_LOOKED_AT, rows.y.device).x
             if _loses_values(module.encoder, looked_at):
                 encode = partial(_number_rows, module.encoder)
+        # In float64 a hash does not depend on how the samples are grouped; on the host it is the
+        # same for all devices.
         hashes = net.map_batches(
             lambda x: hash_rows(encode(x).double().cpu(), n_bags, generator.manual_seed(0)), rows.x
         )
