@@ -141,6 +141,17 @@ def make_scaler(X, *, add_indicator=True):
 
 
 def encoded(tree, X):
-    """Return a tree that takes X, and whose thresholds are values of its columns if they can be."""
-    encoder = ColumnEncoder(add_indicator=False, drop="if_binary")
-    return tree if _is_plain(X) else make_pipeline(encoder, tree)
+    """Return a tree that takes X, and whose thresholds are values of its columns if they can be.
+
+    Trees of scikit-learn read float32 and take numbers nearer than 1e-7 as equal: columns are
+    standardized before where deviations are far from 1, or from the mean.
+    """
+    encoder = ColumnEncoder(add_indicator=False, standardize=False, drop="if_binary")
+    numbers = X if _is_plain(X) else encoder.fit(X).transform(X)
+    found = StandardScaler(with_mean=False).fit(numbers)
+    deviation = np.sqrt(found.var_)
+    is_told_apart = (deviation > 0.01) & (deviation < 1e30) & (np.abs(found.mean_) < 100 * deviation)
+    if np.all(is_told_apart | (deviation == 0)):
+        return tree if _is_plain(X) else make_pipeline(encoder, tree)
+    scaler = MaxAbsScaler().set_output(transform="default")
+    return make_pipeline(scaler if issparse(X) else encoder.set_params(standardize=True), tree)

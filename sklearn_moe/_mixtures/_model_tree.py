@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import Lasso, LassoCV, LogisticRegression
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
@@ -20,7 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 from .._compat import move_on
 from .._data.router import N_FOLDS, is_clearly_positive
 from .._data.tables import draw_rows
-from ._defaults import MOST_ROWS, ColumnEncoder, encoded
+from ._defaults import MOST_ROWS, ColumnEncoder
 from ._em import MixtureFit, Run, code_samples, complete, predict_all
 from ._weighted import Template
 
@@ -190,6 +191,25 @@ class Split(NamedTuple):
         return S[:, self.columns].sum(axis=1) <= self.cut
 
 
+class SplitColumns(TransformerMixin, BaseEstimator):
+    """A column of zeros and ones for each split, in the order of a tree: 1 is its right side.
+
+    Trees of scikit-learn read float32, which does not tell apart what some splits do.
+    """
+
+    def __init__(self, splits):
+        self.splits = splits
+
+    def fit(self, X, y=None):
+        """Do nothing."""
+        return self
+
+    def transform(self, X):
+        """Return the sides, (n_samples, n_splits)."""
+        X = X.toarray() if issparse(X) else X
+        return np.array([~split.is_left(X) for split in self.splits]).reshape(-1, len(X)).T
+
+
 def _cuts(values, weight, n_cuts=_MAX_CUTS, low=-np.inf, high=np.inf):
     """Return a few thresholds of a column, with about as many samples between them."""
     is_between = (values > low) & (values <= high)
@@ -342,8 +362,9 @@ def find_regions(design, n_groups, least_share):
     Leaves are grown greedily. Then those are one group whose common lines are better for rows that
     are held out, or, for a given number, the least worse.
     """
-    # Equal samples are in the same fold, which does not depend on the order of the columns.
-    codes = code_samples(design.y, np.sort(design.S, axis=1))
+    # Equal samples are in the same fold, which depends neither on the order of the columns nor on
+    # their units.
+    codes = code_samples(design.y, np.sort(design.Z, axis=1))
     n_codes = codes.max() + 1
     n_draws = _N_DRAWS if design.Z.shape[1] <= _FEW_COLUMNS else 1
     draws = [np.random.RandomState(seed).permutation(n_codes)[codes] for seed in range(n_draws)]
@@ -519,7 +540,9 @@ def fit_tree(problem, design):
         experts[-1].intercept_ = intercept
     parts = problem.X, problem.target, problem.weight
     template = Template(make_pipeline(ColumnEncoder(), expert), *parts)
-    gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), problem.X)
+    encoder = ColumnEncoder(add_indicator=False, standardize=False, drop="if_binary")
+    tree = DecisionTreeClassifier(criterion="log_loss", random_state=0)
+    gate = make_pipeline(encoder, make_pipeline(SplitColumns(regions.splits), tree))
     problem = replace(problem, experts=(template,) * len(experts), gate=Template(gate, *parts))
     components = np.arange(len(experts))
     shares = np.eye(len(experts))[regions.groups]

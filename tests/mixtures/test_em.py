@@ -128,7 +128,10 @@ def test_component_on_samples_without_noise_is_bounded_and_it_is_said():
     assert_allclose(mixture.scale_.min(), 0.05 * mixture.scale_.max())
 
 
-@pytest.mark.parametrize("unit", [(1e-6, 0), (1e-3, 1e5), (1e8, 0), (1, 1e8), (1000, 1.7e9)])
+UNITS = [(1e-6, 0), (1e-3, 1e5), (1e8, 0), (1, 1e8), (1000, 1.7e9)]
+
+
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("case", ["numbers", "counts", "classes"])
 def test_units_of_columns_change_nothing(case, unit):
     X, y = two_rules_of_classes(150) if case == "classes" else two_lines(150)[:2]
@@ -144,6 +147,26 @@ def test_units_of_columns_change_nothing(case, unit):
     X[:, 0] = (moved[:, 0] - offset) / scale
     expected = mixture.fit(X, y).score_samples(X, y)
     assert_allclose(mixture.fit(moved, y).score_samples(moved, y), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("unit", [*UNITS, (1e-9, 0)])
+@pytest.mark.parametrize("n_components", [2, "auto"])
+@pytest.mark.parametrize("of", [MixtureRegressor, MixtureClassifier])
+def test_units_of_the_column_that_regimes_are_split_by_change_nothing(of, n_components, unit):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2))
+    y = np.where(X[:, 0] > 0, 3 + 2 * X[:, 1], -2 * X[:, 1]) + 0.1 * rng.normal(size=600)
+    if of is MixtureClassifier:
+        y = np.where(rng.logistic(size=600) < 3 * y, "yes", "no")
+    scale, offset = unit
+    moved = X.copy()
+    moved[:, 0] = scale * X[:, 0] + offset
+    mixture = of(n_components=n_components)
+    if n_components == 2:
+        mixture.set_params(n_init=1, random_state=0)
+    expected = mixture.fit(X[:300], y[:300]).score_samples(X[300:], y[300:]).mean()
+    found = mixture.fit(moved[:300], y[:300]).score_samples(moved[300:], y[300:]).mean()
+    assert_allclose(found, expected, atol=0.002)
 
 
 def test_rows_of_a_group_are_of_one_component():
