@@ -25,7 +25,7 @@ _parameters.parts.SolverParams
 _data.tables.Categories _data.target_means.TargetMeans
 _training.estimators.Member nn.trees.FittedMembers
 _mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
-_mixtures._defaults.ColumnEncoder
+_mixtures._defaults.ColumnEncoder _mixtures._model_tree.SplitColumns
 _mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.Poisson
 _data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget

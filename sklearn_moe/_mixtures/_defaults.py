@@ -150,7 +150,8 @@ def encoded(tree, X):
     numbers = X if _is_plain(X) else encoder.fit(X).transform(X)
     found = StandardScaler(with_mean=False).fit(numbers)
     deviation = np.sqrt(found.var_)
-    is_told_apart = (deviation > 0.01) & (deviation < 1e30) & (np.abs(found.mean_) < 100 * deviation)
+    is_told_apart = (deviation > 0.01) & (deviation < 1e30)
+    is_told_apart &= np.abs(found.mean_) < 100 * deviation
     if np.all(is_told_apart | (deviation == 0)):
         return tree if _is_plain(X) else make_pipeline(encoder, tree)
     scaler = MaxAbsScaler().set_output(transform="default")

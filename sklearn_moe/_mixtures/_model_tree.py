@@ -194,7 +194,8 @@ class Split(NamedTuple):
 class SplitColumns(TransformerMixin, BaseEstimator):
     """A column of zeros and ones for each split, in the order of a tree: 1 is its right side.
 
-    Trees of scikit-learn read float32, which does not tell apart what some splits do.
+    Trees of scikit-learn read float32, which does not tell apart what some splits do. A split is
+    the numbers of some columns, and what their sum is above on the right side.
     """
 
     def __init__(self, splits):
@@ -207,7 +208,8 @@ class SplitColumns(TransformerMixin, BaseEstimator):
     def transform(self, X):
         """Return the sides, (n_samples, n_splits)."""
         X = X.toarray() if issparse(X) else X
-        return np.array([~split.is_left(X) for split in self.splits]).reshape(-1, len(X)).T
+        sides = [X[:, columns].sum(axis=1) > cut for columns, cut in self.splits]
+        return np.array(sides).reshape(-1, len(X)).T
 
 
 def _cuts(values, weight, n_cuts=_MAX_CUTS, low=-np.inf, high=np.inf):
@@ -542,7 +544,8 @@ def fit_tree(problem, design):
     template = Template(make_pipeline(ColumnEncoder(), expert), *parts)
     encoder = ColumnEncoder(add_indicator=False, standardize=False, drop="if_binary")
     tree = DecisionTreeClassifier(criterion="log_loss", random_state=0)
-    gate = make_pipeline(encoder, make_pipeline(SplitColumns(regions.splits), tree))
+    splits = [([*map(int, split.columns)], float(split.cut)) for split in regions.splits]
+    gate = make_pipeline(encoder, make_pipeline(SplitColumns(splits), tree))
     problem = replace(problem, experts=(template,) * len(experts), gate=Template(gate, *parts))
     components = np.arange(len(experts))
     shares = np.eye(len(experts))[regions.groups]

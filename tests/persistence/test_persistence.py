@@ -220,6 +220,7 @@ def mixtures_of_estimators():
     yield MixtureClassifier(**options), ROWS, CLASSES
     tree = DecisionTreeClassifier(max_depth=1, random_state=0)
     yield MixtureRegressor(gate=tree, n_init=1, random_state=0), ROWS, NUMBERS
+    yield MixtureRegressor(n_components="auto"), ROWS, NUMBERS
     yield MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0), ROWS, NUMBERS
     counts = np.arange(len(ROWS)) % 5
     yield MixtureRegressor(**options), pandas.DataFrame({"word": CLASSES}), counts
