@@ -220,7 +220,9 @@ def mixtures_of_estimators():
     yield MixtureClassifier(**options), ROWS, CLASSES
     tree = DecisionTreeClassifier(max_depth=1, random_state=0)
     yield MixtureRegressor(gate=tree, n_init=1, random_state=0), ROWS, NUMBERS
-    yield MixtureRegressor(n_components="auto"), ROWS, NUMBERS
+    lines = np.random.RandomState(0).normal(size=(200, 2))
+    bent = np.where(lines[:, 0] > 0, 3 + 2 * lines[:, 1], -2 * lines[:, 1])
+    yield MixtureRegressor(n_components="auto"), lines, bent
     yield MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0), ROWS, NUMBERS
     counts = np.arange(len(ROWS)) % 5
     yield MixtureRegressor(**options), pandas.DataFrame({"word": CLASSES}), counts
