@@ -295,8 +295,10 @@ class _Writer:
         text = _text(intercept)
         terms = zip(self.functions.owners.tolist(), self.functions.labels, slopes, strict=True)
         for place, group in groupby(terms, key=lambda term: term[0]):
-            effects = {label: slope for _, label, slope in group if slope}
-            if effects and (labels := self.table[place].labels):
+            effects = {label: slope for _, label, slope in group}
+            if not any(effects.values()):
+                continue
+            if labels := self.table[place].labels:
                 value, by_label = self.read_categories(place)
                 effects = dict.fromkeys(labels[:1], 0.0) | effects
                 of_other = effects.get(self.other(place), 0.0)

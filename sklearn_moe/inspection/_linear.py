@@ -6,11 +6,12 @@ import numpy as np
 from scipy.linalg import pinvh
 from scipy.sparse import issparse
 from scipy.stats import t as student
+from sklearn.linear_model import GammaRegressor, PoissonRegressor
 from sklearn.utils import _safe_indexing
 
 from .._data.experts import expert_outputs
 from .._data.tables import Table, is_frame
-from .._validation import check_named, final_step
+from .._validation import check_named, final_step, last_step
 from ..metrics._report import open_view
 from ..metrics._words import Wording
 
@@ -192,7 +193,7 @@ def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     Returns
     -------
     coef, half_width : ndarray of shape (n_experts, n_terms, n_outputs)
-        The intervals are NaN without `y`, and of logarithms that are not those of counts.
+        The intervals are NaN without `y`, and of logarithms whose loss is not known.
     scale : ndarray of shape (n_terms,)
         Standard deviations of the terms.
     """
@@ -204,10 +205,12 @@ def coefficients(view, functions, outputs, y, holds, share, weight, groups):
         terms = np.append(np.ptp(rows, axis=0) > 0, True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
-        if y is None or functions.is_log > view.is_log:
+        power = _variance_power(view, k) if functions.is_log else 0
+        if y is None or np.isnan(power):
             continue
         if view.classes is None:
-            derivatives = _derivatives(y, outputs[:, k], share[:, k] * weight, functions.is_log)
+            parts = y, outputs[:, k], share[:, k] * weight
+            derivatives = _derivatives(*parts, functions.is_log, power)
         else:
             expected = view.outputs[:, k, 1:]
             products = expected[:, np.newaxis] * expected[..., np.newaxis]
@@ -216,12 +219,22 @@ def coefficients(view, functions, outputs, y, holds, share, weight, groups):
     return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
 
 
-def _derivatives(y, expected, weight, is_log):
+def _variance_power(view, k):
+    """Return the power of its mean that an expert takes the variance of y for, if that is known."""
+    if view.is_log:
+        return 1
+    expert = last_step(view.mixture.experts_[k]) if hasattr(view.mixture, "experts_") else None
+    known = {PoissonRegressor: 1, GammaRegressor: 2}
+    return known.get(type(expert), getattr(expert, "power", np.nan))
+
+
+def _derivatives(y, expected, weight, is_log, power):
     """Return the first and the negative second derivative of the log density by the outputs.
 
-    These are means, or logarithms of the means of counts.
+    These are means, or their logarithms. The variance of y is proportional to a power of its mean.
     """
-    variance = slope = expected if is_log else np.ones_like(expected)
+    slope = expected if is_log else np.ones_like(expected)
+    variance = slope**power
     error = y - expected
     least = 1e-30 * np.mean(y**2, axis=0) + TINY
     mean = weight @ (error**2 / variance) / max(weight.sum(), TINY)

@@ -5,9 +5,17 @@ import pytest
 from helpers import raises
 from numpy.testing import assert_allclose
 from scipy import stats
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.feature_selection import SelectKBest, f_regression
-from sklearn.linear_model import GammaRegressor, LinearRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    PoissonRegressor,
+    Ridge,
+    TweedieRegressor,
+)
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureRegressor
@@ -41,24 +49,42 @@ def sandwich(design, score, curvature, groups=None):
     return stats.t.ppf(0.975, freedom) * np.sqrt(variance)
 
 
-@pytest.mark.parametrize("expert", [PoissonRegressor(**RATE), GammaRegressor(**RATE)])
-def test_intervals_of_logarithms_are_those_of_counts(expert):
+LOGARITHMIC = {
+    PoissonRegressor(**RATE): 1,
+    GammaRegressor(**RATE): 2,
+    TweedieRegressor(power=1.5, **RATE): 1.5,
+    TweedieRegressor(power=0, link="log", **RATE): 0,
+    make_pipeline(StandardScaler(), GammaRegressor(**RATE)): 2,
+}
+
+
+@pytest.mark.parametrize("expert", LOGARITHMIC)
+def test_intervals_of_logarithms_are_those_of_the_variance_that_the_expert_assumes(expert):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 2))
     y = np.ceil(rng.gamma(4, np.exp(3 + 0.5 * X[:, 0]) / 4))
     model = one(expert, X, y)
     rules = region_rules(model, X, y)
     assert rules.outcome == "the logarithm of the prediction"
-    line, mean = model.experts_[0], model.predict(X)
-    assert_allclose(by_column(rules, rules.coef)[0], [*line.coef_, line.intercept_], atol=1e-5)
+    mean = model.predict(X)
+    assert_allclose(by_column(rules, rules.coef)[0][:2].round(1), [0.5, 0])
     # The score is of y, not of its logarithm.
     assert_allclose(rules.own_score, [np.sqrt(np.mean((y - mean) ** 2))])
-    if isinstance(expert, PoissonRegressor):
-        expected = sandwich(np.c_[X, np.ones(300)], y - mean, mean)
-        assert_allclose(by_column(rules, rules.half_width)[0], expected, rtol=1e-3)
-        assert "Change of the logarithm of the prediction per unit, with 95 %" in str(rules)
-    else:
-        assert np.isnan(rules.half_width).all()
+    power = LOGARITHMIC[expert]
+    score, curvature = (y - mean) * mean ** (1 - power), mean ** (2 - power)
+    expected = sandwich(np.c_[X, np.ones(300)], score, curvature)
+    assert_allclose(by_column(rules, rules.half_width)[0], expected, rtol=1e-3)
+    assert "Change of the logarithm of the prediction per unit, with 95 %" in str(rules)
+
+
+def test_no_interval_where_the_loss_of_logarithms_is_not_known():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 2))
+    y = np.exp(X[:, 0] + rng.normal(size=100))
+    expert = TransformedTargetRegressor(LinearRegression(), func=np.log, inverse_func=np.exp)
+    rules = region_rules(one(expert, X, y), X, y)
+    assert np.isfinite(rules.coef).all()
+    assert np.isnan(rules.half_width).all()
 
 
 def test_weights_have_no_scale_and_samples_of_a_group_depend():
