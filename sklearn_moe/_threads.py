@@ -6,6 +6,7 @@ time of one thread, on a busy one tens of times as long.
 
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -40,6 +41,22 @@ def threads_for(work: float, *apis: str) -> Iterator[None]:
             if limit.is_on != is_small:
                 stack.callback(limit.switch, limit.is_on)
                 limit.switch(is_small)
+        yield
+
+
+# Scikit-learn's Newton solver sets filters as well: two of its fits never run at once.
+_FILTERS = threading.RLock()
+
+
+@contextmanager
+def ignored_warnings(*messages: str) -> Iterator[None]:
+    """Ignore warnings that begin with one of some messages, "" for all, in one thread at a time.
+
+    All threads share the filters: two that set and restore them at once leave those of one behind.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        for message in messages:
+            warnings.filterwarnings("ignore", message)
         yield
 
 

@@ -1,7 +1,6 @@
 """Fits with weights: pipelines, random states, and how many parameters were fitted."""
 
 import copy
-import warnings
 
 import numpy as np
 from scipy.sparse import issparse
@@ -18,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import validate_data
 
+from .._threads import ignored_warnings
 from .._validation import accepts_argument, last_step
 from ._defaults import ColumnEncoder
 
@@ -105,11 +105,8 @@ def fit_weighted(estimator, X, y, weight):
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)
     if getattr(last_step(estimator), "solver", None) != "newton-cholesky":
         return estimator.fit(X, y, sample_weight=weight)
-    # Threads share the filters of warnings. This solver sets them in any case.
-    with warnings.catch_warnings():
-        # It goes on by lbfgs then: nothing is wrong.
-        for message in ("Line search of Newton solver", "The inner solver of Newton"):
-            warnings.filterwarnings("ignore", message)
+    # It goes on by lbfgs then: nothing is wrong.
+    with ignored_warnings("Line search of Newton solver", "The inner solver of Newton"):
         return estimator.fit(X, y, sample_weight=weight)
 
 

@@ -1,6 +1,5 @@
 """The linear kind of experts: linear models of scikit-learn, whose penalty rows of folds choose."""
 
-import warnings
 from functools import partial
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from .._data.router import N_FOLDS
 from .._data.rows import SparseRows
 from .._data.tables import draw_rows
+from .._threads import ignored_warnings
 from ..nn.encoders import TableEncoder
 
 # Penalties of numbers, and of what is found in steps: the first is tried in the middle.
@@ -210,9 +210,8 @@ class _Models:
     def fit(self, left_out, alpha):
         """Return coefficients, (n_models, n_targets, n_columns), and intercepts."""
         found = []
-        with warnings.catch_warnings(), config_context(skip_parameter_validation=True):
-            # A model that has nearly converged is good enough.
-            warnings.simplefilter("ignore")
+        # A model that has nearly converged is good enough.
+        with ignored_warnings(""), config_context(skip_parameter_validation=True):
             for fold in left_out:
                 part = self.folds != fold
                 X, weight, n_targets = self.X[part], self.weight[part], self.head.n_targets

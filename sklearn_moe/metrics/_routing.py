@@ -20,6 +20,12 @@ def validated(arrays, **others):
 def check_labels(experts):
     """Return `experts` as an array of shape (n_samples, k)."""
     experts = check_named(experts, "experts", dtype=None, ensure_2d=False)
+    if experts.dtype.kind == "f" and (experts % 1).any():
+        raise ValueError(
+            f"experts must be labels, got the number {experts[experts % 1 > 0][0]:.4g}. Pass the "
+            "experts that are selected, as MoEClassifier.apply returns them, in place of their "
+            "gate values."
+        )
     return experts.reshape(len(experts), -1)
 
 
@@ -77,7 +83,8 @@ def dispatch_entropy(clusters: ArrayLike, experts: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the lengths differ or there are no samples.
+        If the lengths differ, there are no samples, or `experts` are numbers that are no integers:
+        gate values are no labels.
 
     See Also
     --------

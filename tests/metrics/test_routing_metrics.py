@@ -81,3 +81,6 @@ def test_wrong_expert_indices_are_explained():
         ([0, 4], 4, "n_experts=4, got 4. Use n_experts >= 5"),
     ):
         raises(ValueError, message, routing_matrix, [0, 1], experts, n_experts=n_experts)
+    for gate in ([0.25, 0.75], [[0.25, 0.75], [1, 0]]):
+        for metric in (dispatch_entropy, routing_matrix):
+            raises(ValueError, "labels, got the number 0.25", metric, [0, 1], gate)

@@ -1,6 +1,8 @@
 """Small work takes one thread, whatever the process has, and the settings stay as they are."""
 
 import threading
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, _threads
-from sklearn_moe._threads import threads_for
+from sklearn_moe._threads import ignored_warnings, threads_for
 
 BRIEF = {"n_experts": 2, "max_iter": 1, "tol": None, "random_state": 0}
 
@@ -89,3 +91,22 @@ def test_fits_of_several_threads_at_once():
         assert threads() == (2, 2)
         assert found[0][1] == found[1][1] == 2
         assert {inside[0] for inside, _ in found} == {1}
+
+
+def test_threads_that_ignore_warnings_leave_the_filters_as_they_were():
+    before = warnings.filters[:]
+    entered, second = threading.Event(), threading.Event()
+
+    def run(is_first):
+        if not is_first:
+            entered.wait()
+            second.set()
+        with ignored_warnings("The first", "The second"):
+            entered.set()
+            second.wait()
+            time.sleep(0.05)
+            warnings.warn("The second of two", stacklevel=1)
+
+    with ThreadPoolExecutor(2) as both:
+        assert [*both.map(run, (True, False))] == [None, None]
+    assert warnings.filters == before
