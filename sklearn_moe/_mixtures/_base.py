@@ -27,7 +27,7 @@ from ._em import Problem, code_samples, gate_shares, log_densities, log_joint, l
 from ._families import LEAST_SCALE, Gaussian, LogLoss, Poisson
 from ._model_tree import TreeDesign, fit_tree
 from ._selection import count_all, criteria, find_doubt, fit_gates, fit_numbers
-from ._stack import check_stack, find_samples, fit_stack, models_of, refuse_changed
+from ._stack import check_stack, find_samples, fit_stack, models_of
 from ._weighted import LARGEST_SEED, Template, takes_weights
 
 if TYPE_CHECKING:
@@ -228,8 +228,6 @@ class BaseMixture(MetaEstimatorMixin, HasNames, _BaseComposition):
         problem = replace(problem, experts=experts, codes=code_samples(problem.X, problem.y))
         design = self._make_design(problem)
         if design is not None and self._is_model_tree(problem):
-            why = "with n_components='auto' and default parts: a tree that needs no EM"
-            refuse_changed(self, ["n_init", "max_iter", "tol"], why)
             return self._adopt_run(*fit_tree(problem, design))
         seeds = random_state.randint(LARGEST_SEED, size=self.n_init).tolist()
         if self.n_components == "auto":

@@ -94,8 +94,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         and the best four to the end. If the gate is "auto" or a tree, X a table of at most 500
         columns, with one for each category, and there are no groups, one more start is from the
         leaves of a tree of linear models, those that are most alike together. The tree of linear
-        models by `n_components="auto"` has no starts, no `max_iter` and no `tol`: these are
-        refused.
+        models by `n_components="auto"` needs no starts and no iterations: there `n_init`,
+        `max_iter` and `tol` have no effect, so that a search may try "auto" beside numbers.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.

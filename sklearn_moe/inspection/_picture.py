@@ -125,7 +125,7 @@ def _draw_words(axes, rules, experts):
         words = [*rules.where[k][:_MOST_PARTS], *["..."] * (len(rules.where[k]) > _MOST_PARTS)]
         where = " or ".join(words).replace("<=", "≤") or "no simple words"
         if np.isnan(rules.fidelity):
-            where = f"{rules.share[k]:.0%} of the rows, in any place"
+            where = f"{rules.share[k]:.2f} of the weight, whatever the row"
         texts.append(plotting.as_text(fill(f"{rules.expert_names[k]}: {where}", 60)))
     texts += ["one line for all rows"] * n_others
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}

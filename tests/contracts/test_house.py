@@ -11,9 +11,9 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_370,
+    "lines of code outside paper": 12_400,
     "lines of code of paper": 4_200,
-    "lines of code of tests": 12_500,
+    "lines of code of tests": 12_600,
     "lines of the largest file": 650,
     "constants that are numbers": 118,
     "rooms": 20,

@@ -71,7 +71,7 @@ def test_what_has_no_words_or_no_numbers(pyplot):
     X, y, line = two_lines()
     model = MixtureRegressor(LinearRegression(), gate=None, n_init=2, random_state=0).fit(X, y)
     texts, _, colors = drawn(region_rules(model, X, y).plot().axes[0])
-    assert all(text.endswith("of the rows, in any place") for text in texts[:2])
+    assert all(text.endswith("of the weight, whatever the row") for text in texts[:2])
     # Rows are of the expert that predicts them better.
     assert np.mean((colors == colors[line == 1][0]).all(axis=1) == line) > 0.9
     X, y = counts()

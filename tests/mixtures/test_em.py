@@ -16,6 +16,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor
 from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.tree import DecisionTreeClassifier
@@ -167,6 +168,17 @@ def test_units_of_the_column_that_regimes_are_split_by_change_nothing(of, n_comp
     expected = mixture.fit(X[:300], y[:300]).score_samples(X[300:], y[300:]).mean()
     found = mixture.fit(moved[:300], y[:300]).score_samples(moved[300:], y[300:]).mean()
     assert_allclose(found, expected, atol=0.002)
+
+
+def test_a_search_tries_auto_beside_numbers():
+    X, y, _ = two_lines(200)
+    grid = {"n_components": [1, 2, "auto"]}
+    search = GridSearchCV(
+        MixtureRegressor(n_init=2, random_state=0), grid, cv=2, error_score="raise"
+    )
+    scores = search.fit(X, y).cv_results_["mean_test_score"]
+    alone = MixtureRegressor(n_components="auto", random_state=0)
+    assert_allclose(cross_val_score(alone, X, y, cv=2).mean(), scores[2])
 
 
 def test_rows_of_a_group_are_of_one_component():

@@ -79,7 +79,6 @@ FITS = {
     "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "list without a stack": (by(estimator=[LINE, LINE]), "estimator.*method='stack'"),
     "name nearly": (by(method="stak"), r"among \['em', 'stack'\].*Did you mean 'stack'\?"),
-    "starts of a tree": (by(n_components="auto", n_init=3), "n_init=3 has no effect"),
     "model of NaN": (by(estimator=Blank()), r"Blank\(.*predicted NaN or infinity for 40 of 40"),
     "model of infinity": (by(estimator=Infinite()), "Infinite.*infinity for 40 of 40"),
     "no columns": (given(X=TOWNS[[]]), "X has no columns"),

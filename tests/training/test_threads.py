@@ -104,7 +104,7 @@ def test_threads_that_ignore_warnings_leave_the_filters_as_they_were():
         with ignored_warnings("The first", "The second"):
             entered.set()
             second.wait()
-            time.sleep(0.05)
+            time.sleep(0.05 if is_first else 0.2)
             warnings.warn("The second of two", stacklevel=1)
 
     with ThreadPoolExecutor(2) as both:
