@@ -141,6 +141,31 @@ class TreeDesign:
         curvatures = [self.mean(curvature) for _, curvature in self.slopes(self.level)]
         return _N_ROWS_ABOVE * np.mean(curvatures)
 
+    def fit_near(self, start, penalty=None):
+        """Return lines that are shrunk toward others, of numbers less if that halves the error.
+
+        The others may hold what a split explains: a jump gives the line above it a slope that the
+        lines of neither side have.
+        """
+        penalty = self.shrinkage if penalty is None else penalty
+        if self.of_classes:
+            return self.fit(start, penalty)
+        [(residual, _)] = self.slopes(start)
+        values, vectors = np.linalg.eigh((self.Z.T * self.weight) @ self.Z)
+        values = values.clip(min=0)
+        slopes = ((self.weight * residual) @ self.Z) @ vectors
+        n_rows = self.weight.sum()
+        tried = []
+        for share in 10.0 ** -np.arange(5):
+            step = slopes / (values + share * penalty)
+            # What generalized cross-validation minimizes.
+            error = self.weight @ residual**2 - step @ (2 * slopes - values * step)
+            n_free = (values / (values + share * penalty)).sum()
+            tried.append((max(error, 0) / max(n_rows - n_free, 1e-9) ** 2, -share, step))
+        best = min(tried, key=lambda score: score[:2])
+        step = (best if best[0] < tried[0][0] / 2 else tried[0])[2]
+        return start + vectors @ step
+
     def fit(self, start, penalty=None, n_steps=3):
         """Return lines that are shrunk toward others, of classes by Newton's method."""
         penalty = self.shrinkage if penalty is None else penalty
@@ -315,7 +340,7 @@ def grow(design, lines, n_leaves, least_share, n_rounds=1):
         is_left = split.is_left(part.S)
         sides = []
         for side in (part.at(is_left), part.at(~is_left)):
-            below = side.fit(lines)
+            below = side.fit_near(lines)
             sides.append(_Leaf(side, below, _best_split(side, below, columns, cuts, least)))
         splits.append(split._replace(lines=(sides[0].lines, sides[1].lines)))
         leaves[place] = sides[0]
@@ -421,27 +446,47 @@ def _choose_leaves(design, parts, least_share):
     return 1 + is_worse.index(False), -means
 
 
-def _fold_losses(design, rows, root, folds):
+def _fold_losses(design, rows, root, folds, share=1):
     """Return the weighted loss of some samples by lines of the others, 0 of all other samples.
 
-    These lines are shrunk toward those of all samples.
+    These lines are shrunk toward those of all samples, by a share of the usual penalty.
     """
     losses = np.zeros(len(rows))
     for fold in range(folds.max() + 1):
         is_test = rows & (folds == fold)
-        lines = design.at(rows & (folds != fold)).fit(root, design.shrinkage)
+        lines = design.at(rows & (folds != fold)).fit(root, share * design.shrinkage)
         losses[is_test] = design.weight[is_test] * design.at(is_test).losses(lines)
     return losses
 
 
 def _merge(design, leaves, root, folds, n_groups):
-    """Return groups of leaves whose lines are about the same."""
+    """Return groups of leaves whose lines are about the same.
+
+    The line of all samples, toward which others are shrunk, may be the slope of a jump between
+    leaves. So lines of numbers are shrunk less, where that halves the loss of the groups.
+    """
+    groups = _merge_shrunk(design, leaves, root, folds, n_groups)
+    if design.of_classes:
+        return groups
+
+    def loss(groups, share):
+        parts = [groups == group for group in range(groups.max() + 1)]
+        return np.sum([_fold_losses(design, rows, root, folds, share) for rows in parts])
+
+    share = min((1, 0.1, 0.01, 1e-3, 1e-4), key=lambda share: loss(leaves, share))
+    other = _merge_shrunk(design, leaves, root, folds, n_groups, share) if share < 1 else groups
+    return other if loss(other, share) < loss(groups, share) / 2 else groups
+
+
+def _merge_shrunk(design, leaves, root, folds, n_groups, share=1):
+    """Return what `_merge` does, by one penalty."""
     parts = [leaves == leaf for leaf in range(leaves.max() + 1)]
-    alone = [_fold_losses(design, rows, root, folds) for rows in parts]
+    alone = [_fold_losses(design, rows, root, folds, share) for rows in parts]
     while len(parts) > (n_groups or 1):
         tried = []
         for i, k in combinations(range(len(parts)), 2):
-            costs = _fold_losses(design, parts[i] | parts[k], root, folds) - alone[i] - alone[k]
+            both = _fold_losses(design, parts[i] | parts[k], root, folds, share)
+            costs = both - alone[i] - alone[k]
             tried.append((costs.sum(), i, k, costs))
         cost, i, k, costs = min(tried, key=lambda pair: pair[:3])
         # The square of a sum of equal rows is not the sum of their squares.
@@ -453,7 +498,7 @@ def _merge(design, leaves, root, folds, n_groups):
 
 
 def is_curve(regions):
-    """Tell whether one smooth rule predicts held-out samples about as well as the groups' lines.
+    """Tell whether one rule predicts held-out samples about as well as the lines of the groups.
 
     It bends and jumps along the numbers that splits are made by, and its slopes change with these
     in proportion: the lines are then pieces of a curve, or of an interaction.
@@ -494,7 +539,7 @@ def _fit_lines(regions):
     lines = [root]
     if len(members) > 1:
         # The groups are known: the line of all samples counts less than where leaves grow.
-        lines = [design.at(rows).fit(root, design.shrinkage / 3) for rows in members]
+        lines = [design.at(rows).fit_near(root, design.shrinkage / 3) for rows in members]
     if not design.of_classes:
         lines = _share_by_lasso(design, root, lines, members, folds)
     return [design.in_units(line) for line in lines]
@@ -516,7 +561,7 @@ def _share_by_lasso(design, root, lines, members, folds):
         largest = np.abs(slopes).max() / design.weight.sum()
         alphas = largest * np.geomspace(1, 1e-4, 40)
         # Without a state of its own the lasso would draw from the global generator.
-        options = {"max_iter": 100_000, "tol": 1e-3, "random_state": 0}
+        options = {"max_iter": 100_000, "tol": 1e-5, "random_state": 0}
         lasso = LassoCV(alphas=alphas, cv=PredefinedSplit(folds), **options)
         lasso.fit(columns, y, design.weight)
         coef[is_used] = lasso.coef_ * factors[is_used]
@@ -559,5 +604,6 @@ def fit_tree(problem, design):
     table = {"n_leaves": [*range(1, len(held_out) + 1)], "held_out": held_out}
     doubt = ""
     if len(experts) > 1 and is_curve(regions):
-        doubt = f"A curve in {len(experts)} lines: one smooth rule is as good, no regimes found."
+        rule = "one rule that bends or jumps is as good"
+        doubt = f"A curve in {len(experts)} lines: {rule}, no regimes found."
     return MixtureFit(problem, run), table, doubt

@@ -280,6 +280,18 @@ def test_pieces_of_a_curve_are_no_regimes(shape):
     assert report.regimes.max() == 0
 
 
+@pytest.mark.parametrize("n_rows", [300, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_sides_of_a_jump_do_not_inherit_its_slope(seed, n_rows):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(size=(n_rows, 1))
+    level = np.where(X[:, 0] > 0.5, 5, -5)
+    auto = MixtureRegressor(n_components="auto").fit(X, level + 0.1 * rng.normal(size=n_rows))
+    # The rows of the other side that the split keeps are few, wherever it falls between two rows.
+    is_away = np.abs(X[:, 0] - 0.5) > 0.05
+    assert np.sqrt(np.mean((auto.predict(X) - level)[is_away] ** 2)) < 0.04
+
+
 def test_regimes_that_the_rows_do_not_pay_for_are_not_said():
     verdicts, stump = [], DecisionTreeClassifier(max_leaf_nodes=2)
     for seed in range(3):
