@@ -126,7 +126,7 @@ def climb(run, step, find_alive, weight, *, max_iter, tol):
     components, responsibilities, model = run.components, run.responsibilities, run.model
     bounds = list(run.lower_bounds)
     total = weight.sum()
-    n_stale = 0
+    n_stale, last_gain = 0, np.inf
     converged = False
     for _ in range(max_iter):
         alive = find_alive(weight @ responsibilities)
@@ -143,7 +143,9 @@ def climb(run, step, find_alive, weight, *, max_iter, tol):
         if gain > 0:
             best = Run(components, responsibilities, model, likelihood, seed=run.seed)
         n_stale = 0 if gain > tol else n_stale + 1
-        converged = abs(gain) <= tol or n_stale >= 10
+        # Components that are equal but for chance part slowly at first: each gain is larger then.
+        converged = (abs(gain) <= tol and gain <= last_gain) or n_stale >= 10
+        last_gain = gain
         if converged:
             break
     return replace(best, lower_bounds=tuple(bounds), converged=converged)
@@ -159,12 +161,13 @@ def _rescaled(responsibilities):
 # -- from several starts -----------------------------------------------------------------------
 
 
+def rank(run):
+    """Return what is least of the best of some runs with one gate."""
+    return run.model.is_degenerate, -run.log_likelihood
+
+
 def fit_best(problem, runs, n_jobs=None):
     """Return the best run: in some rounds all start, and the better ones go on."""
-
-    def rank(run):
-        return run.model.is_degenerate, -run.log_likelihood
-
     n_left = problem.max_iter
     is_cheap = problem.gate is None and len(problem.y) <= _FEW_ROWS
     rounds = _ROUNDS_OF_FEW if is_cheap else _ROUNDS
@@ -193,6 +196,36 @@ def start(problem, seed):
     codes = problem.codes if problem.groups is None else problem.groups
     drawn = check_random_state(seed).randint(n_components, size=codes.max() + 1)
     return Run(np.arange(n_components), np.eye(n_components)[drawn[codes]], seed=seed)
+
+
+def start_by_residuals(problem, seed):
+    """Return a run whose components begin with equal shares of the residuals of one expert.
+
+    Those of a random start are equal but for chance, which EM can take for an optimum. It is None
+    where residuals say nothing: of classes, or of too few values.
+    """
+    n_components = len(problem.experts)
+    one = replace(problem, experts=problem.experts[:1], gate=None)
+    model = maximize(one, np.arange(1), np.ones((len(problem.y), 1)), seed=seed)[0]
+    [predicted] = predict_all(one, np.arange(1), model.experts)
+    if np.ndim(predicted) > 1 or not np.ptp(problem.y):
+        return None
+    residuals = problem.y - predicted
+    if problem.groups is not None:
+        parts = np.column_stack([problem.weight * residuals, problem.weight])
+        total, weight = sum_groups(parts, problem.groups)[problem.groups].T
+        residuals = total / weight
+    # Those that differ by rounding are the same.
+    residuals = np.round(residuals / np.ptp(problem.y), 9)
+    places = np.unique(residuals, return_inverse=True)[1]
+    weight = np.bincount(places, problem.unit_weight)
+    shares = (weight.cumsum() - weight / 2) / weight.sum()
+    components = np.round(n_components * shares, 9).astype(int)
+    of_residuals = np.eye(n_components)[components[places]]
+    if not of_residuals.any(axis=0).all():
+        return None
+    # Each has a part of all samples: counts that are all 0 have no mean whose logarithm is finite.
+    return Run(np.arange(n_components), 0.9 * of_residuals + 0.1 / n_components, seed=seed)
 
 
 # -- the M step --------------------------------------------------------------------------------

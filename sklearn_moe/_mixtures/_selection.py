@@ -6,7 +6,7 @@ import numpy as np
 
 from .._compat import move_on
 from ._defaults import default_gates
-from ._em import MixtureFit, fit_best, maximize, start
+from ._em import MixtureFit, fit_best, maximize, rank, start, start_by_residuals
 from ._model_tree import find_regions
 from ._weighted import Template, count_parameters
 
@@ -45,20 +45,32 @@ def fit_gates(mixture, problem, seeds, design):
             runs = [replace(runs[0], responsibilities=of_tree), *runs]
     is_auto = isinstance(mixture.gate, str)
     defaults = default_gates(problem.X, problem.unit_weight, n_components) if is_auto else None
+    gates = defaults or [mixture.gate]
+    fits = _fit_each(gates, problem, runs, mixture.n_jobs)
+    by_residuals = start_by_residuals(problem, seeds[0]) if n_components > 1 else None
+    if by_residuals is not None:
+        # Early iterations do not tell whether it is better than the others.
+        others = _fit_each(gates, problem, [by_residuals], mixture.n_jobs)
+        pairs = zip(fits, others, strict=True)
+        fits = [min(pair, key=lambda fit: rank(fit.run)) for pair in pairs]
+    return fits[0] if len(fits) == 1 else min(fits, key=_rank_gate)
+
+
+def _fit_each(gates, problem, runs, n_jobs):
+    """Return the fit with each gate: the first has all starts, and others go on from its end."""
     fits = []
-    for gate in defaults or [mixture.gate]:
+    for gate in gates:
         parts = problem.X, problem.target, problem.weight
         template = None if gate is None else Template(gate, *parts)
         name = "constant" if gate is None else type(template.last).__name__
-        move_on(0, experts=n_components, gate=name)
+        move_on(0, experts=len(problem.experts), gate=name)
         problem = replace(problem, gate=template)
-        fits.append(MixtureFit(problem, fit_best(problem, runs, mixture.n_jobs)))
-        # The first gate has all starts, and the others go on from what it found.
+        fits.append(MixtureFit(problem, fit_best(problem, runs, n_jobs)))
         first = fits[0].run
-        responsibilities = np.zeros((len(problem.y), n_components))
+        responsibilities = np.zeros((len(problem.y), len(problem.experts)))
         responsibilities[:, first.components] = first.responsibilities
         runs = [replace(runs[0], responsibilities=responsibilities)]
-    return fits[0] if len(fits) == 1 else min(fits, key=_rank_gate)
+    return fits
 
 
 def _rank_gate(fit):

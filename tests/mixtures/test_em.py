@@ -170,6 +170,20 @@ def test_units_of_the_column_that_regimes_are_split_by_change_nothing(of, n_comp
     assert_allclose(found, expected, atol=0.002)
 
 
+@pytest.mark.parametrize("n_rows", [500, 3000])
+@pytest.mark.parametrize("slope", [0, 1])
+def test_levels_that_differ_are_found_though_random_starts_are_a_saddle(slope, n_rows):
+    rng = np.random.default_rng(0)
+    X, kind = rng.normal(size=(n_rows, 1)), rng.integers(2, size=n_rows)
+    y = slope * X[:, 0] + 5 * kind + rng.normal(size=n_rows)
+    true = np.logaddexp(*stats.norm.logpdf(y - slope * X[:, 0], [[0], [5]])) - np.log(2)
+    # Whether columns are of use or constant, and the samples groups of their own.
+    for columns, groups in ((X, None), (slope * X, None), (X, np.arange(n_rows))):
+        mixture = MixtureRegressor(gate=None, n_init=2, random_state=0)
+        found = mixture.fit(columns, y, groups=groups).score_samples(columns, y)
+        assert found.mean() > true.mean() - 0.001
+
+
 def test_a_search_tries_auto_beside_numbers():
     X, y, _ = two_lines(200)
     grid = {"n_components": [1, 2, "auto"]}
