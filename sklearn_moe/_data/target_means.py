@@ -1,16 +1,24 @@
-"""Columns of many categories as numbers: means of y, and slopes of numbers, in each category."""
+"""Columns of many categories as numbers: means of y, and slopes of numbers, in each category.
+
+Means of y are told of numbers, too, each of whose values is a case of its own.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from .router import N_FOLDS
-from .tables import hash_rows
+from .tables import N_ROWS_MEASURED, draw_rows, hash_rows
 
 # Columns with more categories are read as numbers, the others as a column for each.
 _MOST_ONE_HOT = 30
 # Slopes are read where they differ more than by chance: in deviations of a sum of squares.
 _LEAST_DIFFERENCE = 4
+# Means of y differ by more than chance between neighbouring values of a number: in errors.
+_LEAST_ROUGHNESS = 5
+# With more columns of numbers that is looked for only where whole rows are repeated, too.
+_MOST_COLUMNS = 3
 
 
 class _Sums(NamedTuple):
@@ -62,6 +70,10 @@ class TargetMeans:
     Where y follows a number with another slope in each category, there are further columns: the
     differences of these slopes from that of all rows, shrunk alike, times the numbers, added up.
 
+    Numbers of many values that are repeated, such as an hour of the week, may say of each value for
+    itself what y is, where trees cut a column into bins and networks are smooth. The means of these
+    values are further columns, and the numbers stay.
+
     Parameters
     ----------
     columns : list of int
@@ -71,11 +83,14 @@ class TargetMeans:
 
     Attributes
     ----------
+    values : dict
+        Of each column of numbers that has means: its values, ascending.
     tables : list of ndarray of shape (n_categories + 1, n_means)
-        Of each column; the last row is for missing and for unknown categories.
+        Of each column of categories, then of numbers; the last row is for missing and for unknown
+        ones.
     slopes : list of dict
-        Of each column: by the column of a number the mean of the number and the slopes, an ndarray
-        of shape (n_categories + 1, 1 + n_means).
+        Of each of these columns, of numbers without any: by the column of a number the mean of the
+        number and the slopes, an ndarray of shape (n_categories + 1, 1 + n_means).
     units : dict
         Center and scale of each column of numbers.
     """
@@ -89,15 +104,14 @@ class TargetMeans:
 
     @classmethod
     def of(cls, categories):
-        """Return what reads the columns of many categories, None if there are none."""
+        """Return what reads the columns of many categories."""
         if categories is None:
-            return None
+            return cls([], [])
         pairs = zip(categories.columns, categories.values, strict=True)
-        columns = [column for column, values in pairs if len(values) > _MOST_ONE_HOT]
-        return cls(columns, categories.columns) if columns else None
+        return cls([column for column, v in pairs if len(v) > _MOST_ONE_HOT], categories.columns)
 
     def fit_transform(self, X, y, n_targets, weight, groups, earlier=None):
-        """Learn the means, and return X with those of other folds.
+        """Learn the means, and return X with those of other folds, X itself if there are none.
 
         Parameters
         ----------
@@ -114,11 +128,15 @@ class TargetMeans:
             Those of a fit that goes on: its experts read as many columns, so that the same slopes
             are learned, whether they differ by more than chance or not.
         """
-        # Rows may be a view, of which columns cannot be read.
-        X = X[:]
+        self.tables, self.slopes, found = [], [], []
         if y.ndim == 1:
             # Of two classes one says it all.
             y = np.eye(n_targets)[y][:, int(n_targets == 2) :]
+        self.values = self._find_rough(X, y, weight) if earlier is None else earlier.values
+        if not (self.columns or self.values):
+            return X
+        # Rows may be a view, of which columns cannot be read.
+        X = X[:]
         # Mixtures read this module, and do without torch.
         from .statistics import describe_columns
 
@@ -128,15 +146,16 @@ class TargetMeans:
         weight = weight[:, np.newaxis]
         folds = _draw_folds(X, groups)[:, np.newaxis] == np.arange(N_FOLDS)
         mean = (weight * y).sum(0) / weight.sum()
-        self.tables, self.slopes, found = [], [], []
-        for place, column in enumerate(self.columns):
-            codes = X[:, column]
-            n_categories = 1 + int(np.nanmax(codes, initial=0))
-            codes = np.where(np.isnan(codes), n_categories, codes).astype(int)
+        for place, column in enumerate([*self.columns, *self.values]):
+            n_categories = 1 + int(np.nanmax(X[:, column], initial=0))
+            if column in self.values:
+                n_categories = len(self.values[column])
+            codes = self._code(X, column, n_categories)
             rows = codes, weight, folds, n_categories
             table, of_rows = _find_deviations(y, *rows)
             slopes, products = {}, np.zeros(y.shape)
-            for number in self.units if earlier is None else earlier.slopes[place]:
+            numbers = self.units if earlier is None else earlier.slopes[place]
+            for number in [] if column in self.values else numbers:
                 z = self._standardize(X, number)
                 sums = _Sums.of(codes, z, weight, n_categories)
                 center = sums.y / np.where(sums.weight > 0, sums.weight, 1)
@@ -154,16 +173,46 @@ class TargetMeans:
     def transform(self, X):
         """Return X with the first mean in place of a code, and the others behind all columns."""
         X, found = X[:], []
-        for column, table, slopes in zip(self.columns, self.tables, self.slopes, strict=True):
-            codes = X[:, column]
-            is_known = (codes >= 0) & (codes < len(table) - 1)
-            places = np.where(is_known, codes, len(table) - 1).astype(int)
+        columns = [*self.columns, *self.values]
+        for column, table, slopes in zip(columns, self.tables, self.slopes, strict=True):
+            places = self._code(X, column, len(table) - 1)
             parts = [table[places]]
             for number, known in slopes.items():
                 z = self._standardize(X, number) - known[places, :1]
                 parts.append(known[places, 1:] * z)
             found.append(np.column_stack([parts[0], sum(parts[1:])]) if slopes else parts[0])
         return self._put(X, found)
+
+    def _find_rough(self, X, y, weight):
+        """Return the values of each column of numbers that are cases of their own."""
+        found = {}
+        if issparse(X) or X.ndim != 2:
+            return found
+        from .statistics import number_measurements
+
+        rows = draw_rows(len(y), N_ROWS_MEASURED)
+        some, y, weight = X[rows], y[rows], weight[rows]
+        if number_measurements(some, y, weight) is None:
+            # A value that comes again among many columns marks a copy of a record, as often as not.
+            if X.shape[1] > _MOST_COLUMNS:
+                return found
+            first = np.unique(hash_rows(some), return_index=True)[1]
+            some, y, weight = some[first], y[first], (weight[first] > 0).astype(float)
+        for column in sorted({*range(X.shape[1])} - {*self.categorical}):
+            values, codes = np.unique(some[:, column], return_inverse=True)
+            if np.isfinite(values[-1:]).all() and _is_rough(codes, y, weight):
+                found[column] = np.unique(X[:][:, column]).astype(float)
+        return found
+
+    def _code(self, X, column, n_categories):
+        """Return the category of each row as int, `n_categories` of what is missing or unknown."""
+        codes = X[:, column]
+        if column in self.values:
+            values = self.values[column]
+            places = np.searchsorted(values, codes).clip(max=n_categories - 1)
+            return np.where(values[places] == codes, places, n_categories)
+        is_known = (codes >= 0) & (codes < n_categories)
+        return np.where(is_known, codes, n_categories).astype(int)
 
     def _standardize(self, X, column):
         """Return a column of numbers, (n_samples, 1), at 0 where it is missing."""
@@ -172,10 +221,33 @@ class TargetMeans:
         return np.nan_to_num(z).clip(-self.bound, self.bound)
 
     def _put(self, X, found):
-        X = np.concatenate([X, *(means[:, 1:] for means in found)], axis=1, dtype=X.dtype)
-        for column, means in zip(self.columns, found, strict=True):
+        n_replaced = len(self.columns)
+        more = [means[:, int(k < n_replaced) :] for k, means in enumerate(found)]
+        X = np.concatenate([X, *more], axis=1, dtype=X.dtype)
+        for column, means in zip(self.columns, found[:n_replaced], strict=True):
             X[:, column] = means[:, 0]
         return X
+
+
+def _is_rough(codes, y, weight):
+    """Tell whether means of y at neighbouring values differ as if these were categories.
+
+    The differences are those of a value from the mean of both neighbours, of which a smooth
+    function has next to none. A step counts as a few of them.
+    """
+    n_values, n_rows = codes.max() + 1, weight.sum()
+    if n_values <= _MOST_ONE_HOT or n_rows < 2 * n_values:
+        return False
+    sums = _Sums(*(s[:-1] for s in _Sums.of(codes, y, weight[:, np.newaxis], n_values)))
+    means, of_means = sums.y / sums.weight, 1 / sums.weight
+    within = (sums.squares - sums.y * means).sum(0).clip(1e-12) / (n_rows - n_values)
+    squares = np.square(means[1:-1] - (means[:-2] + means[2:]) / 2)
+    by_chance = within * (of_means[1:-1] + (of_means[:-2] + of_means[2:]) / 4)
+    # The mean of min(z^2, 4) for a normal z, and about the error of one of correlated z.
+    least = 0.92 + _LEAST_ROUGHNESS * 1.7 / np.sqrt(n_values)
+    is_clear = (squares / by_chance).clip(max=4).mean(0) > least
+    # By chance alone a smooth function without noise would differ, too.
+    return (is_clear & (np.median(squares, 0) > means.var(0) / 10)).any()
 
 
 def _find_deviations(y, codes, weight, folds, n_categories, least=0):
@@ -207,5 +279,6 @@ def _draw_folds(X, groups):
     hashes = hash_rows(X)
     # Rows that are repeated often, as in a table of few categories, are no copies.
     if len(np.unique(hashes)) < 0.4 * len(X):
-        return np.random.default_rng(0).integers(N_FOLDS, size=len(X))
+        # Made-up tables are drawn from default_rng(0): each of their values would be in one fold.
+        return np.random.default_rng([*b"folds"]).integers(N_FOLDS, size=len(X))
     return (hashes * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(N_FOLDS)

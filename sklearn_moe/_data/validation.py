@@ -46,6 +46,7 @@ class InputFormat(NamedTuple):
             and X.shape[1:] == self.input_shape
             and self.sample_shape is None
             and self.categories is None
+            and self.means is None
         )
         with np.errstate(over="ignore", invalid="ignore"):
             return is_kept and len(X) > 0 and np.isfinite(X.sum(dtype=np.float64))

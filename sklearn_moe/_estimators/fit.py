@@ -343,13 +343,15 @@ class Fit:
         learned, found = self.learned, self.learned._format
         if self.goes_on and self.is_chunk:
             return samples.X if found.means is None else found.means.transform(samples.X)
-        means = found.categories and TargetMeans.of(found.categories)
-        if means is None:
+        if self.goes_on and found.means is None:
             return samples.X
+        means = TargetMeans.of(found.categories)
         counts = as_row_counts(samples.weight)
         n_targets = learned._target.n_targets
         options = n_targets, counts, samples.groups, found.means
         X = means.fit_transform(samples.X, samples.y, *options)
+        if not means.tables:
+            return X
         learned._format = found._replace(means=means, input_shape=X.shape[1:])
         return X
 

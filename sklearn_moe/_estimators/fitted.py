@@ -376,9 +376,9 @@ class FittedMoE(EstimatorParams):
 
 def _category_codes(found):
     """Return what a `Predictor` knows of the categories of a table."""
-    known = found.categories
+    known, means = found.categories, found.means and CategoryMeans(found.means)
     if known is None:
-        return {}
+        return {"categories": means}
     places, names = [], {}
     for column, values in zip(known.columns, known.values, strict=True):
         if all(isinstance(value, Number) for value in values):  # X holds them as they are
@@ -387,6 +387,6 @@ def _category_codes(found):
             places.append(range(len(values)))
             names[column] = values
     codes = CategoryCodes(known.columns, places, getattr(torch, found.dtype))
-    if found.means is not None:
-        codes = torch.nn.Sequential(codes, CategoryMeans(found.means))
+    if means is not None:
+        codes = torch.nn.Sequential(codes, means)
     return {"categories": codes, "category_names": names}

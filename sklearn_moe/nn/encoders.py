@@ -273,21 +273,26 @@ class CategoryCodes(FixedTypes):
         """Return the same with codes, NaN for unknown values, (n_samples, n_features)."""
         if not x.is_floating_point():
             x = x.double()
-        coded = [self._look_up(i, x[:, column]) for i, column in enumerate(self.columns.tolist())]
+        coded = [
+            _look_up(self.get_buffer(f"values_{i}"), x[:, column])
+            for i, column in enumerate(self.columns.tolist())
+        ]
         places = self.columns.expand(x.shape[0], -1)
         return x.scatter(1, places, torch.stack(coded, 1))
 
-    def _look_up(self, i, x):
-        values = self.get_buffer(f"values_{i}").to(x.dtype)
-        if not len(values):
-            return torch.full_like(x, torch.nan)
-        # ONNX cannot search.
-        if is_exporting():
-            is_equal = x.unsqueeze(1) == values
-            codes = torch.arange(len(values), dtype=x.dtype)
-            return torch.where(is_equal.any(1), is_equal.to(x.dtype) @ codes, torch.nan)
-        places = torch.searchsorted(values, x.contiguous()).clamp(max=len(values) - 1)
-        return torch.where(values[places] == x, places.to(x.dtype), torch.nan)
+
+def _look_up(values, x):
+    """Return the place of each x among ascending values, NaN if it is none of them."""
+    values = values.to(x.dtype)
+    if not len(values):
+        return torch.full_like(x, torch.nan)
+    # ONNX cannot search.
+    if is_exporting():
+        is_equal = x.unsqueeze(1) == values
+        codes = torch.arange(len(values), dtype=x.dtype)
+        return torch.where(is_equal.any(1), is_equal.to(x.dtype) @ codes, torch.nan)
+    places = torch.searchsorted(values, x.contiguous()).clamp(max=len(values) - 1)
+    return torch.where(values[places] == x, places.to(x.dtype), torch.nan)
 
 
 class CategoryMeans(FixedTypes):
@@ -301,7 +306,10 @@ class CategoryMeans(FixedTypes):
 
     def __init__(self, means: Any):
         super().__init__()
-        self.columns, self.bound = means.columns, means.bound
+        self.columns, self.bound = [*means.columns, *means.values], means.bound
+        self.n_replaced = len(means.columns)
+        for column, values in means.values.items():
+            self.register_buffer(f"values_{column}", torch.from_numpy(values))
         self.units = [{j: means.units[j] for j in slopes} for slopes in means.slopes]
         for i, (table, slopes) in enumerate(zip(means.tables, means.slopes, strict=True)):
             self.register_buffer(f"table_{i}", torch.from_numpy(table))
@@ -313,10 +321,14 @@ class CategoryMeans(FixedTypes):
         parts = [*x.unbind(1)]
         for i, column in enumerate(self.columns):
             table, codes = self.get_buffer(f"table_{i}").to(x.dtype), x[:, column]
+            if i >= self.n_replaced:
+                codes = _look_up(self.get_buffer(f"values_{column}"), codes)
             is_known = (codes >= 0) & (codes < len(table) - 1)
             places = torch.where(is_known, codes, len(table) - 1).long()
-            parts[column], *more = table[places].unbind(1)
-            parts += more
+            means = [*table[places].unbind(1)]
+            if i < self.n_replaced:
+                parts[column] = means.pop(0)
+            parts += means
             products = []
             for j, (center, scale) in self.units[i].items():
                 z = ((x[:, j] - center) / scale).nan_to_num(0.0).clamp(-self.bound, self.bound)

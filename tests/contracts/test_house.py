@@ -11,15 +11,15 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_440,
+    "lines of code outside paper": 12_500,
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_600,
     "lines of the largest file": 650,
-    "constants that are numbers": 118,
+    "constants that are numbers": 120,
     "rooms": 20,
     "arrows between rooms": 55,
-    "files of a fit": 27,
-    "functions of a fit": 245,
+    "files of a fit": 28,
+    "functions of a fit": 246,
     "files of a prediction": 11,
     "functions of a prediction": 25,
 }

@@ -178,3 +178,48 @@ def test_warm_starts_read_as_many_columns_as_the_first_fit():
         assert len(weights_of(warm.fit(frame[::-1], second[::-1]))) == sizes[-1]
         assert np.isfinite(warm.predict(frame)).all()
     assert sizes[0] == sizes[2] > sizes[1]
+
+
+def by_values(n_values, n_rows, rough=True, seed=0):
+    """Return a column of repeated numbers, and y that depends on each value for itself, or not."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(n_values, size=n_rows)
+    means = rng.normal(size=n_values) if rough else 3 * np.arange(n_values) / n_values
+    return x[:, np.newaxis] - 7.25, means[x] + 0.6 * rng.normal(size=n_rows)
+
+
+@pytest.mark.parametrize("n_values", [60, 300])
+@pytest.mark.parametrize("task", ["numbers", "classes"])
+def test_numbers_whose_values_are_cases_of_their_own_have_a_mean_each(task, n_values):
+    X, y = by_values(n_values, 12 * n_values)
+    y = y if task == "numbers" else (y > 0).astype(int)
+    half, codes = len(X) // 2, np.searchsorted(np.unique(X), X[:, 0])
+    known = [[y.mean(), *y[:half][codes[:half] == code]] for code in range(n_values)]
+    mean = np.array([*map(np.mean, known)])[codes[half:]]
+    if task == "numbers":
+        model = MoERegressor(random_state=0).fit(X[:half], y[:half])
+        found = said = model.predict(X[half:])
+        assert np.mean((found - y[half:]) ** 2) < 1.05 * np.mean((mean - y[half:]) ** 2)
+    else:
+        model = MoEClassifier(random_state=0).fit(X[:half], y[:half])
+        said = model.predict_proba(X[half:])
+        found = said[:, 1]
+        assert log_loss(y[half:], found) < 1.03 * log_loss(y[half:], mean)
+    # A value between two of them is an unknown one.
+    assert np.isfinite(predictions(model, X[:5] + 0.5)).all()
+    module = model.to_torch()
+    outputs = module(torch.from_numpy(X[half:]).to(module.x_dtype))
+    np.testing.assert_allclose(outputs.detach().numpy(), said, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "steps", "noise", "exact", "few rows"])
+def test_numbers_that_y_follows_have_no_means(kind):
+    X, y = by_values(200, 150 if kind == "few rows" else 2000, rough=False)
+    if kind == "steps":
+        y = y + 5 * (X[:, 0] > 50) - 3 * (X[:, 0] > 120)
+    elif kind == "noise":
+        y = np.random.default_rng(1).normal(size=len(y))
+    elif kind == "exact":
+        y = np.sin(X[:, 0] / 10)
+    means = TargetMeans.of(None)
+    assert means.fit_transform(X, y[:, np.newaxis], 1, np.ones(len(y)), None) is X

@@ -314,6 +314,7 @@ for name, rows in (("made up", wide), ("diabetes", NUMBERS["diabetes"])):
 for name, sizes, kind, n in (
     ("hours", (24,), "number", 600),
     ("weekday and hour", (7, 24), "number", 1200),
+    ("300 values", (300,), "number", 2000),
     ("30 categories", (30,), "category", 200),
     ("500 categories", (500,), "category", 2000),
 ):
