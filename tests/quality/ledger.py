@@ -68,7 +68,9 @@ def main():
     for name in (name for name in TASKS if any(word in name for word in arguments.words)):
         before, begun = stored.get(name), time.process_time()
         found = blocks(TASKS[name])
-        change, error = compare(found, before) if before else (np.nan, np.nan)
+        # A task that was changed has no stored value.
+        is_known = before and len(before) == len(found)
+        change, error = compare(found, before) if is_known else (np.nan, np.nan)
         beside = f"{np.mean(found):9.4g}, {change:+.1%} (error {error:.1%})"
         print(f"{name:40} {beside:34} {time.process_time() - begun:5.1f} s", flush=True)
         stored[name] = [float(f"{value:.5g}") for value in found]

@@ -192,11 +192,18 @@ def add(family, name, model, rows, *losses):
 def weighted():
     """Yield losses where half of the rows follow another rule, and have little weight."""
     for seed in range(3):
-        X, y = datasets.make_friedman1(1300, 5, noise=1, random_state=seed)
-        wrong = np.random.default_rng(seed).random(300) < 0.5
-        seen = np.where(wrong, 30 - y[:300], y[:300])
-        model = MoERegressor(random_state=seed).fit(X[:300], seen, np.where(wrong, 0.01, 1))
-        yield squares(model, X[300:], y[300:])
+        rng = np.random.default_rng(seed)
+        X, wrong = rng.uniform(size=(1300, 3)), rng.random(300) < 0.5
+        y = (
+            4 * (X[:, 0] > 0.3) * (X[:, 1] > 0.6)
+            + 2 * (X[:, 2] > 0.5)
+            + 0.3 * rng.normal(size=1300)
+        )
+        seen = np.where(wrong, 6 - y[:300], y[:300])
+        for expert in ("auto", "trees"):
+            model = MoERegressor(expert=expert, random_state=seed)
+            model.fit(X[:300], seen, np.where(wrong, 0.007, 1))
+            yield squares(model, X[300:], y[300:])
 
 
 def in_chunks():
@@ -226,6 +233,17 @@ def trust_map(seed):
     train, test = np.split(rng.permutation(len(X)), [340])
     stack = MixtureClassifier(models, method="stack", random_state=seed)
     yield log_loss(stack.fit(X.iloc[train], y.iloc[train]), X.iloc[test], y.to_numpy()[test])
+
+
+def trusted_by_region(seed):
+    """Yield losses of a stack of models each of which is right where the other is wrong."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(2000, 3))
+    odds = 5 * np.where(X[:, 2] > 0, X[:, 0], X[:, 1])
+    y = (rng.random(2000) < 1 / (1 + np.exp(-odds))).astype(int)
+    models = [of_columns([k], LogisticRegression()) for k in (0, 1)]
+    stack = MixtureClassifier(models, method="stack", random_state=seed)
+    yield log_loss(stack.fit(X[:400], y[:400]), X[400:], y[400:])
 
 
 def stack_of_numbers(random_state):
@@ -325,6 +343,7 @@ add("repeated values", "classes by hour", MoEClassifier, rows, log_loss)
 
 for seed in (9, 10, 11):
     TASKS[f"stacks: trust map {seed}"] = partial(trust_map, seed)
+TASKS["stacks: trusted by region"] = partial(trusted_by_region, 0)
 add("stacks", "quadrants", stack_of_numbers, NUMBERS["quadrants"], squares)
 
 line, two = LinearRegression(), {"n_components": 2, "gate": None, "n_init": 3}
@@ -340,8 +359,10 @@ for name, draw, expert in (
 for label, options in (("", {}), (", auto", {"n_components": "auto"})):
     classes, numbers = (partial(kind, **options) for kind in (MixtureClassifier, MixtureRegressor))
     add("mixtures", f"two rules{label}", classes, CLASSES["two rules"], log_loss)
-    for name in ("three rules", "quadrants", "steps", "diabetes"):
+    for name in ("three rules", "quadrants", "steps"):
         add("mixtures", f"{name}{label}", numbers, NUMBERS[name], squares)
+
+add("mixtures", "diabetes, auto", numbers, NUMBERS["diabetes"], squares)
 
 TASKS["rules: Python"] = code_errors
 for power, (name, expert) in enumerate([("linear", line), ("Poisson", rate), ("gamma", gamma)]):
