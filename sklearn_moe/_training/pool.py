@@ -314,11 +314,13 @@ def _learn_router(fit, lines, hidden, kept):
     values, losses = _mixing_parts(head, unseen[places], y)
     # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
     # be as good by chance: the mean of several kinds is the better guess.
-    is_wide = pool.router.weight.shape[1] >= len(rows.y)
+    columns = pool.router_columns.indices(getattr(pool.encoder, "n_outputs", 0))
+    is_wide = columns[1] - columns[0] >= len(rows.y)
     alone = [kept.index(kind) for kind in lines] if head.kind == "regression" or is_wide else []
     bags = places if hidden is None else hidden[places].numpy()
     # Weights that depend on the row have gained nothing on 37 of 37 tables: a stack has them.
     weights = fit_router(values, losses, weight, np.zeros((len(places), 0)), bags, alone)
+    weights = _leave_out(weights, values, losses, weight, [kept.index(kind) for kind in lines])
     gates = weights.gates(np.zeros((len(rows.y), 0)))
     pool.router.bias.fill_(NO_WEIGHT)
     pool.router.bias[kept] = torch.from_numpy(weights.intercept).to(pool.router.bias)
@@ -335,6 +337,29 @@ def _learn_router(fit, lines, hidden, kept):
     load = np.zeros(len(pool.experts))
     load[kept] = rows.weight.cpu().double().numpy() @ gates
     return weights, PoolFit(rows, predictions, load, loss)
+
+
+def _leave_out(weights, values, losses, weight, lines):
+    """Return the weights without kinds of less than 2 % where the loss rises by less than .1 %.
+
+    By the loss, not the weight alone: a line of little weight may keep others from too high
+    probabilities.
+    """
+
+    def loss(weights):
+        gates = weights.gates(np.zeros((len(weight), 0)))
+        return np.average(mixed_losses(values, losses, gates), weights=weight)
+
+    before, gates = loss(weights), weights.gates(np.zeros((1, 0)))[0]
+    for kind in np.argsort(gates):
+        if gates[kind] >= 0.02 or kind in lines:
+            continue
+        without = weights.intercept.copy()
+        without[kind] = NO_WEIGHT
+        tried = weights._replace(intercept=without)
+        if loss(tried) - before < 0.001 * abs(before):
+            weights = tried
+    return weights
 
 
 # -- the last epochs ------------------------------------------------------------------------------

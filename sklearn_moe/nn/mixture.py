@@ -205,26 +205,25 @@ def _mix_equally(mix: Callable, outputs: Tensor) -> Tensor:
 
 
 class KindRouter(SoftRouter):
-    """Linear scores of the kinds of a pool, whose softmax are their weights; 0 until learned.
+    """A score of each kind of a pool, whose softmax are their weights, the same for all samples.
 
     Parameters
     ----------
-    n_features, n_kinds : int
+    n_kinds : int
     mix : callable
         `Head.mix`.
     """
 
-    def __init__(self, n_features: int, n_kinds: int, mix: Callable[[Tensor, Tensor], Tensor]):
+    def __init__(self, n_kinds: int, mix: Callable[[Tensor, Tensor], Tensor]):
         # It has no network, noise or balance, which other routers make of their parts.
         nn.Module.__init__(self)
-        self.weight = nn.Parameter(torch.zeros(n_kinds, n_features))
         self.bias = nn.Parameter(torch.zeros(n_kinds))
         self.mix: Any = mix
         self.frozen = False
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
-        """Route a batch, in float64: gates do not depend on how rows are grouped."""
-        scores = nn.functional.linear(x.double(), self.weight.double(), self.bias.double())
+        """Route a batch, in float64."""
+        scores = self.bias.double().expand(x.shape[0], -1)
         return Route(scores, scores, None, scores.softmax(1))
 
 
@@ -279,26 +278,44 @@ class Pool(MixtureOfExperts):
         bag = Bag(members, self.router.mix, self.encoder, columns)
         return bag.train(self.training)
 
-    def outputs_of(self, kind: int, x: Tensor, encoded: Tensor) -> Tensor:
-        """Return the outputs of the members for samples, (n_samples, n_members, n_outputs)."""
+    def encode_for(self, x: Tensor, kinds: Sequence[int]) -> tuple[Tensor, int]:
+        """Return samples as some kinds take them, and the first of all columns that is there."""
+        if not isinstance(self.encoder, TableEncoder):
+            return self.encode(x), 0
+        all_columns = [self.columns_of[kind] for kind in kinds]
+        known = [columns.indices(self.encoder.n_outputs) for columns in all_columns if columns]
+        # Trees alone read none of them.
+        first = min((start for start, _, _ in known), default=self.encoder.n_outputs)
+        return self.read(x, slice(first, None)) if known else x, first
+
+    def outputs_of(self, kind: int, x: Tensor, encoded: Tensor, first: int = 0) -> Tensor:
+        """Return the outputs of the members for samples, (n_samples, n_members, n_outputs).
+
+        Of encoded samples columns before the `first` are left out.
+        """
         members: Any = self.experts[kind]
         columns = self.columns_of[kind]
-        # Ordered numbers, which trees read, are no part of what is encoded.
-        x = self.read(x, None) if columns is None else encoded[:, columns]
+        if columns is None:
+            # Ordered numbers, which trees read, are no part of what is encoded.
+            x = self.read(x, None)
+        else:
+            start, stop, _ = columns.indices(first + encoded.shape[1])
+            x = encoded[:, start - first : stop - first]
         if isinstance(members, nn.ModuleList) and len(members) == 1:
             return members[0](x).unsqueeze(1)
         return apply_all(members, x)
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Compute the output for a batch."""
-        encoded = self.encode(x)
-        route = self.router(encoded[:, self.router_columns])
+        route = self.router(x)
         gate = route.gate
         used = [True] * len(self.experts)
         # A GPU would wait for the host; an export is for any number of rows.
         if not is_exporting() and gate.is_cpu and len(gate) and not gate.requires_grad:
-            used = (gate.amax(0) > _NO_WEIGHT).tolist()
-        outputs = [self.outputs_of(k, x, encoded) for k in range(len(used)) if used[k]]
+            used = (gate[0] > _NO_WEIGHT).tolist()
+        kinds = [kind for kind, is_used in enumerate(used) if is_used]
+        encoded, first = self.encode_for(x, kinds)
+        outputs = [self.outputs_of(kind, x, encoded, first) for kind in kinds]
         kind_of, shares = self.kind_of, self.shares
         if not all(used):
             members = torch.tensor(used)[kind_of]
@@ -490,8 +507,7 @@ def build_mixture(
             if stacked is not None and (mixes or stacked_form(stacked) is not None):
                 groups[kind] = stacked
     if n_members is not None:
-        (n_features,) = _shape_of(input_shape, router_columns)
-        of_kinds = KindRouter(n_features, n_experts, head.mix)
+        of_kinds = KindRouter(n_experts, head.mix)
         scales, modules = head.has_logits and n_experts > 1, [*map(_as_module, groups)]
         pool = Pool(of_kinds, modules, n_members, columns, encoder, scales, router_columns)
         return pool.to(target)

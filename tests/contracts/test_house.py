@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_500,
+    "lines of code outside paper": 12_525,
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_600,
     "lines of the largest file": 650,
@@ -19,9 +19,9 @@ LIMITS = {
     "rooms": 20,
     "arrows between rooms": 55,
     "files of a fit": 28,
-    "functions of a fit": 246,
+    "functions of a fit": 247,
     "files of a prediction": 11,
-    "functions of a prediction": 25,
+    "functions of a prediction": 27,
 }
 OUTSIDE = [path for path in FILES if room(path) != "paper"]
 NUMBER = ast.Constant | ast.Tuple | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop | ast.Load
