@@ -248,8 +248,7 @@ class Pool(MixtureOfExperts):
     router_columns : slice
     """
 
-    shares: Tensor
-    kind_of: Tensor
+    sizes: Tensor
     router: KindRouter
 
     def __init__(
@@ -266,10 +265,9 @@ class Pool(MixtureOfExperts):
             router, kinds, encoder, scales_output=scales_output, router_columns=router_columns
         )
         self.columns_of = list(columns)
-        kind_of = torch.arange(len(n_members)).repeat_interleave(torch.tensor(n_members))
-        self.register_buffer("kind_of", kind_of, persistent=False)
-        shares = 1 / torch.tensor(n_members, dtype=torch.float64)[kind_of]
-        self.register_buffer("shares", shares, persistent=False)
+        self.n_members = list(n_members)
+        sizes = torch.tensor(n_members, dtype=torch.float64)
+        self.register_buffer("sizes", sizes, persistent=False)
 
     def bag(self, kind: int) -> Bag:
         """Return the members of a kind as a mixture of their own, with the weights of the pool."""
@@ -308,20 +306,14 @@ class Pool(MixtureOfExperts):
     def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Compute the output for a batch."""
         route = self.router(x)
-        gate = route.gate
-        used = [True] * len(self.experts)
+        gate, kinds = route.gate, [*range(len(self.experts))]
         # A GPU would wait for the host; an export is for any number of rows.
         if not is_exporting() and gate.is_cpu and len(gate) and not gate.requires_grad:
-            used = (gate[0] > _NO_WEIGHT).tolist()
-        kinds = [kind for kind, is_used in enumerate(used) if is_used]
+            kinds = [kind for kind, share in enumerate(gate[0].tolist()) if share > _NO_WEIGHT]
         encoded, first = self.encode_for(x, kinds)
         outputs = [self.outputs_of(kind, x, encoded, first) for kind in kinds]
-        kind_of, shares = self.kind_of, self.shares
-        if not all(used):
-            members = torch.tensor(used)[kind_of]
-            kind_of, shares = kind_of[members], shares[members]
-        gate = (gate[:, kind_of] * shares).to(outputs[0].dtype)
-        log_gate = gate.clamp(min=torch.finfo(gate.dtype).tiny).log()
+        members = [kind for kind in kinds for _ in range(self.n_members[kind])]
+        log_gate = (gate / self.sizes).log()[:, members].to(outputs[0].dtype)
         output = self.router.mix(log_gate, torch.cat(outputs, 1))
         if self.sharpness is not None:
             output = output * self.sharpness

@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from sklearn_moe import MoEClassifier
 
 LIMITS = {
-    "lines of code outside paper": 12_525,
+    "lines of code outside paper": 12_520,
     "lines of code of paper": 4_200,
     "lines of code of tests": 12_600,
     "lines of the largest file": 650,
